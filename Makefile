@@ -1,0 +1,77 @@
+# make run    create the environment if it is missing, then serve
+# make test   everything: the checks, then the tests
+# make help   the other targets
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PROTOS := $(wildcard proto/headgate/v1/*.proto)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format generate generated-is-current lock bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 24
+
+# --- environments -----------------------------------------------------------------------------------------
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Headgate needs Python 3.11 or newer; say which with: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.created requirements/run.txt pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run requirements/test.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.txt
+	@touch $@
+
+# --- everyday ---------------------------------------------------------------------------------------------
+
+run: $(VENV)/.run  ## serve (ARGS="--config headgate.yaml" passes options on)
+	@exec $(BIN)/headgate serve $(ARGS)
+
+test: check  ## the checks, then every test
+	$(BIN)/pytest $(ARGS)
+
+check: $(VENV)/.test generated-is-current build/googleapis  ## lint, types, layers, house rules, generated code is current
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code proto
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q -p no:xdist tests/test_house.py
+
+format: $(VENV)/.test  ## rewrite the sources in the house's format
+	$(BIN)/buf format -w proto
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.test  ## CPU per request and per event beside a plain Envoy in the same run
+	$(BIN)/python -m bench $(ARGS)
+
+# --- the contract -----------------------------------------------------------------------------------------
+
+generate: $(VENV)/.test  ## write the Python code of the contract anew
+	$(BIN)/python proto/generate.py proto
+
+generated-is-current: $(VENV)/.test
+	@$(BIN)/python proto/generate.py --check proto
+
+# buf reads google/api/annotations.proto from the installed googleapis-common-protos, so that it needs no network.
+build/googleapis: $(VENV)/.test
+	@rm -rf $@ && mkdir -p $@/google
+	@cp -r $$($(BIN)/python -c 'from google.api import http_pb2; print(http_pb2.__file__.rpartition("/")[0])') $@/google/api
+	@touch $@
+
+lock: $(VENV)/.created  ## resolve requirements/*.txt anew from pyproject.toml
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra build pyproject.toml -o requirements/run.txt
+	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra build --extra test -c requirements/run.txt pyproject.toml -o requirements/test.txt
+
+clean:  ## remove the environment and what was built
+	rm -rf $(VENV) build
