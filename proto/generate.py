@@ -20,6 +20,7 @@ def generate(root: Path, out: Path) -> None:
 
 
 def run(command: list[str]) -> None:
+    """Runs protoc, and ends the program where it fails."""
     if protoc.main(command) != 0:
         sys.exit("protoc failed")
 
@@ -29,7 +30,9 @@ def is_current(root: Path) -> bool:
     with tempfile.TemporaryDirectory() as scratch:
         generate(root, Path(scratch))
         new = {path.relative_to(scratch): path.read_bytes() for path in Path(scratch).rglob("*_pb2*")}
-    old = {path.relative_to(root): path.read_bytes() for path in root.rglob("*_pb2*.py*") if path.suffix in {".py", ".pyi"}}
+    old = {
+        path.relative_to(root): path.read_bytes() for path in root.rglob("*_pb2*.py*") if path.suffix in {".py", ".pyi"}
+    }
     stale = sorted(str(name) for name in new.keys() | old.keys() if new.get(name) != old.get(name))
     for name in stale:
         print(f"not current: {name} (make generate)", file=sys.stderr)

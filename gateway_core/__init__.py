@@ -1,0 +1,1 @@
+"""The gRPC server: answers the contract by asking model providers."""

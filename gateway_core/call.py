@@ -1,0 +1,83 @@
+"""What travels down the pipeline, and what comes back."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
+
+from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
+from headgate.v1.token_usage_pb2 import TokenUsage
+
+Request = TypeVar("Request")
+
+Events = AsyncGenerator[ChatCompletionChunk, None]
+"""The answer: awaiting the pipeline opens it, iterating reads it, closing it closes the upstream connection."""
+
+OnUnsupported = Literal["reject", "warn", "drop"]
+
+
+class Rewrite(NamedTuple):
+    """A parameter that was dropped or changed on its way to the provider, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a call can go: a provider of the configuration and a model as that provider names it."""
+
+    provider: str
+    model: str
+    on_unsupported: OnUnsupported = "warn"
+    unsupported: frozenset[str] = frozenset()
+    """Names of the parameters that this model cannot take, beyond those its wire format has no word for."""
+
+
+class Operation(Protocol[Request]):
+    """What differs between the kinds of call: one small object for each service."""
+
+    name: str
+    """gen_ai.operation.name of the OpenTelemetry conventions: "chat"."""
+
+    def model(self, request: Request) -> str:
+        """The model that is asked for."""
+        ...
+
+    def usage(self, event: ChatCompletionChunk) -> TokenUsage | None:
+        """The tokens used, where the event tells."""
+        ...
+
+    async def open(self, provider: object, call: "Call[Request]") -> Events:
+        """Asks the provider."""
+        ...
+
+
+@dataclass(slots=True)
+class Call(Generic[Request]):
+    """One call: what is asked, by whom, until when, and what became of it on its way down."""
+
+    request_id: str
+    operation: Operation[Request]
+    request: Request
+    stream: bool
+    """Whether the caller reads the answer in chunks."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """The caller's metadata; keys in lower case, binary ones left out."""
+    deadline: float | None = None
+    """Time of the event loop's clock, in seconds, at which the caller stops waiting. None: never."""
+    targets: tuple[Target, ...] = ()
+    """Where it can go, the first choice first; set by the stage `route`."""
+    target: Target | None = None
+    """Where this attempt goes; set by the stage `fallback`."""
+    rewrites: list[Rewrite] = field(default_factory=list)
+    """What was dropped or changed; complete once the answer is open."""
+    attempt_count: int = 0
+    """How many attempts were begun."""
+
+    @property
+    def model(self) -> str:
+        """The model that is asked for."""
+        return self.operation.model(self.request)
+
+
+Next = Callable[[Call[Request]], Awaitable[Events]]

@@ -1,0 +1,172 @@
+"""The shape of the one config file: frozen, unknown keys are errors, secrets print as stars."""
+
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from gateway_core.call import OnUnsupported
+
+MEBIBYTE = 1024 * 1024
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+PricePerMillion = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class ListenConfig(_Part):
+    """Where the server listens, as "host:port"; port 0 takes a free one, null turns it off."""
+
+    http: str | None = "127.0.0.1:8080"
+    grpc: str | None = "127.0.0.1:50051"
+
+    @field_validator("http", "grpc")
+    @classmethod
+    def _is_an_address(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        host, colon, port = value.rpartition(":")
+        if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65536):
+            raise ValueError('must be "host:port", such as "127.0.0.1:8080" or "[::]:8080"')
+        return value
+
+
+class TimeoutsConfig(_Part):
+    """How long to wait for a provider, in seconds. A caller's deadline bounds all of them."""
+
+    connect_seconds: Seconds = 10
+    """Until a connection stands, TLS included."""
+    first_byte_seconds: Seconds = 300
+    """Until status and headers are there; for a unary call that is until the model has finished."""
+    idle_seconds: Seconds = 120
+    """Between two pieces of an answer."""
+    total_seconds: Seconds = 3600
+    """For the whole call."""
+
+
+class ProviderConfig(_Part):
+    """A provider: a host that runs models, and the wire format that it speaks."""
+
+    kind: Literal["openai", "echo"]
+    base_url: str | None = None
+    """Where its API is, the version included: "https://api.openai.com/v1"."""
+    api_key: SecretStr | None = None
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    """Headers sent with every request, beside those of the wire format."""
+    timeouts: TimeoutsConfig = TimeoutsConfig()
+    max_connections: Count = 10_000
+    answer_bytes: Count = 64 * MEBIBYTE
+    """Most bytes of an answer that is not streamed, and of one event of one that is."""
+    on_unsupported: OnUnsupported | None = None
+    """None: as the configuration as a whole says."""
+    unsupported_parameters: frozenset[str] = frozenset()
+    """Names of request parameters that this host cannot take."""
+    lists_models: bool = True
+    """Whether GET {base_url}/models is asked for what it has."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_an_http_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError('must begin with "http://" or "https://"')
+        return value.rstrip("/") if value else value
+
+    @model_validator(mode="after")
+    def _has_what_its_kind_needs(self) -> "ProviderConfig":
+        if self.kind != "echo" and self.base_url is None:
+            raise ValueError(f"base_url is required for kind {self.kind}")
+        return self
+
+
+class TargetConfig(_Part):
+    """Where requests for a model go."""
+
+    provider: str
+    model: str
+
+
+class PriceConfig(_Part):
+    """What a model costs, in US dollars for a million tokens."""
+
+    input_per_million: PricePerMillion | None = None
+    cached_input_per_million: PricePerMillion | None = None
+    cache_write_per_million: PricePerMillion | None = None
+    output_per_million: PricePerMillion | None = None
+
+
+class ModelConfig(_Part):
+    """A model under a short name."""
+
+    targets: Annotated[tuple[TargetConfig, ...], Field(min_length=1)]
+    price: PriceConfig | None = None
+    context_length: Count | None = None
+    max_output_tokens: Count | None = None
+    input_modalities: tuple[str, ...] = ()
+    output_modalities: tuple[str, ...] = ()
+    on_unsupported: OnUnsupported | None = None
+    unsupported_parameters: frozenset[str] = frozenset()
+
+
+class LimitsConfig(_Part):
+    """What one client may take of the server."""
+
+    request_body_bytes: Count = 32 * MEBIBYTE
+    header_bytes: Count = 64 * 1024
+    json_depth: Annotated[int, Field(ge=1, le=200)] = 100
+    grpc_message_bytes: Count = 64 * MEBIBYTE
+    header_seconds: Seconds = 10
+    """Until the headers of a request are whole."""
+    body_idle_seconds: Seconds = 30
+    """Between two pieces of a request's body."""
+    connections_per_client: Count = 4096
+    """HTTP connections from one address at the same time."""
+    keep_alive_seconds: Seconds = 75
+
+
+class LogConfig(_Part):
+    """How the server tells what it does."""
+
+    format: Literal["auto", "json", "console"] = "auto"
+    """auto: console on a terminal, JSON elsewhere."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(_Part):
+    """The one config file."""
+
+    listen: ListenConfig = ListenConfig()
+    providers: dict[str, ProviderConfig] = Field(default_factory=dict)
+    models: dict[str, ModelConfig] = Field(default_factory=dict)
+    on_unsupported: OnUnsupported = "warn"
+    """What becomes of a parameter that the target cannot take."""
+    limits: LimitsConfig = LimitsConfig()
+    log: LogConfig = LogConfig()
+    metrics: bool = True
+    """Whether GET /metrics answers."""
+    model_list_seconds: Seconds = 300
+    """How long what a provider lists is kept before it is asked again."""
+    ping_seconds: Seconds = 15
+    """Silence after which a stream gets a comment, so that proxies keep it open."""
+    drain_seconds: Seconds = 30
+    """How long open calls may go on after SIGTERM."""
+
+    @field_validator("providers")
+    @classmethod
+    def _names_can_be_told_from_models(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            if not name or "/" in name or name != name.strip():
+                raise ValueError(f"provider name {name!r} must not be empty or contain a slash or outer spaces")
+        return value
+
+    @model_validator(mode="after")
+    def _targets_exist(self) -> "Config":
+        for name, model in self.models.items():
+            for target in model.targets:
+                if target.provider not in self.providers and target.provider != "echo":
+                    known = ", ".join(sorted(self.providers)) or "none"
+                    raise ValueError(f"models.{name}: there is no provider {target.provider!r} (providers: {known})")
+        return self

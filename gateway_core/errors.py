@@ -1,0 +1,182 @@
+"""The errors that a call can end with.
+
+Each knows its gRPC status, its reason in the contract, and whether another attempt may succeed.
+
+    GatewayError
+    ├── InvalidRequest            the caller's request is wrong
+    │   └── UnsupportedParameter  … for this target, and the configuration says reject
+    ├── ModelNotFound
+    ├── TooLarge                  a request or an answer is over a configured limit
+    ├── DeadlineExceeded          the caller's deadline passed
+    ├── ShuttingDown
+    ├── Unimplemented
+    ├── Internal                  a fault of Headgate's own
+    └── ProviderError             the provider is at fault
+        ├── ProviderRefused       it answered with an error
+        ├── ProviderUnauthorized  it refused the key that Headgate has for it
+        ├── ProviderUnreachable   it did not accept a connection
+        ├── ProviderTimeout       it was silent for too long
+        └── ProviderBroken        its answer broke off or made no sense
+"""
+
+from typing import ClassVar
+
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc import StatusCode
+from headgate.v1 import error_reason_pb2 as reasons
+
+DOMAIN = "headgate.v1"
+
+
+class GatewayError(Exception):
+    """A call's failure: a sentence for the caller to act on, and its variables as metadata."""
+
+    status: ClassVar[StatusCode] = StatusCode.INTERNAL
+    reason: ClassVar[reasons.ErrorReason] = reasons.ERROR_REASON_INTERNAL
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None, **metadata: str) -> None:
+        """Takes the sentence, how long to wait before another attempt (None: not known), and the metadata.
+
+        What ErrorReason says about each reason names the metadata keys.
+        """
+        super().__init__(message)
+        self.message = message
+        self.retry_after_seconds = retry_after_seconds
+        self.metadata = metadata
+
+    @property
+    def reason_name(self) -> str:
+        """The name of the reason in the contract."""
+        return reasons.ErrorReason.Name(self.reason)
+
+    @property
+    def code(self) -> StatusCode:
+        """The gRPC status code of this very failure."""
+        return self.status
+
+    def to_status(self) -> status_pb2.Status:
+        """The failure as gRPC's rich status: ErrorInfo always, RetryInfo where a wait is known."""
+        details = [any_pb2.Any(), *([any_pb2.Any()] if self.retry_after_seconds is not None else [])]
+        details[0].Pack(error_details_pb2.ErrorInfo(reason=self.reason_name, domain=DOMAIN, metadata=self.metadata))
+        if self.retry_after_seconds is not None:
+            delay = duration_pb2.Duration()
+            delay.FromNanoseconds(round(self.retry_after_seconds * 1e9))
+            details[1].Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+        return status_pb2.Status(code=code_pb2.Code.Value(self.code.name), message=self.message, details=details)
+
+
+class InvalidRequest(GatewayError):
+    """The request is wrong. Metadata: param."""
+
+    status = StatusCode.INVALID_ARGUMENT
+    reason = reasons.ERROR_REASON_INVALID_REQUEST
+
+
+class UnsupportedParameter(InvalidRequest):
+    """The target cannot take a parameter, and the configuration says reject. Metadata: param, provider."""
+
+    reason = reasons.ERROR_REASON_UNSUPPORTED_PARAMETER
+
+
+class ModelNotFound(GatewayError):
+    """There is no such model. Metadata: param, model."""
+
+    status = StatusCode.NOT_FOUND
+    reason = reasons.ERROR_REASON_MODEL_NOT_FOUND
+
+
+class TooLarge(GatewayError):
+    """A request or an answer is larger than the configuration allows. Metadata: limit."""
+
+    status = StatusCode.RESOURCE_EXHAUSTED
+    reason = reasons.ERROR_REASON_TOO_LARGE
+
+
+class DeadlineExceeded(GatewayError):
+    """The caller's deadline passed. Metadata: provider, where one was being asked."""
+
+    status = StatusCode.DEADLINE_EXCEEDED
+    reason = reasons.ERROR_REASON_DEADLINE_EXCEEDED
+
+
+class ShuttingDown(GatewayError):
+    """The server takes no new calls."""
+
+    status = StatusCode.UNAVAILABLE
+    reason = reasons.ERROR_REASON_SHUTTING_DOWN
+    retryable = True
+
+
+class Unimplemented(GatewayError):
+    """Headgate does not do this."""
+
+    status = StatusCode.UNIMPLEMENTED
+    reason = reasons.ERROR_REASON_UNIMPLEMENTED
+
+
+class Internal(GatewayError):
+    """A fault of Headgate's own; what happened is in the log under the request id."""
+
+
+class ProviderError(GatewayError):
+    """The provider is at fault. Metadata: provider."""
+
+    status = StatusCode.UNAVAILABLE
+    reason = reasons.ERROR_REASON_PROVIDER_BROKEN
+    retryable = True
+
+
+class ProviderRefused(ProviderError):
+    """The provider answered with an error.
+
+    Metadata: provider, upstream_status and, as the provider wrote them, upstream_type, upstream_code, param.
+    """
+
+    reason = reasons.ERROR_REASON_PROVIDER_REFUSED
+
+    # gRPC's status for the provider's HTTP status; those that are not here: see `code`.
+    CODES: ClassVar[dict[int, StatusCode]] = {
+        404: StatusCode.NOT_FOUND,
+        408: StatusCode.DEADLINE_EXCEEDED,
+        409: StatusCode.ABORTED,
+        413: StatusCode.RESOURCE_EXHAUSTED,
+        402: StatusCode.RESOURCE_EXHAUSTED,
+        429: StatusCode.RESOURCE_EXHAUSTED,
+        500: StatusCode.INTERNAL,
+        501: StatusCode.UNIMPLEMENTED,
+        504: StatusCode.DEADLINE_EXCEEDED,
+    }
+
+    @property
+    def code(self) -> StatusCode:
+        """The gRPC status that fits the provider's HTTP status."""
+        http_status = int(self.metadata["upstream_status"])
+        default = StatusCode.UNAVAILABLE if http_status >= 500 else StatusCode.INVALID_ARGUMENT
+        return self.CODES.get(http_status, default)
+
+
+class ProviderUnauthorized(ProviderError):
+    """The provider refused the key that Headgate has for it. Metadata: provider, upstream_status."""
+
+    status = StatusCode.INTERNAL
+    reason = reasons.ERROR_REASON_PROVIDER_UNAUTHORIZED
+    retryable = False
+
+
+class ProviderUnreachable(ProviderError):
+    """The provider did not accept a connection. Metadata: provider."""
+
+    reason = reasons.ERROR_REASON_PROVIDER_UNREACHABLE
+
+
+class ProviderTimeout(ProviderError):
+    """The provider was silent for longer than the configuration allows. Metadata: provider, phase."""
+
+    status = StatusCode.DEADLINE_EXCEEDED
+    reason = reasons.ERROR_REASON_PROVIDER_TIMEOUT
+
+
+class ProviderBroken(ProviderError):
+    """The provider's answer broke off or made no sense. Metadata: provider."""

@@ -1,0 +1,39 @@
+"""The stages that a call goes through, one file each.
+
+    async def __call__(self, call: Call, next: Next) -> Events
+
+Awaiting opens, iterating reads: `events = await next(call)` returns once the provider has accepted. Until then nothing
+has been sent to the caller, so a stage may repeat it; afterwards nothing is repeated.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from gateway_core.call import Call, Events, Next
+
+# The order of the stages, outermost first, and why each stands where it does.
+ORDER = (
+    "trace",  # outermost: sees how every call ends, whatever ended it
+    "route",  # from a model's name to targets; all that follows knows where the call can go
+    "fallback",  # innermost: what it repeats is one attempt at one target
+)
+
+
+class Stage(Protocol):
+    """One concern of a call."""
+
+    async def __call__(self, call: Call[Any], next: Next[Any]) -> Events:
+        """Opens the call, by way of the stages below."""
+        ...
+
+
+def compose(stages: Sequence[tuple[str, Stage]], innermost: Next[Any]) -> Next[Any]:
+    """One callable of all the stages, the first outermost; refuses an order that is not that of ORDER."""
+    names = [name for name, _ in stages]
+    if names != sorted(names, key=ORDER.index):
+        raise ValueError(f"stages {names} are not in the order {ORDER}")
+    chain = innermost
+    for _, stage in reversed(stages):
+        chain = partial(stage, next=chain)
+    return chain

@@ -1,0 +1,1 @@
+"""The way to providers: the only code that knows the HTTP library of the hot path."""
