@@ -1,0 +1,1 @@
+"""Parts that tests share: the scripted vendor, and what it speaks."""
