@@ -14,6 +14,15 @@ Count = Annotated[int, Field(ge=1)]
 PricePerMillion = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 
 
+class MissingReference(ValueError):
+    """A name that stands for nothing, and the path of the value that gives it."""
+
+    def __init__(self, message: str, path: tuple[str | int, ...]) -> None:
+        """Takes the sentence, and the path from the top of the configuration."""
+        super().__init__(message)
+        self.path = path
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -165,8 +174,9 @@ class Config(_Part):
     @model_validator(mode="after")
     def _targets_exist(self) -> "Config":
         for name, model in self.models.items():
-            for target in model.targets:
+            for index, target in enumerate(model.targets):
                 if target.provider not in self.providers and target.provider != "echo":
                     known = ", ".join(sorted(self.providers)) or "none"
-                    raise ValueError(f"models.{name}: there is no provider {target.provider!r} (providers: {known})")
+                    path = ("models", name, "targets", index, "provider")
+                    raise MissingReference(f"there is no provider {target.provider!r} (providers: {known})", path)
         return self

@@ -1,0 +1,1 @@
+"""What can be asked: the models of the configuration and those that the providers list."""

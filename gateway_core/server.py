@@ -1,0 +1,159 @@
+"""The root of the core: config → providers → catalog → pipeline → services → servers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health
+from grpc_reflection.v1alpha import reflection
+from headgate.v1 import (
+    chat_completion_service_pb2,
+    chat_completion_service_pb2_grpc,
+    gateway_service_pb2,
+    gateway_service_pb2_grpc,
+    model_service_pb2,
+    model_service_pb2_grpc,
+    usage_service_pb2,
+    usage_service_pb2_grpc,
+)
+
+from gateway_core import providers
+from gateway_core.call import Call, Events
+from gateway_core.catalog.catalog import Catalog
+from gateway_core.catalog.listing import Listing
+from gateway_core.config import Config, LimitsConfig, ProviderConfig
+from gateway_core.inprocess import InProcessChannel
+from gateway_core.pipeline import compose, fallback, route, trace
+from gateway_core.providers import Provider
+from gateway_core.services.chat_completion import ChatCompletionService
+from gateway_core.services.model import ModelService
+from gateway_core.services.unimplemented import unimplemented
+from gateway_core.telemetry import Telemetry
+
+LATER = "This service is answered once the gateway has accounts."
+SERVICES = tuple(
+    module.DESCRIPTOR.services_by_name[name].full_name
+    for module, name in (
+        (chat_completion_service_pb2, "ChatCompletionService"),
+        (model_service_pb2, "ModelService"),
+        (gateway_service_pb2, "GatewayService"),
+        (usage_service_pb2, "UsageService"),
+    )
+)
+SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+class Core:
+    """The services of the contract, on a channel in this process and, where an address is given, on a socket."""
+
+    def __init__(self, config: Config) -> None:
+        """Builds everything; nothing runs yet."""
+        self.config = with_echo(config)
+        self.telemetry = Telemetry(self.config)
+        self.channel = InProcessChannel()
+        self.port: int | None = None
+        self._providers = {name: providers.load(name, row) for name, row in self.config.providers.items()}
+        self._listing = Listing(self._providers, every_seconds=self.config.model_list_seconds)
+        self._health = health.HealthServicer()
+        self._server: aio.Server | None = None
+        catalog = Catalog(self.config, self._listing)
+        stages = [
+            ("trace", trace.Stage(self.telemetry)),
+            ("route", route.Stage(catalog)),
+            ("fallback", fallback.Stage(self.telemetry)),
+        ]
+        pipeline = compose(stages, innermost(self._providers))
+        self._servicers = (ChatCompletionService(pipeline), ModelService(catalog))
+        self._register(self.channel)
+
+    async def start(self) -> None:
+        """Begins to serve; raises OSError where the address is taken."""
+        self._listing.start()
+        if self.config.listen.grpc is not None:
+            self._server = aio.server(options=server_options(self.config.limits))
+            self._register(self._server)
+            reflection.enable_server_reflection(
+                (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME),
+                self._server,
+            )
+            self.port = add_port(self._server, self.config.listen.grpc)
+            await self._server.start()
+        for service in ("", *SERVICES):
+            await self._health.set(service, SERVING)
+
+    async def drain(self) -> None:
+        """Says NOT_SERVING and takes no new calls over the socket; waits for the open ones as long as configured."""
+        await self._health.enter_graceful_shutdown()
+        if self._server is not None:
+            await self._server.stop(self.config.drain_seconds)
+
+    async def close(self) -> None:
+        """Ends what drain left, and everything else."""
+        if self._server is not None:
+            await self._server.stop(None)
+        await self.channel.close()
+        await self._listing.close()
+        for provider in self._providers.values():
+            await provider.close()
+        await self.telemetry.close()
+
+    def _register(self, server: Any) -> None:
+        chat, models = self._servicers
+        chat_completion_service_pb2_grpc.add_ChatCompletionServiceServicer_to_server(chat, server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
+        gateways = service_of(gateway_service_pb2_grpc.GatewayServiceServicer, gateway_service_pb2)
+        usage = service_of(usage_service_pb2_grpc.UsageServiceServicer, usage_service_pb2)
+        gateway_service_pb2_grpc.add_GatewayServiceServicer_to_server(gateways, server)
+        usage_service_pb2_grpc.add_UsageServiceServicer_to_server(usage, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+
+
+def service_of(servicer: type[Any], module: Any) -> Any:
+    """A servicer that answers UNIMPLEMENTED, for the one service of a generated module."""
+    (service,) = module.DESCRIPTOR.services_by_name.values()
+    return unimplemented(servicer, service, LATER)
+
+
+def with_echo(config: Config) -> Config:
+    """The configuration with the echo, which always answers as "echo/echo"."""
+    if "echo" in config.providers:
+        return config
+    return config.model_copy(update={"providers": {**config.providers, "echo": ProviderConfig(kind="echo")}})
+
+
+def innermost(by_name: Mapping[str, Provider]) -> Any:
+    """What stands behind the last stage: the provider of the call's target."""
+
+    async def ask(call: Call[Any]) -> Events:
+        assert call.target is not None, "the stage `fallback` sets the target"
+        return await call.operation.open(by_name[call.target.provider], call)
+
+    return ask
+
+
+def server_options(limits: LimitsConfig) -> list[tuple[str, int]]:
+    """The limits in gRPC's terms (grpc/impl/channel_arg_names.h)."""
+    return [
+        ("grpc.max_receive_message_length", limits.grpc_message_bytes),
+        ("grpc.max_send_message_length", limits.grpc_message_bytes),
+        ("grpc.max_metadata_size", limits.header_bytes),
+        ("grpc.absolute_max_metadata_size", 2 * limits.header_bytes),
+        ("grpc.so_reuseport", 0),
+        # A client may ping every 10 s, with or without calls, so that long silences do not look like dead connections.
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+    ]
+
+
+def add_port(server: aio.Server, address: str) -> int:
+    """The port that the server got at an address; raises OSError where it is taken."""
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError:
+        port = 0
+    if port == 0:
+        raise OSError(f"cannot listen on {address} for gRPC")
+    return port

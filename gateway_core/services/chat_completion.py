@@ -1,0 +1,100 @@
+"""ChatCompletionService: what is asked becomes a call, and its events become the answer."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import cast
+
+from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
+from headgate.v1.chat_completion_service_pb2 import (
+    CreateChatCompletionRequest,
+    CreateChatCompletionResponse,
+    StreamChatCompletionRequest,
+    StreamChatCompletionResponse,
+)
+from headgate.v1.chat_completion_service_pb2_grpc import ChatCompletionServiceServicer
+from headgate.v1.chat_pb2 import ChatCompletionSpec
+from headgate.v1.token_usage_pb2 import TokenUsage
+
+from gateway_core.call import Call, Events, Next
+from gateway_core.completion import Fold
+from gateway_core.providers import Provider
+from gateway_core.services.edge import (
+    Context,
+    answer_metadata,
+    chosen_request_id,
+    deadline_of,
+    failures_as_status,
+    metadata_of,
+    request_id,
+)
+from gateway_core.services.spec import check
+
+
+class ChatCompletion:
+    """The operation of the OpenTelemetry conventions that this service serves."""
+
+    name = "chat"
+
+    def model(self, request: ChatCompletionSpec) -> str:
+        """The model that is asked for."""
+        return request.model
+
+    def usage(self, event: ChatCompletionChunk) -> TokenUsage | None:
+        """The tokens used, where the event tells."""
+        return event.usage if event.HasField("usage") else None
+
+    async def open(self, provider: object, call: Call[ChatCompletionSpec]) -> Events:
+        """Asks the provider."""
+        return await cast(Provider, provider).open_chat_completion(call)
+
+
+class ChatCompletionService(ChatCompletionServiceServicer):
+    """Answers chat completions by way of the pipeline."""
+
+    def __init__(self, pipeline: Next[ChatCompletionSpec]) -> None:
+        """Takes the composed stages."""
+        self._pipeline = pipeline
+        self._operation = ChatCompletion()
+
+    async def CreateChatCompletion(
+        self, request: CreateChatCompletionRequest, context: Context
+    ) -> CreateChatCompletionResponse:
+        """Answers at once: the same way as in chunks, folded."""
+        call = self._call(request.spec, context, stream=False)
+        async with failures_as_status(context, lambda: answer_metadata(call)):
+            events = await self._opened(call, context)
+            fold = Fold()
+            async with aclosing(events):
+                async for event in events:
+                    fold.add(event)
+            context.set_trailing_metadata(answer_metadata(call))
+        return CreateChatCompletionResponse(completion=fold.completion())
+
+    async def StreamChatCompletion(
+        self, request: StreamChatCompletionRequest, context: Context
+    ) -> AsyncIterator[StreamChatCompletionResponse]:
+        """Answers in chunks, as they arrive."""
+        call = self._call(request.spec, context, stream=True)
+        async with failures_as_status(context, lambda: answer_metadata(call)):
+            events = await self._opened(call, context)
+            async with aclosing(events):
+                async for event in events:
+                    yield StreamChatCompletionResponse(chunk=event)
+            context.set_trailing_metadata(answer_metadata(call))
+
+    def _call(self, spec: ChatCompletionSpec, context: Context, *, stream: bool) -> Call[ChatCompletionSpec]:
+        return Call(
+            request_id=request_id(),
+            operation=self._operation,
+            request=spec,
+            stream=stream,
+            metadata=metadata_of(context),
+            deadline=deadline_of(context),
+        )
+
+    async def _opened(self, call: Call[ChatCompletionSpec], context: Context) -> Events:
+        call.request_id = chosen_request_id(call.metadata)
+        check(call.request)
+        events = await self._pipeline(call)
+        await context.send_initial_metadata(answer_metadata(call))
+        return events

@@ -1,0 +1,98 @@
+"""What every service does at its edge: a context becomes a call, an error becomes a status."""
+
+import asyncio
+import os
+import re
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+from grpc import aio
+
+from gateway_core.call import Call, Rewrite
+from gateway_core.errors import GatewayError, Internal, InvalidRequest
+
+log = structlog.get_logger("headgate.services")
+
+REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+WARNINGS_AT_MOST = 32
+Context = aio.ServicerContext[Any, Any]
+
+
+def request_id() -> str:
+    """A new UUID of version 7 (RFC 9562): its first 48 bits are the time in milliseconds."""
+    number = (time.time_ns() // 1_000_000 << 80) | int.from_bytes(os.urandom(10), "big")
+    number = (number & ~(0xF << 76)) | (0x7 << 76)
+    number = (number & ~(0x3 << 62)) | (0x2 << 62)
+    digits = f"{number:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def metadata_of(context: Context) -> dict[str, str]:
+    """The caller's metadata, without binary values; of several with one key the last."""
+    pairs = context.invocation_metadata() or ()
+    return {key: value for key, value in pairs if isinstance(value, str)}
+
+
+def deadline_of(context: Context) -> float | None:
+    """When the caller stops waiting, on the event loop's clock. None: never."""
+    remaining = context.time_remaining()
+    return None if remaining is None else asyncio.get_running_loop().time() + remaining
+
+
+def chosen_request_id(metadata: Mapping[str, str]) -> str:
+    """The caller's x-request-id, or a new one; raises InvalidRequest for one that a log or a header could not hold."""
+    given = metadata.get("x-request-id")
+    if not given:
+        return request_id()
+    if not REQUEST_ID.fullmatch(given):
+        raise InvalidRequest("x-request-id must be 1 to 128 printable ASCII characters.", param="x-request-id")
+    return given
+
+
+def answer_metadata(call: Call[Any]) -> tuple[tuple[str, str], ...]:
+    """What an answer tells beside itself: the request's id, who answers, and each rewrite."""
+    provider = [("x-headgate-provider", call.target.provider)] if call.target else []
+    return (
+        ("x-headgate-request-id", call.request_id),
+        *provider,
+        *(("x-headgate-warning", warning) for warning in warnings(call.rewrites)),
+    )
+
+
+def warnings(rewrites: Sequence[Rewrite]) -> list[str]:
+    """One line of printable ASCII for each rewrite; a long list ends with how many more there are."""
+    lines = [printable(f"{rewrite.name}: {rewrite.reason}") for rewrite in rewrites[:WARNINGS_AT_MOST]]
+    more = len(rewrites) - len(lines)
+    return [*lines, f"and {more} more"] if more else lines
+
+
+def printable(text: str) -> str:
+    """A text as metadata and headers can carry it: other characters are escaped, at most 300 characters."""
+    return re.sub(r"[^\x20-\x7e]", lambda match: match[0].encode("unicode_escape").decode("ascii"), text)[:300]
+
+
+@asynccontextmanager
+async def failures_as_status(
+    context: Context, metadata: Callable[[], Sequence[tuple[str, str]]]
+) -> AsyncGenerator[None]:
+    """Ends the RPC with the status of whatever fails inside: the one catcher of each service.
+
+    An error that is not a GatewayError is a fault of ours: it is logged in full and leaves as INTERNAL, without detail.
+    """
+    try:
+        yield
+    except GatewayError as error:
+        failure = error
+    except (aio.AbortError, aio.UsageError):
+        raise
+    except Exception:
+        log.exception("internal_error", **dict(metadata()[:1]))
+        failure = Internal("Headgate failed; the log tells why, under the request id.")
+    else:
+        return
+    status = failure.to_status()
+    details = ("grpc-status-details-bin", status.SerializeToString())
+    await context.abort(failure.code, failure.message, (*metadata(), details))
