@@ -1,0 +1,106 @@
+"""What a host's answer says, event by event, and whether it is whole."""
+
+import time
+from typing import Any
+
+import orjson
+from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
+
+from gateway_core.providers.openai.chunk import chunk
+from gateway_core.providers.openai.place import Places
+from gateway_core.providers.openai.refusal import Refusals
+from gateway_core.upstream.sse import Event
+
+DONE = b"[DONE]"
+
+# Seconds to wait for the end of the body once the host has said that nothing more comes: a connection whose answer was
+# read to its end can be used again.
+END_SECONDS = 0.1
+
+# Seconds to wait for what may follow once all answers have ended and the usage is known …
+TRAILER_SECONDS = 1.0
+
+# … and for the usage where it is not.
+USAGE_SECONDS = 10.0
+
+
+class Decoder:
+    """Decodes one answer, whole or streamed."""
+
+    def __init__(self, refusals: Refusals, request_id: str, choice_count: int) -> None:
+        """Takes what makes the errors, what an answer without an id is named after, and how many answers are asked."""
+        self._refusals = refusals
+        self._id = ""
+        self._own_id = f"chatcmpl-{request_id}"
+        self._choice_count = choice_count
+        self._open: set[int] = set()
+        self._ended: set[int] = set()
+        self._places = Places()
+        self.is_done = False
+        """Whether the host said that nothing more comes."""
+        self._has_usage = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every answer that has begun has ended."""
+        return bool(self._ended) and not self._open
+
+    @property
+    def patience_seconds(self) -> float | None:
+        """For how long, from now, something more is worth waiting for; None: for as long as the answer takes."""
+        if self.is_done:
+            return END_SECONDS
+        if not self.is_whole or len(self._ended) < self._choice_count:
+            return None
+        return TRAILER_SECONDS if self._has_usage else USAGE_SECONDS
+
+    def event(self, event: Event) -> ChatCompletionChunk | None:
+        """What an event of the stream says; None where that is nothing. Raises ProviderError."""
+        data = event.data.strip()
+        if data == DONE:
+            self.is_done = True
+            return None
+        if not data:
+            return None
+        if event.name == "error":
+            raise self._refusals.event(self._error(data))
+        return self.document(data)
+
+    def document(self, data: bytes) -> ChatCompletionChunk:
+        """What a JSON document says, a whole answer or one chunk. Raises ProviderError."""
+        try:
+            document = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            raise self._refusals.broken("sent an answer that is not JSON") from None
+        if type(document) is dict and document.get("error"):
+            raise self._refusals.event(document["error"])
+        self._places.number(document)
+        try:
+            event = chunk(document)
+        except (ValueError, TypeError) as error:
+            raise self._refusals.broken(f"sent an answer that makes no sense: {error}") from None
+        self._identify(event)
+        for choice in event.choices:
+            if choice.finish_reason:
+                self._open.discard(choice.index)
+                self._ended.add(choice.index)
+            elif choice.index not in self._ended:
+                self._open.add(choice.index)
+        self._has_usage = self._has_usage or event.HasField("usage")
+        return event
+
+    def _identify(self, event: ChatCompletionChunk) -> None:
+        """Sees to it that all chunks have one id, and a time."""
+        if event.id:
+            self._id = event.id
+        elif event.choices or self._id:
+            self._id = event.id = self._id or self._own_id
+        if event.choices and not event.created:
+            event.created = int(time.time())
+
+    def _error(self, data: bytes) -> Any:
+        try:
+            document = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return data.decode(errors="replace")
+        return document.get("error", document) if isinstance(document, dict) else document
