@@ -1,0 +1,91 @@
+"""The ASGI callable of an endpoint: one place for what every endpoint does with failures and callers that leave."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+from grpc import aio
+
+from rest_bridge.body import InvalidBody
+from rest_bridge.config import BridgeConfig
+from rest_bridge.errors import Failure, Refused, log_refusal
+from rest_bridge.exchange import JSON, Exchange, Headers, Receive, Scope, Send, answer_headers
+
+log = structlog.get_logger("headgate.bridge")
+
+
+class Endpoint:
+    """An ASGI callable: does the work of one endpoint, and answers its failures.
+
+    `work` answers the exchange; it may raise InvalidBody, Refused and AioRpcError until the answer starts. `document`
+    is the dialect's error document. Once the answer has started, failures are the work's own business: what escapes
+    breaks the connection off.
+    """
+
+    def __init__(
+        self,
+        config: BridgeConfig,
+        dialect: str,
+        methods: Sequence[str],
+        work: Callable[[Exchange], Awaitable[None]],
+        document: Callable[[Failure], bytes],
+    ) -> None:
+        """Takes the dialect's name, the methods allowed (other ones get 405), the work and the error document."""
+        self._config = config
+        self._dialect = dialect
+        self._methods = tuple(methods)
+        self._work = work
+        self._document = document
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request; a caller that left is nobody's error."""
+        exchange = Exchange(scope, receive, send, self._config, self._dialect)
+        try:
+            await self._answer(exchange)
+        except asyncio.CancelledError:
+            if not exchange.left:
+                raise
+        finally:
+            await exchange.close()
+        if exchange.left:
+            self._record_leaving(exchange)
+
+    async def _answer(self, exchange: Exchange) -> None:
+        try:
+            exchange.start()
+            if exchange.method not in self._methods:
+                raise Refused(Failure.method_not_allowed(exchange.method, self._methods))
+            await self._work(exchange)
+        except Exception as error:
+            if exchange.left:
+                return
+            if exchange.started:
+                raise
+            failure, headers = self._failure(exchange, error)
+            await exchange.respond(failure.http_status, self._document(failure), [*JSON, *failure.headers, *headers])
+
+    def _failure(self, exchange: Exchange, error: Exception) -> tuple[Failure, Headers]:
+        """What failed, said to the log where the core cannot have said it."""
+        if isinstance(error, aio.AioRpcError):
+            failure = Failure.of(error)
+            if not failure.reason:
+                log_refusal(failure, **exchange.where)
+            return failure, answer_headers(error.trailing_metadata() or ())
+        if isinstance(error, Refused):
+            failure = error.failure
+        elif isinstance(error, InvalidBody):
+            failure = Failure.invalid(error.message, error.param or None)
+        else:
+            log.error("internal_error", exc_info=error, **exchange.where)
+            return Failure.internal(), ()
+        log_refusal(failure, **exchange.where)
+        return failure, ()
+
+    def _record_leaving(self, exchange: Exchange) -> None:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            task.uncancel()
+        if not exchange.started:
+            exchange.status = 499
+            if exchange.reading:
+                log_refusal(Failure.client_left(), **exchange.where)

@@ -1,0 +1,341 @@
+"""One HTTP request and its answer, below every dialect: body, deadline, metadata, the caller's leaving."""
+
+import asyncio
+import math
+import os
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from typing import Any, Protocol
+
+import orjson
+
+from rest_bridge.body import InvalidBody
+from rest_bridge.config import BridgeConfig
+from rest_bridge.errors import Failure, Refused
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = Sequence[tuple[bytes, bytes]]
+
+JSON: Headers = ((b"content-type", b"application/json"),)
+NO_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
+CONNECTION = "headgate.connection"
+"""The ASGI extension of a server that tells when a connection is lost, without being asked (see Connection)."""
+
+REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+PRINTABLE = re.compile(rb"[\x20-\x7e]*")
+TIMEOUT_AT_MOST = 7 * 86400.0
+# HTTP field → metadata key, and the longest value that is passed on. gRPC keeps the key user-agent to itself.
+PASSED_ON = (
+    (b"authorization", "authorization", 8192),
+    (b"user-agent", "x-headgate-user-agent", 512),
+    (b"traceparent", "traceparent", 128),
+    (b"tracestate", "tracestate", 1024),
+)
+
+
+class Connection(Protocol):
+    """A server's connection, in `scope["extensions"]` under CONNECTION."""
+
+    def watch(self, lost: Callable[[], None] | None) -> None:
+        """Sets what to call, once, when the client is gone (at once, if it is); None: nothing."""
+        ...
+
+
+class Exchange:
+    """One request: what came, and the one way to answer it."""
+
+    __slots__ = (
+        "_body_left",
+        "_connection",
+        "_ended",
+        "_loop",
+        "_receive",
+        "_send",
+        "_task",
+        "_watcher",
+        "config",
+        "deadline",
+        "dialect",
+        "headers",
+        "left",
+        "request_id",
+        "scope",
+        "status",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, config: BridgeConfig, dialect: str) -> None:
+        """Takes the three of an ASGI call, made in the task that will do the work."""
+        self.scope = scope
+        self.config = config
+        self.dialect = dialect
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        """Header fields, names in lower case; of several with one name the last."""
+        self.status = 0
+        """The HTTP status of the answer; 0 before it starts, 499 where the caller left before."""
+        self.left = False
+        """Whether the caller left before the answer was complete."""
+        self.request_id = _request_id(self.headers.get(b"x-request-id"))
+        """The caller's x-request-id, else a new one; in the answer's x-request-id too."""
+        self.deadline: float | None = None
+        """When the caller stops waiting, on the loop's clock; read from the header by `start`."""
+        self._receive = receive
+        self._send = send
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[Any] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._connection: Connection | None = (scope.get("extensions") or {}).get(CONNECTION)
+        self._body_left = scope["method"] not in NO_BODY
+        self._ended = False
+
+    @property
+    def method(self) -> str:
+        """The request's method."""
+        return str(self.scope["method"])
+
+    @property
+    def where(self) -> dict[str, object]:
+        """What the log says of the request."""
+        return {
+            "dialect": self.dialect,
+            "method": self.method[:20],
+            "path": str(self.scope.get("path", ""))[:200],
+            "request_id": self.request_id,
+            "client": self.client,
+        }
+
+    @property
+    def reading(self) -> bool:
+        """Whether the body is not there yet, so that the core cannot know of the request."""
+        return self._body_left
+
+    @property
+    def path_params(self) -> dict[str, str]:
+        """What the route's pattern found in the path."""
+        return self.scope.get("path_params") or {}
+
+    @property
+    def started(self) -> bool:
+        """Whether the status has been sent, so that a failure can have none of its own."""
+        return self.status != 0
+
+    # ---- the request ----
+
+    def start(self) -> None:
+        """Begins to watch for the caller's leaving, which cancels this task. Raises InvalidBody for a bad header."""
+        self._task = asyncio.current_task()
+        if self._connection is not None:
+            self._connection.watch(self._leave)
+        elif not self._body_left:
+            self._watcher = self._loop.create_task(self._watch())
+        given = self.headers.get(b"x-request-timeout")
+        if given is not None:
+            self.deadline = self._loop.time() + _seconds(given)
+        given = self.headers.get(b"x-request-id")
+        if given is not None and not REQUEST_ID.fullmatch(given):
+            raise InvalidBody("x-request-id must be 1 to 128 printable ASCII characters.", "x-request-id")
+
+    async def body_json(self) -> dict[str, Any]:
+        """The body, which must be a JSON object; its Content-Type does not matter.
+
+        Raises InvalidBody for what is not one, Refused for one that is compressed, too large or too slow.
+        """
+        return json_object(await self.body(), self.config.json_depth)
+
+    async def body(self) -> bytes:
+        """The body's bytes; raises Refused for one that is compressed, too large or too slow."""
+        limit = self.config.request_body_bytes
+        if self.headers.get(b"content-encoding", b"identity").lower() not in (b"identity", b""):
+            raise Refused(Failure.unsupported_encoding())
+        length = self.headers.get(b"content-length", b"")
+        if length.isdigit() and (len(length) > 18 or int(length) > limit):
+            raise Refused(Failure.too_large(limit))
+        try:
+            body = await self._pieces(limit)
+        except TimeoutError:
+            late = self.deadline is not None and self._loop.time() >= self.deadline
+            raise Refused(Failure.deadline_exceeded() if late else Failure.slow_body()) from None
+        self._body_left = False
+        if self._connection is None and self._watcher is None:
+            self._watcher = self._loop.create_task(self._watch())
+        return body
+
+    async def _pieces(self, limit: int) -> bytes:
+        now, idle = self._loop.time(), self.config.body_idle_seconds
+        end = now + self.config.body_seconds
+        if self.deadline is not None:
+            end = min(end, self.deadline)
+        pieces: list[bytes] = []
+        size = 0
+        async with asyncio.timeout_at(min(now + idle, end)) as timer:
+            while True:
+                message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    self.left = True
+                    raise Refused(Failure.client_left())
+                piece = message.get("body", b"")
+                if piece:
+                    pieces.append(piece)
+                    size += len(piece)
+                    if size > limit:
+                        raise Refused(Failure.too_large(limit))
+                if not message.get("more_body", False):
+                    return b"".join(pieces)
+                if piece:
+                    timer.reschedule(min(self._loop.time() + idle, end))
+
+    def timeout(self) -> float | None:
+        """Seconds left for the RPC (None: as long as it takes), of x-request-timeout; raises Refused where none is."""
+        if self.deadline is None:
+            return None
+        left = self.deadline - self._loop.time()
+        if left <= 0:
+            raise Refused(Failure.deadline_exceeded())
+        return left
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """The RPC's metadata: who calls, through which dialect, under which id; printable ASCII, of bounded length."""
+        pairs = [("x-headgate-dialect", self.dialect), ("x-request-id", self.request_id)]
+        headers = self.headers
+        for name, key, longest in PASSED_ON:
+            value = headers.get(name)
+            if value and len(value) <= longest and PRINTABLE.fullmatch(value):
+                pairs.append((key, value.decode("ascii")))
+        if b"authorization" not in headers:
+            key_given = headers.get(b"x-api-key") or headers.get(b"api-key")
+            if key_given and len(key_given) <= 8192 and PRINTABLE.fullmatch(key_given):
+                pairs.append(("authorization", "Bearer " + key_given.decode("ascii")))
+        client = self.client
+        if client:
+            pairs.append(("x-headgate-client", client))
+        return tuple(pairs)
+
+    @property
+    def client(self) -> str:
+        """The caller's address: the connection's, or what trusted proxies say (X-Forwarded-For); "" if unknown."""
+        peer: tuple[str, int] | None = self.scope.get("client")
+        address = peer[0] if peer else ""
+        forwarded = self.headers.get(b"x-forwarded-for")
+        trusted = self.config.trusted_proxies
+        if not forwarded or (address not in trusted and "*" not in trusted):
+            return address
+        # Each proxy appends whom it saw: the last one that is no proxy of ours is the caller.
+        seen = [part.strip() for part in forwarded.split(b",")[-20:]]
+        for part in reversed(seen):
+            if not part or len(part) > 64 or not REQUEST_ID.fullmatch(part):
+                break
+            address = part.decode("ascii")
+            if address not in trusted and "*" not in trusted:
+                break
+        return address
+
+    # ---- the answer ----
+
+    async def respond(self, status: int, body: bytes, headers: Headers = JSON) -> None:
+        """Sends the whole answer."""
+        self.status = status
+        own = [*headers, (b"content-length", b"%d" % len(body)), (b"x-request-id", self.request_id.encode())]
+        if self._body_left and (status == 408 or b"expect" in self.headers):
+            own.append((b"connection", b"close"))  # what comes next on it could be body or request
+        await self._send({"type": "http.response.start", "status": status, "headers": own})
+        self._ended = True
+        await self._send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
+
+    async def start_stream(self, status: int, headers: Headers) -> None:
+        """Sends status and headers of an answer in pieces."""
+        self.status = status
+        own = [*headers, (b"x-request-id", self.request_id.encode())]
+        await self._send({"type": "http.response.start", "status": status, "headers": own})
+
+    async def send(self, data: bytes) -> None:
+        """Sends a piece; waits while the client reads more slowly than it is written to."""
+        if self.method != "HEAD":
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end(self, data: bytes = b"") -> None:
+        """Sends the last piece."""
+        self._ended = True
+        await self._send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else data})
+
+    # ---- the caller's leaving ----
+
+    async def close(self) -> None:
+        """Ends the watch."""
+        self._ended = True
+        if self._connection is not None:
+            self._connection.watch(None)
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.wait((self._watcher,))
+
+    async def _watch(self) -> None:
+        """Waits for the server to say that the client is gone: the way of servers without a Connection."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._leave()
+
+    def _leave(self) -> None:
+        if not self._ended and not self.left:
+            self.left = True
+            if self._task is not None:
+                self._task.cancel()
+
+
+def answer_headers(metadata: Iterable[tuple[str, str | bytes]]) -> list[tuple[bytes, bytes]]:
+    """The header fields that tell what an RPC's metadata told (x-headgate-…)."""
+    return [
+        (key.encode("ascii"), value.encode("ascii"))
+        for key, value in metadata
+        if key.startswith("x-headgate-") and isinstance(value, str) and value.isascii() and value.isprintable()
+    ]
+
+
+def json_object(body: bytes, depth: int) -> dict[str, Any]:
+    """The JSON object that a body is; raises InvalidBody with the place of what is wrong."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        if not body.strip():
+            raise InvalidBody("The body is empty; it must be a JSON object.") from None
+        place = f"line {error.lineno}, column {error.colno}"
+        raise InvalidBody(f"The body is not valid JSON: {error.msg} ({place}).") from None
+    if type(document) is not dict:
+        raise InvalidBody("The body must be a JSON object.")
+    if body.count(b"{") + body.count(b"[") > depth and not _is_within(document, depth):
+        raise InvalidBody(f"The body nests deeper than {depth} arrays and objects.")
+    return document
+
+
+def _is_within(document: dict[str, Any], depth: int) -> bool:
+    """Whether arrays and objects nest at most `depth` deep."""
+    level: list[Any] = [document]
+    for _ in range(depth):
+        level = [
+            child
+            for node in level
+            for child in (node.values() if type(node) is dict else node)
+            if type(child) is dict or type(child) is list
+        ]
+        if not level:
+            return True
+    return False
+
+
+def _seconds(given: bytes) -> float:
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise InvalidBody("x-request-timeout must be a number of seconds above 0.", "x-request-timeout")
+    return min(seconds, TIMEOUT_AT_MOST)
+
+
+def _request_id(given: bytes | None) -> str:
+    """The given id where it is fit for a header and a log, else a new one of 32 digits that begin with the time."""
+    if given is not None and REQUEST_ID.fullmatch(given):
+        return given.decode("ascii")
+    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
