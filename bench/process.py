@@ -1,0 +1,126 @@
+"""Processes of a run: started on chosen cores, measured from outside, ended by their own ids."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+GRACE_SECONDS = 5.0
+"""Between SIGTERM and SIGKILL."""
+
+
+class Ended(Exception):
+    """A process that should be measured has ended."""
+
+
+@dataclass(frozen=True)
+class Cores:
+    """Which cores the servers under test and the load with the mock upstream run on; empty means all."""
+
+    server: frozenset[int]
+    load: frozenset[int]
+
+    @staticmethod
+    def of_this_machine() -> "Cores":
+        """One core for the server under test, the next for load and mock; no pinning with a single core."""
+        cores = sorted(os.sched_getaffinity(0))
+        if len(cores) < 2:
+            return Cores(frozenset(), frozenset())
+        return Cores(frozenset(cores[:1]), frozenset(cores[1:2]))
+
+
+@contextmanager
+def running(
+    command: list[str], cores: frozenset[int], log: Path, environment: Mapping[str, str], piped: bool = False
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process in a session of its own; what it writes goes to the log, or, piped, what it writes to stdout to us.
+
+    It is ended on the way out, with what it started: SIGTERM, and SIGKILL after a grace.
+    """
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=dict(environment),
+            stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if piped else output,
+            stderr=output,
+            start_new_session=True,
+            preexec_fn=partial(os.sched_setaffinity, 0, cores) if cores else None,
+        )
+    try:
+        yield process
+    finally:
+        _end(process)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Ends a process that leads a session of its own, and then what is left of that session."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+
+
+def free_port() -> int:
+    """A port of the loopback that is free at this moment."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def family(pid: int) -> list[int]:
+    """The process and its descendants, from /proc/<pid>/stat."""
+    children: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                # The program's name, in parentheses, may hold anything; the parent's id is second after it.
+                fields = Path("/proc", entry, "stat").read_text().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            children.setdefault(int(fields[1]), []).append(int(entry))
+    found = [pid]
+    for member in found:
+        found.extend(children.get(member, ()))
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process and its descendants, user and system, all threads, in seconds; raises Ended.
+
+    The sum of utime and stime of /proc/<pid>/stat, read through the process's CPU clock, which counts in nanoseconds
+    where the file rounds to 10 ms. The number of that clock is what clock_getcpuclockid(3) returns on Linux.
+    """
+    total = 0.0
+    for member in family(pid):
+        try:
+            total += time.clock_gettime(~member << 3 | 2)
+        except OSError as error:
+            if member == pid:
+                raise Ended(f"process {pid} has ended") from error
+    return total
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process and its descendants, in bytes, from /proc/<pid>/statm; pages shared count twice."""
+    pages = 0
+    for member in family(pid):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            pages += int(Path(f"/proc/{member}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
