@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from gateway_core.config import Config, ProviderConfig
+from tests.support.gateway import ARRANGEMENTS, Arrangement, Gateway, running
 from tests.support.upstream import Upstream
 
 
@@ -12,3 +14,23 @@ async def upstream() -> AsyncIterator[Upstream]:
     """A scripted vendor on a free loopback port."""
     async with Upstream() as scripted:
         yield scripted
+
+
+@pytest.fixture(params=ARRANGEMENTS)
+def arrangement(request: pytest.FixtureRequest) -> Arrangement:
+    """Core and bridge in one process, and apart: what holds for one holds for the other."""
+    chosen: Arrangement = request.param
+    return chosen
+
+
+def lab_config(base_url: str) -> Config:
+    """A configuration whose one provider, "lab", is at a base URL; its models are not listed."""
+    lab = ProviderConfig(kind="openai", base_url=base_url, api_key="sk-lab-secret", lists_models=False)  # type: ignore[arg-type]
+    return Config(providers={"lab": lab})
+
+
+@pytest.fixture
+async def gateway(upstream: Upstream, arrangement: Arrangement) -> AsyncIterator[Gateway]:
+    """A whole gateway whose provider "lab" is the scripted vendor."""
+    async with running(lab_config(upstream.base_url), arrangement) as started:
+        yield started

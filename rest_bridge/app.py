@@ -1,0 +1,115 @@
+"""The root of the bridge: channel → dialects → ASGI app → HTTP server."""
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import uvicorn
+from grpc import aio
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+from starlette.routing import Route, Router
+
+from rest_bridge import dialects
+from rest_bridge.config import BridgeConfig
+from rest_bridge.endpoint import Endpoint
+from rest_bridge.errors import Failure, Refused
+from rest_bridge.exchange import Exchange, Receive, Scope, Send
+from rest_bridge.protocol import limited_protocol
+
+Exposition = Callable[[str], tuple[bytes, str]]
+"""The metrics and their content type, for an Accept header."""
+
+HEALTH_SECONDS = 2.0
+
+
+def create(channel: aio.Channel, config: BridgeConfig, *, exposition: Exposition | None = None) -> Router:
+    """The ASGI app whose calls go over a channel; it answers GET /metrics where there is an exposition."""
+    health = Health(channel)
+    routes = [route for name in dialects.NAMES for route in dialects.load(name, channel, config)]
+    routes.append(Route("/healthz", Endpoint(config, "http", ["GET", "HEAD"], health.check, document)))
+    if exposition is not None:
+        metrics = Metrics(exposition)
+        routes.append(Route("/metrics", Endpoint(config, "http", ["GET", "HEAD"], metrics.show, document)))
+    nowhere = Endpoint(config, "http", ALL_METHODS, refuse, document)
+    return Router(routes, redirect_slashes=False, default=Outside(nowhere))
+
+
+def server(app: Router, config: BridgeConfig, host: str, port: int) -> uvicorn.Server:
+    """The HTTP server for an app; who starts it handles the signals."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            http=limited_protocol(config),
+            ws="none",
+            lifespan="off",
+            loop="none",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=config.keep_alive_seconds,
+            timeout_graceful_shutdown=round(config.drain_seconds),
+            backlog=4096,
+        )
+    )
+
+
+ALL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
+
+
+class Outside:
+    """What no route takes: other paths; what is no HTTP request is left alone."""
+
+    def __init__(self, nowhere: Endpoint) -> None:
+        """Takes the answer for other paths."""
+        self._nowhere = nowhere
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers an HTTP request."""
+        if scope["type"] == "http":
+            await self._nowhere(scope, receive, send)
+
+
+async def refuse(exchange: Exchange) -> None:
+    """Says that there is no such path."""
+    raise Refused(Failure.route_not_found(exchange.method, str(exchange.scope["path"])))
+
+
+class Health:
+    """Tells whether calls can be answered."""
+
+    def __init__(self, channel: aio.Channel) -> None:
+        """Takes the way to the core."""
+        self._stub = HealthStub(channel)
+
+    async def check(self, exchange: Exchange) -> None:
+        """Answers 200 where the core serves, else 503."""
+        try:
+            response = await self._stub.Check(HealthCheckRequest(), timeout=HEALTH_SECONDS)
+            status = HealthCheckResponse.ServingStatus.Name(response.status)
+        except aio.AioRpcError:
+            status = "UNREACHABLE"
+        body = orjson.dumps({"service": "headgate", "status": status.lower()})
+        await exchange.respond(200 if status == "SERVING" else 503, body)
+
+
+class Metrics:
+    """Shows the metrics of the process."""
+
+    def __init__(self, exposition: Exposition) -> None:
+        """Takes where they come from."""
+        self._exposition = exposition
+
+    async def show(self, exchange: Exchange) -> None:
+        """Answers in the form that the Accept header asks for."""
+        body, content_type = self._exposition(exchange.headers.get(b"accept", b"").decode("latin-1"))
+        await exchange.respond(200, body, [(b"content-type", content_type.encode("latin-1"))])
+
+
+def document(failure: Failure) -> bytes:
+    """An error outside every dialect, in the form that most clients read."""
+    error: dict[str, Any] = {"message": failure.message, "type": "invalid_request_error", "param": None, "code": None}
+    return orjson.dumps({"error": error})

@@ -1,0 +1,82 @@
+"""POST /v1/chat/completions (https://platform.openai.com/docs/api-reference/chat)."""
+
+from collections.abc import Iterable
+from contextlib import aclosing
+
+import orjson
+from grpc import aio
+from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
+from headgate.v1.chat_completion_service_pb2 import (
+    CreateChatCompletionRequest,
+    StreamChatCompletionRequest,
+    StreamChatCompletionResponse,
+)
+from headgate.v1.chat_completion_service_pb2_grpc import ChatCompletionServiceStub
+from headgate.v1.chat_pb2 import ChatCompletionSpec
+
+from rest_bridge.batches import batches
+from rest_bridge.dialects.openai import errors
+from rest_bridge.dialects.openai.request import chat_completion_spec, is_stream
+from rest_bridge.dialects.openai.response import ChunkWriter, completion_document
+from rest_bridge.errors import Failure
+from rest_bridge.exchange import JSON, Exchange, answer_headers
+from rest_bridge.sse import EventStream, event
+
+DONE = event(b"[DONE]")
+
+
+class ChatCompletions:
+    """Answers a chat completion: whole, or as server-sent events."""
+
+    def __init__(self, channel: aio.Channel) -> None:
+        """Takes the way to the core."""
+        self._stub = ChatCompletionServiceStub(channel)
+
+    async def create(self, exchange: Exchange) -> None:
+        """Answers one request."""
+        body = await exchange.body_json()
+        spec = chat_completion_spec(body)
+        if is_stream(body):
+            await self._stream(exchange, spec)
+        else:
+            await self._answer(exchange, spec)
+
+    async def _answer(self, exchange: Exchange, spec: ChatCompletionSpec) -> None:
+        call = self._stub.CreateChatCompletion(
+            CreateChatCompletionRequest(spec=spec), metadata=exchange.metadata(), timeout=exchange.timeout()
+        )
+        response = await call
+        headers = answer_headers(await call.initial_metadata())
+        await exchange.respond(200, orjson.dumps(completion_document(response.completion)), [*JSON, *headers])
+
+    async def _stream(self, exchange: Exchange, spec: ChatCompletionSpec) -> None:
+        call = self._stub.StreamChatCompletion(
+            StreamChatCompletionRequest(spec=spec), metadata=exchange.metadata(), timeout=exchange.timeout()
+        )
+        writer = ChunkWriter(spec.stream_options.include_usage, spec.model)
+        async with aclosing(batches(call, StreamChatCompletionResponse.ByteSize)) as groups:
+            # Until the first event is there, a failure has a status of its own.
+            first: list[StreamChatCompletionResponse] = await anext(groups, [])
+            headers = answer_headers(await call.initial_metadata())
+            async with EventStream(exchange, exchange.config.ping_seconds, headers) as stream:
+                try:
+                    group = first
+                    while group:
+                        written = framed(writer, [response.chunk for response in group])
+                        if written:
+                            await stream.write(written)
+                        group = await anext(groups, [])
+                except aio.AioRpcError as error:
+                    await stream.end(event(errors.document(Failure.of(error))))
+                else:
+                    await stream.end(b"".join([*map(framed_document, writer.finish()), DONE]))
+
+
+def framed(writer: ChunkWriter, chunks: Iterable[ChatCompletionChunk]) -> bytes:
+    """The events that some chunks become."""
+    return b"".join([framed_document(document) for chunk in chunks for document in writer.write(chunk)])
+
+
+def framed_document(document: dict[str, object]) -> bytes:
+    """The event that carries a document."""
+    return event(orjson.dumps(document))
