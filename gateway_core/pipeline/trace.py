@@ -1,0 +1,66 @@
+"""Sees how every call ends, whatever ended it, and tells the telemetry once."""
+
+import time
+from contextlib import aclosing
+from typing import Any
+
+from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
+
+from gateway_core.call import Call, Events, Next
+from gateway_core.telemetry import Telemetry
+from gateway_core.telemetry.record import CallRecord
+
+STARTED = ChatCompletionChunk()
+
+
+class Stage:
+    """The outermost stage."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        """Takes whom to tell."""
+        self._telemetry = telemetry
+
+    async def __call__(self, call: Call[Any], next: Next[Any]) -> Events:
+        """Opens, and watches the events until they end."""
+        telemetry = self._telemetry
+        record = telemetry.begin(call)
+        outer = telemetry.opening(record)
+        try:
+            events = await next(call)
+        except BaseException as error:
+            telemetry.end(record, error)
+            raise
+        finally:
+            telemetry.opening(outer)
+        watched = self._watch(record, events)
+        # Closing a generator that has not run yet runs none of it, and a caller may leave before the first event: so it
+        # runs as far as its `try` now.
+        await anext(watched)
+        return watched
+
+    async def _watch(self, record: CallRecord, events: Events) -> Events:
+        call = record.call
+        try:
+            async with aclosing(events):
+                yield STARTED
+                async for event in events:
+                    if record.first_event_at is None:
+                        record.first_event_at = time.perf_counter()
+                        record.response_id = event.id
+                    if not record.response_model:
+                        record.response_model = event.model
+                    for choice in event.choices:
+                        if choice.finish_reason:
+                            record.finish_reasons[choice.index] = choice.finish_reason
+                    if event.HasField("usage"):
+                        record.usage = call.operation.usage(event)
+                    yield event
+        except GeneratorExit as error:
+            # A unary call is answered by its one event: a caller that took it may stop there.
+            is_answered = not call.stream and record.first_event_at is not None
+            self._telemetry.end(record, None if is_answered else error)
+            raise
+        except BaseException as error:
+            self._telemetry.end(record, error)
+            raise
+        self._telemetry.end(record, None)

@@ -1,0 +1,147 @@
+"""What the core tells of itself: one log line, metrics and, where asked for, spans for each call.
+
+The stage `trace` begins and ends the record of a call; the stage `fallback` begins those of the attempts below it. An
+attempt that opened ends together with its call, with the outcome that the stage `trace` saw: so the events are watched
+once, not once more for the attempt.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from typing import Any
+from urllib.parse import urlsplit
+
+from gateway_core.call import Call, Events
+from gateway_core.config import Config
+from gateway_core.telemetry import names
+from gateway_core.telemetry.log import CallLog
+from gateway_core.telemetry.metrics import Metrics
+from gateway_core.telemetry.record import AttemptRecord, CallRecord, status
+from gateway_core.telemetry.tracing import NO_SPAN, Address, Tracer, tracer
+
+# The call that is being opened in this task and in those it starts: so an attempt finds its call even where a stage
+# between hands a copy of the call down.
+_opening: ContextVar[CallRecord | None] = ContextVar("opening", default=None)
+
+
+class Telemetry:
+    """Records how calls and attempts end."""
+
+    def __init__(self, config: Config, environ: Mapping[str, str] = os.environ) -> None:
+        """Takes the configuration, and the variables that say whether to trace. `configure_log` comes before."""
+        version = version_of(names.SERVICE)
+        self.metrics = Metrics(version=version, models=configured_models(config))
+        self._log = CallLog()
+        self._tracer: Tracer = tracer(environ, version, provider_addresses(config))
+        self.attempts = Attempts(self.metrics)
+
+    @property
+    def calls_in_flight(self) -> int:
+        """How many calls have begun and not ended."""
+        return self.metrics.calls_in_flight
+
+    def begin(self, call: Call[Any]) -> CallRecord:
+        """Begins the record of a call; it must be given to `end`."""
+        self.metrics.calls_in_flight += 1
+        return CallRecord(call, self._tracer.begin(call))
+
+    def opening(self, record: CallRecord | None) -> CallRecord | None:
+        """Makes a call the one that attempts belong to; returns the one that was, to be put back."""
+        before = _opening.get()
+        _opening.set(record)
+        return before
+
+    def end(self, record: CallRecord, error: BaseException | None) -> None:
+        """Tells how a call ended, and with it the attempt that answered; only the first time counts."""
+        if record.ended:
+            return
+        record.ended = time.perf_counter()
+        record.status = status(error, record.call)
+        record.error = error
+        self.metrics.calls_in_flight -= 1
+        for attempt in record.attempts:
+            self.attempts.end(attempt, record.status, error)
+        self.metrics.record_call(record)
+        record.span.end(record)
+        self._log.write(record)
+
+    def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """The body of GET /metrics and its content type, in the form that the Accept header asks for."""
+        return self.metrics.exposition(accept)
+
+    async def close(self) -> None:
+        """Sends the spans that have not been sent; waits some seconds for a collector that does not answer."""
+        await self._tracer.close()
+
+
+class Attempts:
+    """Records how attempts at providers end."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        """Takes where they are counted."""
+        self._metrics = metrics
+
+    def begin(self, call: Call[Any]) -> "Attempt":
+        """Begins the record of an attempt at call.target."""
+        assert call.target is not None, "the stage `fallback` sets the target"
+        answered = _opening.get()
+        span = NO_SPAN if answered is None else answered.span.attempt(call, call.target)
+        record = AttemptRecord(call, call.target, span, call.attempt_count)
+        if answered is not None:
+            answered.attempts.append(record)
+        return Attempt(self, record, answered)
+
+    def end(self, record: AttemptRecord, status: str, error: BaseException | None) -> None:
+        """Tells how an attempt ended; only the first time counts."""
+        if record.ended:
+            return
+        record.ended = time.perf_counter()
+        record.status = status
+        record.error = error
+        self._metrics.record_attempt(record)
+        record.span.end(record)
+
+
+class Attempt:
+    """One attempt, from its beginning until it has failed or opened."""
+
+    def __init__(self, attempts: Attempts, record: AttemptRecord, answered: CallRecord | None) -> None:
+        """Takes the record, and that of the call which the attempt would answer."""
+        self._attempts = attempts
+        self._record = record
+        self._answered = answered
+
+    def failed(self, error: BaseException) -> None:
+        """Tells that it did not open."""
+        self._attempts.end(self._record, status(error, self._record.call), error)
+
+    def watch(self, events: Events) -> Events:
+        """The events as they are: the attempt has opened, and ends when the stage `trace` sees its call end."""
+        self._record.answer = self._answered
+        return events
+
+
+def version_of(distribution: str) -> str:
+    """The version that is installed. Empty: it runs from a tree that is not."""
+    try:
+        return installed_version(distribution)
+    except PackageNotFoundError:
+        return ""
+
+
+def configured_models(config: Config) -> Iterator[str]:
+    """The names of models that the configuration has: those callers use, and those providers use."""
+    for name, model in config.models.items():
+        yield name
+        for target in model.targets:
+            yield target.model
+            yield f"{target.provider}/{target.model}"
+
+
+def provider_addresses(config: Config) -> dict[str, Address]:
+    """Where the providers are, without the credentials that a URL can hold."""
+    parts = {name: urlsplit(row.base_url) for name, row in config.providers.items() if row.base_url is not None}
+    return {name: Address(part.hostname or "", part.port) for name, part in parts.items()}

@@ -1,0 +1,201 @@
+"""The log: one line a call and what else happens, as JSON or for a terminal.
+
+What the standard library's loggers tell (uvicorn, gRPC, asyncio …) comes in the same form.
+"""
+
+import json
+import logging
+import os
+import sys
+import threading
+from collections.abc import MutableMapping
+from datetime import UTC, datetime
+from typing import Any, BinaryIO, cast
+
+import orjson
+import structlog
+from headgate.v1.token_usage_pb2 import TokenUsage
+from structlog.typing import FilteringBoundLogger, WrappedLogger
+
+from gateway_core.config import LogConfig
+from gateway_core.errors import GatewayError, ProviderError
+from gateway_core.telemetry import names
+from gateway_core.telemetry.record import CallRecord
+
+CHARACTERS_AT_MOST = 500
+"""Of a text that a caller or a provider wrote."""
+REWRITES_AT_MOST = 32
+
+Event = MutableMapping[str, Any]
+
+# They bring handlers of their own, or are silenced, where nobody tells them otherwise.
+FOREIGN_LOGGERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "grpc", "asyncio", "aiohttp")
+
+
+def configure_log(config: LogConfig, stream: BinaryIO | None = None) -> None:
+    """Sets up structlog and the standard library's logging, for the whole process; the last time counts.
+
+    Lines go to the standard error, or to `stream`. Of the standard library's loggers, warnings and above are told.
+    """
+    level = logging.getLevelNamesMapping()[config.level.upper()]
+    terminal = (stream or sys.stderr).isatty()
+    is_json = config.format == "json" or (config.format == "auto" and not terminal)
+    sink = Sink(stream)
+    structlog.configure(
+        processors=[
+            stamped,
+            structlog.processors.format_exc_info,
+            json_line if is_json else ConsoleLine(colors=terminal and not os.environ.get("NO_COLOR")),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *_: sink,
+        cache_logger_on_first_use=True,
+    )
+    root = logging.getLogger()
+    for present in [present for present in root.handlers if isinstance(present, Foreign)]:
+        root.removeHandler(present)
+    root.addHandler(Foreign(max(level, logging.WARNING)))
+    for name in FOREIGN_LOGGERS:
+        foreign = logging.getLogger(name)
+        foreign.handlers.clear()
+        foreign.propagate = True
+
+
+class Sink:
+    """Where lines end: the end of structlog's chain, one method for each level."""
+
+    def __init__(self, stream: BinaryIO | None) -> None:
+        """Takes the stream; None: the standard error of the moment."""
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def write(self, line: bytes) -> None:
+        """Writes a line at once; one that cannot be written is lost, because a full disk must not fail a call."""
+        stream = self._stream or sys.stderr.buffer
+        try:
+            with self._lock:
+                stream.write(line)
+                stream.flush()
+        except (OSError, ValueError):  # ValueError: the stream is closed
+            pass
+
+    debug = info = warning = error = critical = write
+
+
+class Foreign(logging.Handler):
+    """Takes the standard library's records into structlog's chain."""
+
+    def __init__(self, level: int) -> None:
+        """Takes the least level."""
+        super().__init__(level)
+        self._log = bound_log()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Logs a record."""
+        level = min(record.levelno // 10 * 10, logging.CRITICAL)  # structlog knows the five levels only
+        self._log.log(level, record.getMessage(), **{names.LOGGER: record.name, "exc_info": record.exc_info})
+
+
+def bound_log() -> FilteringBoundLogger:
+    """A logger in the configuration of now: it skips the proxy, which would cost more than the line."""
+    return cast(FilteringBoundLogger, structlog.get_logger().bind())
+
+
+def stamped(_: WrappedLogger, level: str, event: Event) -> Event:
+    """The event with its time and level, which lead the line."""
+    time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {names.TIMESTAMP: time, names.LEVEL: level, names.EVENT: event.pop("event"), **event}
+
+
+def json_line(_: WrappedLogger, __: str, event: Event) -> bytes:
+    """The event as one line of JSON."""
+    try:
+        return orjson.dumps(event, default=str, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # half a surrogate pair, which JSON can escape and UTF-8 cannot hold, or a number beyond 64 bits
+        return json.dumps(event, default=str).encode() + b"\n"
+
+
+class ConsoleLine:
+    """The event as a line for a person."""
+
+    def __init__(self, *, colors: bool) -> None:
+        """Takes whether the terminal shows colours."""
+        self._render = structlog.dev.ConsoleRenderer(
+            colors=colors,
+            sort_keys=False,
+            pad_event_to=0,
+            exception_formatter=structlog.dev.plain_traceback,  # the others show local variables, and so keys
+        )
+
+    def __call__(self, logger: WrappedLogger, level: str, event: Event) -> bytes:
+        """Escapes what would move the cursor: callers write some of the texts."""
+        safe = {key: value if key == names.EXCEPTION else _printable(value) for key, value in event.items()}
+        return (self._render(logger, level, safe) + "\n").encode("utf-8", "backslashreplace")
+
+
+def _printable(value: object) -> object:
+    return repr(value) if isinstance(value, str) and not value.isprintable() else value
+
+
+class CallLog:
+    """Writes one line for each call that has ended."""
+
+    def __init__(self) -> None:
+        """Takes the configuration of the log as it is now."""
+        self._log = bound_log()
+
+    def write(self, record: CallRecord) -> None:
+        """Writes the line of a call."""
+        level = call_level(record)
+        if self._log.is_enabled_for(level):
+            self._log.log(level, names.CALL, **call_fields(record))
+
+
+def call_level(record: CallRecord) -> int:
+    """info for what went well or is the caller's; warning for the provider's; error for a fault of ours."""
+    if record.status == names.INTERNAL:
+        return logging.ERROR
+    return logging.WARNING if isinstance(record.error, ProviderError) else logging.INFO
+
+
+def call_fields(record: CallRecord) -> dict[str, Any]:
+    """The fields of a call's line; those that do not apply are left out."""
+    call = record.call
+    fields: dict[str, Any] = {
+        names.REQUEST_ID: call.request_id,
+        names.OPERATION: call.operation.name,
+        names.DIALECT: record.dialect,
+        names.STREAM: call.stream,
+        names.REQUESTED_MODEL: call.model[:CHARACTERS_AT_MOST],
+        names.STATUS: record.status,
+        names.DURATION_MS: round(record.duration_seconds * 1000, 1),
+        names.ATTEMPTS: call.attempt_count,
+    }
+    first = record.time_to_first_token_seconds
+    if first is not None:
+        fields[names.TIME_TO_FIRST_TOKEN_MS] = round(first * 1000, 1)
+    if record.provider:
+        fields[names.PROVIDER] = record.provider
+    if record.response_model:
+        fields[names.RESPONSE_MODEL] = record.response_model[:CHARACTERS_AT_MOST]
+    if record.finish_reasons:
+        fields[names.FINISH_REASON] = record.finish_reasons[min(record.finish_reasons)][:CHARACTERS_AT_MOST]
+    if record.usage is not None:
+        fields |= usage_fields(record.usage)
+    if call.rewrites:
+        fields[names.REWRITES] = [rewrite.name[:CHARACTERS_AT_MOST] for rewrite in call.rewrites[:REWRITES_AT_MOST]]
+    if isinstance(record.error, GatewayError):
+        fields[names.MESSAGE] = record.error.message[:CHARACTERS_AT_MOST]
+    elif record.status == names.INTERNAL:
+        fields["exc_info"] = record.error
+    return fields
+
+
+def usage_fields(usage: TokenUsage) -> dict[str, int]:
+    """The fields that tell how many tokens were used; those the provider did not tell of are left out."""
+    fields = {names.INPUT_TOKENS: usage.prompt_tokens, names.OUTPUT_TOKENS: usage.completion_tokens}
+    if usage.prompt_tokens_details.HasField("cached_tokens"):
+        fields[names.CACHED_TOKENS] = usage.prompt_tokens_details.cached_tokens
+    if usage.completion_tokens_details.HasField("reasoning_tokens"):
+        fields[names.REASONING_TOKENS] = usage.completion_tokens_details.reasoning_tokens
+    return fields
