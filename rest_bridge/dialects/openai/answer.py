@@ -14,10 +14,14 @@ Document = dict[str, Any]
 
 def merge(document: Document, extra_json: str) -> Document:
     """A document with the unknown fields that were carried beside it; they never replace what is there."""
-    if extra_json:
-        for name, value in orjson.loads(extra_json).items():
-            if document.get(name) is None:
-                document[name] = value
+    return complete(document, orjson.loads(extra_json)) if extra_json else document
+
+
+def complete(document: Document, extra: Document) -> Document:
+    """A document with more fields; they never replace what is there, but for null."""
+    for name, value in extra.items():
+        if document.get(name) is None:
+            document[name] = value
     return document
 
 

@@ -3,13 +3,14 @@
 from collections.abc import Iterable
 from typing import Any
 
+import orjson
 from headgate.v1 import message_pb2
 from headgate.v1.chat_completion_pb2 import AnswerMessage, ChatCompletion, ChatCompletionChunk, Choice, ChunkChoice
 from headgate.v1.message_pb2 import ToolCall
 from headgate.v1.model_pb2 import Model
 from headgate.v1.token_usage_pb2 import TokenUsage
 
-from rest_bridge.dialects.openai.answer import Document, logprobs, merge, said, tool_call, usage
+from rest_bridge.dialects.openai.answer import Document, complete, logprobs, merge, said, tool_call, usage
 
 ROLES = {
     message_pb2.ROLE_SYSTEM: "system",
@@ -19,6 +20,9 @@ ROLES = {
     message_pb2.ROLE_FUNCTION: "function",
 }
 """Roles other than the assistant, who speaks where nothing else is said."""
+
+PADDING = frozenset({"obfuscation"})
+"""What pads chunks against side channels: no reason to send one."""
 
 
 def completion_document(completion: ChatCompletion) -> Document:
@@ -92,31 +96,25 @@ class ChunkWriter:
 
     def write(self, chunk: ChatCompletionChunk) -> list[Document]:
         """The documents to send for a chunk, in order."""
+        extra = orjson.loads(chunk.extra_json) if chunk.extra_json else {}
+        pieces = [_Piece(choice) for choice in chunk.choices]
+        telling = [piece for piece in pieces if not piece.is_silent]
         document = self._head(chunk)
-        choices = []
-        finishes = False
-        for choice in chunk.choices:
-            written = self._choice(choice)
-            if written is not None:
-                choices.append(written)
-                finishes = finishes or choice.HasField("finish_reason")
-        has_usage = chunk.HasField("usage")
-        if has_usage:
+        if chunk.HasField("usage"):
             self._usage = chunk.usage
-            self._usage_head = dict(document)
-        if chunk.extra_json:
-            merge(document, chunk.extra_json)
-            if has_usage and not choices:
-                self._usage_head = document
-        if not choices and (has_usage or not chunk.extra_json):
+            self._usage_head = dict(document) if telling else complete(document, extra)
+            if not telling:
+                return []
+        if not telling and not any(value is not None for name, value in extra.items() if name not in PADDING):
             return []
-        document["choices"] = choices
+        document["choices"] = [self._choice(piece) for piece in telling or pieces]
         if self._include_usage:
             document["usage"] = None
-        elif finishes:
-            earlier, self._held = self._held, document
-            return [] if earlier is None else [earlier]
-        return [document]
+        complete(document, extra)
+        if self._include_usage or not any(piece.finish_reason for piece in telling):
+            return [document]
+        held, self._held = self._held, document
+        return [] if held is None else [held]
 
     def finish(self) -> list[Document]:
         """The documents to send when the stream has ended well."""
@@ -124,7 +122,7 @@ class ChunkWriter:
         held, self._held = self._held, None
         if held is not None:
             if self._usage is not None:
-                held = {**self._usage_head, **held, "usage": usage(self._usage)}
+                held = {**complete(held, self._usage_head), "usage": usage(self._usage)}
             documents.append(held)
         elif self._usage is not None:
             documents.append({**self._usage_head, "choices": [], "usage": usage(self._usage)})
@@ -143,24 +141,18 @@ class ChunkWriter:
             document["system_fingerprint"] = chunk.system_fingerprint
         return document
 
-    def _choice(self, choice: ChunkChoice) -> Document | None:
-        """What a chunk adds to an answer; None where that is nothing."""
-        index = choice.index
-        message = choice.delta
-        delta = said(message)
-        if message.tool_calls:
-            delta["tool_calls"] = [self._call(index, call) for call in message.tool_calls]
-        finish_reason = choice.finish_reason if choice.HasField("finish_reason") else None
-        found = logprobs(choice.logprobs) if choice.HasField("logprobs") else None
-        silent = not delta or (len(delta) == 1 and delta.get("content") == "")
-        if silent and finish_reason is None and found is None and not choice.extra_json:
-            return None
+    def _choice(self, piece: "_Piece") -> Document:
+        """What a chunk adds to an answer."""
+        delta, index = piece.delta, piece.index
+        if piece.calls:
+            delta["tool_calls"] = [self._call(index, call) for call in piece.calls]
         if index not in self._spoken:
             self._spoken.add(index)
             # Clients that join the pieces get an empty text, not none, from an answer that says nothing.
-            delta = {"role": ROLES.get(message.role, "assistant"), **({"content": ""} if silent else {}), **delta}
-        document = {"index": index, "delta": delta, "logprobs": found, "finish_reason": finish_reason}
-        return merge(document, choice.extra_json) if choice.extra_json else document
+            text = {"content": ""} if piece.is_empty else {}
+            delta = {"role": piece.role, **text, **delta}
+        document = {"index": index, "delta": delta, "logprobs": piece.logprobs, "finish_reason": piece.finish_reason}
+        return complete(document, piece.extra)
 
     def _call(self, choice_index: int, call: ToolCall) -> Document:
         document = {"index": call.index, **tool_call(call)}
@@ -169,6 +161,32 @@ class ChunkWriter:
             document.pop("type", None)
         self._called.add(place)
         return document
+
+
+class _Piece:
+    """What a chunk adds to an answer, taken apart."""
+
+    __slots__ = ("calls", "delta", "extra", "finish_reason", "index", "is_empty", "is_silent", "logprobs", "role")
+
+    def __init__(self, choice: ChunkChoice) -> None:
+        message = choice.delta
+        self.index = choice.index
+        self.role = ROLES.get(message.role, "assistant")
+        self.delta = said(message)
+        self.calls = message.tool_calls
+        self.finish_reason = choice.finish_reason if choice.HasField("finish_reason") else None
+        self.logprobs = logprobs(choice.logprobs) if choice.HasField("logprobs") else None
+        self.extra: Document = orjson.loads(choice.extra_json) if choice.extra_json else {}
+        # Null is as absent, so a piece of nulls adds nothing.
+        self.is_empty = not self.calls and all(
+            value is None or (name == "content" and not value) for name, value in self.delta.items()
+        )
+        self.is_silent = (
+            self.is_empty and self.finish_reason is None and self.logprobs is None and self._tells_nothing()
+        )
+
+    def _tells_nothing(self) -> bool:
+        return not self.extra or all(value is None for value in self.extra.values())
 
 
 def model_document(model: Model) -> Document:
