@@ -6,7 +6,7 @@ from headgate.v1 import message_pb2
 from headgate.v1.message_pb2 import ChatMessage, FunctionCall, Role, ToolCall
 from headgate.v1.tool_pb2 import FunctionTool, Tool
 
-from rest_bridge.body import Fields, InvalidBody
+from rest_bridge.body import Fields, InvalidBody, checked_text
 from rest_bridge.dialects.ollama.media import media_part
 
 ROLES: dict[str, Role] = {
@@ -59,11 +59,13 @@ def set_content(message: ChatMessage, text: str, fields: Fields) -> None:
 def set_answered_call(message: ChatMessage, fields: Fields, unanswered: list[ToolCall]) -> None:
     """Sets which call a result answers, and takes the call off the list. A name that fits none stays in the fields."""
     given, name = fields.text("tool_call_id"), fields.peek("tool_name")
+    if name is not None:
+        checked_text(name, fields.at("tool_name"))
     for call in unanswered:
         if call.id == given or (not given and name in (None, "", call.function.name)):
             message.tool_call_id = call.id
             unanswered.remove(call)
-            fields.text("tool_name")
+            fields.drop("tool_name")
             return
     if given:
         message.tool_call_id = given

@@ -62,6 +62,15 @@ def generate_spec(body: object) -> ChatCompletionSpec:
     return completed(spec, fields, extra)
 
 
+def asked_model(body: object) -> str:
+    """The model that POST /api/show asks for: `model`, or `name` as it once was; raises InvalidBody."""
+    fields = Fields(body)
+    model, name = fields.text("model"), fields.text("name")
+    if not (model or name):
+        raise InvalidBody("model is required", "model")
+    return model or name or ""
+
+
 def is_streamed(body: object) -> bool:
     """Whether the answer is asked for line by line, which is Ollama's default; raises InvalidBody."""
     return Fields(body).boolean("stream") is not False
