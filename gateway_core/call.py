@@ -43,6 +43,10 @@ class Operation(Protocol[Request]):
         """The model that is asked for."""
         ...
 
+    def check(self, request: Request) -> None:
+        """Raises InvalidRequest, which names the field, for what no provider could answer."""
+        ...
+
     def usage(self, event: ChatCompletionChunk) -> TokenUsage | None:
         """The tokens used, where the event tells."""
         ...

@@ -24,7 +24,7 @@ from gateway_core.catalog.catalog import Catalog
 from gateway_core.catalog.listing import Listing
 from gateway_core.config import Config, LimitsConfig, ProviderConfig
 from gateway_core.inprocess import InProcessChannel
-from gateway_core.pipeline import compose, fallback, route, trace
+from gateway_core.pipeline import Stage, compose, fallback, route, trace, validate
 from gateway_core.providers import Provider
 from gateway_core.services.chat_completion import ChatCompletionService
 from gateway_core.services.model import ModelService
@@ -58,8 +58,9 @@ class Core:
         self._health = health.HealthServicer()
         self._server: aio.Server | None = None
         catalog = Catalog(self.config, self._listing)
-        stages = [
+        stages: list[tuple[str, Stage]] = [
             ("trace", trace.Stage(self.telemetry)),
+            ("validate", validate.Stage()),
             ("route", route.Stage(catalog)),
             ("fallback", fallback.Stage(self.telemetry)),
         ]

@@ -1,5 +1,6 @@
 """The root of the bridge: channel → dialects → ASGI app → HTTP server."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -105,7 +106,8 @@ class Metrics:
 
     async def show(self, exchange: Exchange) -> None:
         """Answers in the form that the Accept header asks for."""
-        body, content_type = self._exposition(exchange.headers.get(b"accept", b"").decode("latin-1"))
+        accept = exchange.headers.get(b"accept", b"").decode("latin-1")
+        body, content_type = await asyncio.to_thread(self._exposition, accept)
         await exchange.respond(200, body, [(b"content-type", content_type.encode("latin-1"))])
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import types
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator
 from typing import Any, Generic, TypeVar
 
 import grpc
@@ -63,7 +63,7 @@ class _Reader(Generic[Event]):
         try:
             while left > 0 and len(batch) < EVENTS_AT_MOST:
                 if self.held is None:
-                    steps: Generator[Any, Any, Event] = anext(self.iterator).__await__()
+                    steps = _steps(anext(self.iterator))
                     try:
                         self.held = steps, next(steps)
                     except StopIteration as done:
@@ -90,6 +90,11 @@ class _Reader(Generic[Event]):
         aclose = getattr(self.iterator, "aclose", None)
         if aclose is not None:
             await aclose()
+
+
+def _steps(awaitable: Awaitable[Event]) -> Generator[Any, Any, Event]:
+    """What `await` would step through: a generator-based coroutine is that itself."""
+    return awaitable if isinstance(awaitable, types.GeneratorType) else awaitable.__await__()
 
 
 def _hold(waits_for: Any) -> None:

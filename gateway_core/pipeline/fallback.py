@@ -17,8 +17,9 @@ class Stage:
 
     async def __call__(self, call: Call[Any], next: Next[Any]) -> Events:
         """Opens at the first target that accepts; raises the last failure where none does."""
-        last = call.targets[-1]
+        left = len(call.targets)
         for target in call.targets:
+            left -= 1
             if call.deadline is not None and asyncio.get_running_loop().time() >= call.deadline:
                 raise DeadlineExceeded("The deadline passed before a provider was asked.")
             call.target = target
@@ -29,7 +30,7 @@ class Stage:
                 events = await next(call)
             except GatewayError as error:
                 attempt.failed(error)
-                if target is last or not error.retryable:
+                if left == 0 or not error.retryable:
                     raise
             except BaseException as error:
                 attempt.failed(error)

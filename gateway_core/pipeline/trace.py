@@ -7,9 +7,11 @@ from typing import Any
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 
 from gateway_core.call import Call, Events, Next
+from gateway_core.errors import GatewayError, Internal
 from gateway_core.telemetry import Telemetry
 from gateway_core.telemetry.record import CallRecord
 
+FAULT = "Headgate failed; the log tells why, under the request id."
 STARTED = ChatCompletionChunk()
 
 
@@ -27,6 +29,11 @@ class Stage:
         outer = telemetry.opening(record)
         try:
             events = await next(call)
+        except Exception as error:
+            telemetry.end(record, error)
+            if isinstance(error, GatewayError):
+                raise
+            raise Internal(FAULT) from error
         except BaseException as error:
             telemetry.end(record, error)
             raise
@@ -60,6 +67,11 @@ class Stage:
             is_answered = not call.stream and record.first_event_at is not None
             self._telemetry.end(record, None if is_answered else error)
             raise
+        except Exception as error:
+            self._telemetry.end(record, error)
+            if isinstance(error, GatewayError):
+                raise
+            raise Internal(FAULT) from error
         except BaseException as error:
             self._telemetry.end(record, error)
             raise

@@ -25,7 +25,6 @@ from gateway_core.services.edge import (
     deadline_of,
     failures_as_status,
     metadata_of,
-    request_id,
 )
 from gateway_core.services.spec import check
 
@@ -38,6 +37,10 @@ class ChatCompletion:
     def model(self, request: ChatCompletionSpec) -> str:
         """The model that is asked for."""
         return request.model
+
+    def check(self, request: ChatCompletionSpec) -> None:
+        """Raises InvalidRequest, which names the field, for what no provider could answer."""
+        check(request)
 
     def usage(self, event: ChatCompletionChunk) -> TokenUsage | None:
         """The tokens used, where the event tells."""
@@ -62,9 +65,9 @@ class ChatCompletionService(ChatCompletionServiceServicer):
         """Answers at once: the same way as in chunks, folded."""
         call = self._call(request.spec, context, stream=False)
         async with failures_as_status(context, lambda: answer_metadata(call)):
-            events = await self._opened(call, context)
             fold = Fold()
-            async with aclosing(events):
+            async with aclosing(await self._pipeline(call)) as events:
+                await context.send_initial_metadata(answer_metadata(call))
                 async for event in events:
                     fold.add(event)
             context.set_trailing_metadata(answer_metadata(call))
@@ -76,25 +79,19 @@ class ChatCompletionService(ChatCompletionServiceServicer):
         """Answers in chunks, as they arrive."""
         call = self._call(request.spec, context, stream=True)
         async with failures_as_status(context, lambda: answer_metadata(call)):
-            events = await self._opened(call, context)
-            async with aclosing(events):
+            async with aclosing(await self._pipeline(call)) as events:
+                await context.send_initial_metadata(answer_metadata(call))
                 async for event in events:
                     yield StreamChatCompletionResponse(chunk=event)
             context.set_trailing_metadata(answer_metadata(call))
 
     def _call(self, spec: ChatCompletionSpec, context: Context, *, stream: bool) -> Call[ChatCompletionSpec]:
+        metadata = metadata_of(context)
         return Call(
-            request_id=request_id(),
+            request_id=chosen_request_id(metadata),
             operation=self._operation,
             request=spec,
             stream=stream,
-            metadata=metadata_of(context),
+            metadata=metadata,
             deadline=deadline_of(context),
         )
-
-    async def _opened(self, call: Call[ChatCompletionSpec], context: Context) -> Events:
-        call.request_id = chosen_request_id(call.metadata)
-        check(call.request)
-        events = await self._pipeline(call)
-        await context.send_initial_metadata(answer_metadata(call))
-        return events

@@ -12,11 +12,11 @@ import structlog
 from grpc import aio
 
 from gateway_core.call import Call, Rewrite
-from gateway_core.errors import GatewayError, Internal, InvalidRequest
+from gateway_core.errors import GatewayError, Internal
+from gateway_core.pipeline.validate import REQUEST_ID
 
 log = structlog.get_logger("headgate.services")
 
-REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 WARNINGS_AT_MOST = 32
 Context = aio.ServicerContext[Any, Any]
 
@@ -43,13 +43,9 @@ def deadline_of(context: Context) -> float | None:
 
 
 def chosen_request_id(metadata: Mapping[str, str]) -> str:
-    """The caller's x-request-id, or a new one; raises InvalidRequest for one that a log or a header could not hold."""
-    given = metadata.get("x-request-id")
-    if not given:
-        return request_id()
-    if not REQUEST_ID.fullmatch(given):
-        raise InvalidRequest("x-request-id must be 1 to 128 printable ASCII characters.", param="x-request-id")
-    return given
+    """The caller's x-request-id, or a new one where there is none that a log and a header can hold."""
+    given = metadata.get("x-request-id", "")
+    return given if REQUEST_ID.fullmatch(given) else request_id()
 
 
 def answer_metadata(call: Call[Any]) -> tuple[tuple[str, str], ...]:

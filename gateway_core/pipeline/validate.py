@@ -1,0 +1,21 @@
+"""Refuses what no provider could answer, before anything is asked for it."""
+
+import re
+from typing import Any
+
+from gateway_core.call import Call, Events, Next
+from gateway_core.errors import InvalidRequest
+
+REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+class Stage:
+    """Checks the request as its operation says, and the metadata that goes with every request."""
+
+    async def __call__(self, call: Call[Any], next: Next[Any]) -> Events:
+        """Raises InvalidRequest, which names the field."""
+        given = call.metadata.get("x-request-id")
+        if given and not REQUEST_ID.fullmatch(given):
+            raise InvalidRequest("x-request-id must be 1 to 128 printable ASCII characters.", param="x-request-id")
+        call.operation.check(call.request)
+        return await next(call)
