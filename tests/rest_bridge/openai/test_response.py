@@ -1,0 +1,187 @@
+"""Answers in OpenAI's JSON: the forms of a stream, and of a list of models."""
+
+from typing import Any
+
+import pytest
+from headgate.v1.chat_completion_pb2 import AnswerMessage, ChatCompletion, ChatCompletionChunk, ChunkChoice
+from headgate.v1.message_pb2 import FunctionCall, ToolCall
+from headgate.v1.model_pb2 import Model
+from headgate.v1.token_usage_pb2 import TokenUsage
+
+from rest_bridge.dialects.openai.response import ChunkWriter, completion_document, model_document, models_document
+
+USAGE = TokenUsage(prompt_tokens=3, completion_tokens=2, total_tokens=5)
+USAGE_DOCUMENT = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+
+
+def chunk(*choices: ChunkChoice, **fields: Any) -> ChatCompletionChunk:
+    return ChatCompletionChunk(id="chatcmpl-1", created=1, model="tiny", choices=choices, **fields)
+
+
+def piece(content: str | None = None, *, index: int = 0, finish: str | None = None, **delta: Any) -> ChunkChoice:
+    return ChunkChoice(index=index, delta=AnswerMessage(content=content, **delta), finish_reason=finish)
+
+
+def written(writer: ChunkWriter, *chunks: ChatCompletionChunk) -> list[dict[str, Any]]:
+    return [document for each in chunks for document in writer.write(each)] + writer.finish()
+
+
+def deltas(documents: list[dict[str, Any]], index: int = 0) -> list[dict[str, Any]]:
+    return [choice["delta"] for document in documents for choice in document["choices"] if choice["index"] == index]
+
+
+def test_the_role_is_in_the_first_delta_of_each_choice_and_nowhere_else() -> None:
+    documents = written(
+        ChunkWriter(False),
+        chunk(piece("", role=4)),
+        chunk(piece("a", role=4), piece("b", index=1)),
+        chunk(piece("c", role=4), piece("d", index=1)),
+        chunk(piece(finish="stop"), piece(finish="stop", index=1)),
+    )
+    for index in (0, 1):
+        assert [delta.get("role") for delta in deltas(documents, index)] == ["assistant", None, None]
+
+
+def test_a_chunk_that_says_nothing_is_left_out() -> None:
+    assert ChunkWriter(False).write(chunk(piece(""))) == []
+    assert ChunkWriter(False).write(chunk(ChunkChoice(extra_json='{"stop_reason":null}'))) == []
+    assert ChunkWriter(False).write(chunk(piece(""), extra_json='{"obfuscation":"abc"}')) == []
+    assert ChunkWriter(False).write(chunk()) == []
+
+
+def test_an_answer_that_says_nothing_has_an_empty_text() -> None:
+    (document,) = written(ChunkWriter(False), chunk(piece("")), chunk(piece(finish="stop")))
+    assert document["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+
+
+def test_the_usage_that_was_asked_for_is_in_a_last_chunk_without_choices() -> None:
+    documents = written(ChunkWriter(True), chunk(piece("a")), chunk(piece(finish="stop")), chunk(usage=USAGE))
+    assert [document["usage"] for document in documents] == [None, None, USAGE_DOCUMENT]
+    assert documents[-1]["choices"] == []
+    assert documents[-1]["id"] == "chatcmpl-1"
+
+
+def test_the_usage_in_the_finish_chunk_of_the_provider_is_moved_to_a_last_chunk() -> None:
+    documents = written(ChunkWriter(True), chunk(piece("a")), chunk(piece(finish="stop"), usage=USAGE))
+    assert [document["usage"] for document in documents] == [None, None, USAGE_DOCUMENT]
+    assert [len(document["choices"]) for document in documents] == [1, 1, 0]
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_without_a_wish_the_finish_chunk_has_the_usage(apart: bool) -> None:
+    finish = [chunk(piece(finish="stop")), chunk(usage=USAGE)] if apart else [chunk(piece(finish="stop"), usage=USAGE)]
+    documents = written(ChunkWriter(False), chunk(piece("a")), *finish)
+    assert [document.get("usage") for document in documents] == [None, USAGE_DOCUMENT]
+    assert "usage" not in documents[0]
+    assert documents[-1]["choices"][0]["finish_reason"] == "stop"
+
+
+def test_the_last_usage_counts() -> None:
+    early = TokenUsage(prompt_tokens=3, completion_tokens=1, total_tokens=4)
+    documents = written(
+        ChunkWriter(True), chunk(piece("a"), usage=early), chunk(piece(finish="stop")), chunk(usage=USAGE)
+    )
+    assert [document["usage"] for document in documents] == [None, None, USAGE_DOCUMENT]
+
+
+@pytest.mark.parametrize("include_usage", [True, False])
+def test_usage_that_nobody_told_is_not_made_up(include_usage: bool) -> None:
+    documents = written(ChunkWriter(include_usage), chunk(piece("a")), chunk(piece(finish="stop")))
+    assert len(documents) == 2
+    assert all(document.get("usage") is None for document in documents)
+
+
+def test_only_the_last_of_several_finish_chunks_is_held_back() -> None:
+    writer = ChunkWriter(False)
+    assert writer.write(chunk(piece(finish="stop"))) == []
+    assert len(writer.write(chunk(piece("b", index=1)))) == 1
+    (first,) = writer.write(chunk(piece(finish="length", index=1)))
+    assert first["choices"][0]["finish_reason"] == "stop"
+    assert writer.write(chunk(usage=USAGE)) == []
+    (last,) = writer.finish()
+    assert last["choices"][0]["finish_reason"] == "length"
+    assert last["usage"] == USAGE_DOCUMENT
+
+
+def test_usage_without_a_finish_chunk_still_reaches_the_caller() -> None:
+    documents = written(ChunkWriter(False), chunk(piece("a")), chunk(usage=USAGE))
+    assert documents[-1]["choices"] == []
+    assert documents[-1]["usage"] == USAGE_DOCUMENT
+
+
+def test_unknown_fields_beside_the_usage_reach_the_caller() -> None:
+    documents = written(ChunkWriter(False), chunk(piece("a", finish="stop")), chunk(usage=USAGE, extra_json='{"x":1}'))
+    assert documents[-1]["x"] == 1
+    assert documents[-1]["usage"] == USAGE_DOCUMENT
+
+
+def test_a_chunk_of_unknown_fields_is_forwarded_before_the_finish_chunk() -> None:
+    writer = ChunkWriter(False)
+    assert writer.write(chunk(piece("a", finish="stop"))) == []
+    (document,) = writer.write(chunk(extra_json='{"servertool":{"name":"web_search"}}'))
+    assert document["servertool"] == {"name": "web_search"}
+    assert len(writer.finish()) == 1
+
+
+def test_reasoning_is_written_under_both_words() -> None:
+    (document,) = ChunkWriter(False).write(chunk(piece(reasoning="Hm")))
+    assert document["choices"][0]["delta"] == {"role": "assistant", "reasoning": "Hm", "reasoning_content": "Hm"}
+
+
+def test_the_first_delta_of_a_tool_call_has_its_type_and_all_have_its_index() -> None:
+    def call(index: int, arguments: str, **fields: Any) -> ToolCall:
+        return ToolCall(index=index, function=FunctionCall(arguments=arguments), **fields)
+
+    documents = written(
+        ChunkWriter(False),
+        chunk(piece(tool_calls=[call(1, "", id="call_1")])),
+        chunk(piece(tool_calls=[call(1, "{"), call(0, "{}", id="call_0")])),
+    )
+    assert [delta["tool_calls"] for delta in deltas(documents)] == [
+        [{"index": 1, "id": "call_1", "type": "function", "function": {"arguments": ""}}],
+        [
+            {"index": 1, "function": {"arguments": "{"}},
+            {"index": 0, "id": "call_0", "type": "function", "function": {"arguments": "{}"}},
+        ],
+    ]
+
+
+def test_a_vendors_field_replaces_null_but_nothing_else() -> None:
+    choice = piece("a")
+    choice.extra_json = '{"logprobs":{"tokens":[1]},"index":7}'
+    (document,) = ChunkWriter(False).write(chunk(choice, extra_json='{"object":"x","y":1}'))
+    assert document["object"] == "chat.completion.chunk"
+    assert document["y"] == 1
+    assert document["choices"][0]["index"] == 0
+    assert document["choices"][0]["logprobs"] == {"tokens": [1]}
+
+
+def test_the_model_is_named_where_the_provider_names_none() -> None:
+    (document,) = ChunkWriter(False, "small").write(ChatCompletionChunk(choices=[piece("a")]))
+    assert document["model"] == "small"
+
+
+def test_a_whole_answer_has_openais_form_even_where_nothing_is_said() -> None:
+    completion = ChatCompletion(id="chatcmpl-1", created=1, model="tiny")
+    completion.choices.add(finish_reason="stop").message.SetInParent()
+    assert completion_document(completion) == {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "tiny",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": None, "refusal": None, "annotations": []},
+                "logprobs": None,
+                "finish_reason": "stop",
+            }
+        ],
+    }
+
+
+def test_models_are_listed_in_openais_form() -> None:
+    model = Model(id="lab/tiny", created=1, owned_by="lab", extra_json='{"context_window":8192,"id":"x"}')
+    document = {"id": "lab/tiny", "object": "model", "created": 1, "owned_by": "lab", "context_window": 8192}
+    assert model_document(model) == document
+    assert models_document([model]) == {"object": "list", "data": [document]}
