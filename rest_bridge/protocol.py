@@ -29,7 +29,7 @@ SENTENCES = {
     400: "The request is not valid HTTP/1.1.",
     408: "The request's head did not arrive in time.",
     414: "The request's target is too long.",
-    429: "This address has too many connections open.",
+    429: "There are too many connections from this address, or too many requests on one of them.",
     431: "The request's head is too large.",
 }
 
@@ -143,8 +143,13 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._is_deaf = True
             self.cycle.keep_alive = False
         except httptools.HttpParserError as error:
-            # What a callback raises is the context.
-            self._refuse(self._head_status() if isinstance(error.__context__, HeadTooLarge) else 400)
+            match error.__context__:  # what a callback raised
+                case HeadTooLarge():
+                    self._refuse(self._head_status())
+                case TooManyRequests():
+                    self._refuse(429)
+                case _:
+                    self._refuse(400)
         else:
             self._measure(len(data))
             cycle = self.cycle
