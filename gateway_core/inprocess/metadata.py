@@ -1,0 +1,54 @@
+"""Metadata as it would have come over a socket: checked, and typed by its keys."""
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import NamedTuple
+
+import grpc.aio
+
+# The alphabet of keys and values: gRPC over HTTP/2, "Custom-Metadata" (doc/PROTOCOL-HTTP2.md in grpc/grpc).
+KEY = re.compile(r"[0-9a-z_.-]+")
+VALUE = re.compile(r"[ -~]*")
+# The transport's own keys, which it replaces or drops where an application sets them.
+RESERVED = frozenset({"content-type", "te", "user-agent"})
+
+
+class Metadatum(NamedTuple):
+    """A key and its value: bytes where the key ends in -bin, printable ASCII elsewhere."""
+
+    key: str
+    value: str | bytes
+
+
+def received(sent: Iterable[tuple[str, str | bytes]]) -> tuple[Metadatum, ...]:
+    """What the other side gets to see of the metadata that this side sent.
+
+    Raises TypeError where a key or value has the wrong type, and grpc.aio.InternalError where it has an illegal
+    character: the errors that grpc.aio raises.
+    """
+    return tuple([Metadatum(key, _value(key, value)) for key, value in sent if key not in RESERVED])
+
+
+def _value(key: str, value: str | bytes) -> str | bytes:
+    binary = _is_binary(key)
+    if binary:
+        if not isinstance(value, bytes):
+            raise TypeError(f'Binary metadata key="{key}" expected bytes, got {type(value)}')
+        return value
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    if not isinstance(value, str):
+        raise TypeError(f"Expected str, not {type(value)}")
+    if not VALUE.fullmatch(value):
+        raise grpc.aio.InternalError(f"metadata was invalid: the value of {key!r} has an illegal character")
+    return value
+
+
+@lru_cache(maxsize=1024)
+def _is_binary(key: str) -> bool:
+    if not isinstance(key, str):
+        raise TypeError(f"Expected str, not {type(key)}")
+    if not KEY.fullmatch(key):
+        raise grpc.aio.InternalError(f"metadata was invalid: the key {key!r} has an illegal character")
+    return key.endswith("-bin")

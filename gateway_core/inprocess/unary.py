@@ -1,0 +1,46 @@
+"""A call with one answer."""
+
+from collections.abc import Generator
+from typing import Any, TypeVar
+
+import grpc.aio
+from grpc import StatusCode
+
+from gateway_core.inprocess.call import Call
+from gateway_core.inprocess.driving import ENDED, NEW, Driving
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+class UnaryUnaryCall(Call, grpc.aio.UnaryUnaryCall[Request, Response]):
+    """A call whose servicer runs in the first task that awaits it."""
+
+    _response: Response
+
+    def __await__(self) -> Generator[Any, None, Response]:
+        """Runs the servicer; raises the call's failure. Awaiting it again gives the same again."""
+        if self._state == NEW:
+            yield from self._peek(False)
+        elif self._state != ENDED:
+            yield from self._wait_for_turn()
+        if self._code is not StatusCode.OK:
+            raise self._failure()
+        return self._response
+
+    def _peek(self, parks: bool) -> Driving:
+        context = self._admit()
+        assert self._handler is not None
+        try:
+            answer = self._handler(self._request, context)
+            # A servicer that implements nothing inherits plain functions.
+            if hasattr(answer, "__await__"):
+                answer = yield from self._drive(answer.__await__())
+        except BaseException as error:
+            self._settle(error)
+        else:
+            self._response = answer
+            self._settle(None)
+
+    async def _close_source(self) -> None:
+        """Nothing to do: the coroutine is all there is."""

@@ -1,0 +1,213 @@
+"""Tests of metadata both ways, over a socket and in one process."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from tests.gateway_core.inprocess.conftest import CREATE, STREAM, Connect, answer, event, eventually, texts
+
+BOTH_KINDS = (("x-request-id", "abc"), ("trace-bin", b"\x00\xff"), ("x-tag", "1"), ("x-tag", "2"), ("x-empty", ""))
+
+
+async def test_a_servicer_sees_the_callers_metadata(connect: Connect) -> None:
+    seen: list[Any] = []
+
+    async def create(request: Any, context: Any) -> Any:
+        seen.extend(context.invocation_metadata())
+        return answer()
+
+    _, stub = await connect(create=create)
+    for sent in (BOTH_KINDS, list(BOTH_KINDS), grpc.aio.Metadata(*BOTH_KINDS)):
+        seen.clear()
+        await stub.CreateChatCompletion(CREATE, metadata=sent)
+        got = [item for item in seen if item[0] != "user-agent"]
+        assert got == list(BOTH_KINDS)
+        assert (got[0].key, got[0].value) == ("x-request-id", "abc")
+
+
+async def test_a_text_value_may_be_sent_as_bytes_and_arrives_as_text(connect: Connect) -> None:
+    seen: dict[str, Any] = {}
+
+    async def create(request: Any, context: Any) -> Any:
+        seen.update(context.invocation_metadata())
+        return answer()
+
+    _, stub = await connect(create=create)
+    await stub.CreateChatCompletion(CREATE, metadata=(("k", b"text"), ("user-agent", "mine"), ("te", "mine")))
+    assert seen["k"] == "text"
+    assert "te" not in seen
+    assert seen.get("user-agent") != "mine"
+
+
+@pytest.mark.parametrize(
+    ("sent", "error"),
+    [
+        (("Upper", "v"), grpc.aio.InternalError),
+        (("with space", "v"), grpc.aio.InternalError),
+        (("", "v"), grpc.aio.InternalError),
+        (("k", "line\nbreak"), grpc.aio.InternalError),
+        (("k", "é"), grpc.aio.InternalError),
+        (("k", b"\xff"), grpc.aio.InternalError),
+        (("k-bin", "text"), TypeError),
+        (("k", 1), TypeError),
+        ((1, "v"), TypeError),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # grpc's own, over a socket
+async def test_illegal_metadata_of_a_caller_is_refused(connect: Connect, sent: Any, error: type[Exception]) -> None:
+    async def create(request: Any, context: Any) -> Any:
+        return answer()
+
+    _, stub = await connect(create=create)
+    call = stub.CreateChatCompletion(CREATE, metadata=(sent,))
+    with pytest.raises(error):
+        await call
+    call.cancel()
+
+
+async def test_a_caller_sees_the_servicers_metadata(connect: Connect) -> None:
+    async def create(request: Any, context: Any) -> Any:
+        await context.send_initial_metadata((("i", "1"), ("i-bin", b"\x01")))
+        context.set_trailing_metadata([("t", "0")])
+        context.set_trailing_metadata([("t", "1"), ("t", "2"), ("t-bin", b"\x02")])
+        assert tuple(context.trailing_metadata()) == (("t", "1"), ("t", "2"), ("t-bin", b"\x02"))
+        return answer()
+
+    async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+        await create(request, context)
+        yield event()
+
+    _, stub = await connect(create, stream)
+    unary, streamed = stub.CreateChatCompletion(CREATE), stub.StreamChatCompletion(STREAM)
+    await unary
+    await texts(streamed)
+    for call in (unary, streamed):
+        assert tuple(await call.initial_metadata()) == (("i", "1"), ("i-bin", b"\x01"))
+        trailing = await call.trailing_metadata()
+        assert isinstance(trailing, grpc.aio.Metadata)
+        assert tuple(trailing) == (("t", "1"), ("t", "2"), ("t-bin", b"\x02"))
+
+
+async def test_metadata_that_nobody_sent_are_empty(connect: Connect) -> None:
+    async def create(request: Any, context: Any) -> Any:
+        return answer()
+
+    _, stub = await connect(create=create)
+    call = stub.CreateChatCompletion(CREATE)
+    assert tuple(await call.initial_metadata()) == ()
+    assert tuple(await call.trailing_metadata()) == ()
+
+
+async def test_initial_metadata_arrive_before_the_first_event(connect: Connect) -> None:
+    go = asyncio.Event()
+
+    async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+        await context.send_initial_metadata((("i", "1"),))
+        await go.wait()
+        yield event("after")
+
+    _, stub = await connect(stream=stream)
+    call = stub.StreamChatCompletion(STREAM)
+    assert tuple(await asyncio.wait_for(call.initial_metadata(), 5)) == (("i", "1"),)
+    await call.wait_for_connection()
+    go.set()
+    assert await texts(call) == ["after"]
+
+
+async def test_initial_metadata_arrive_while_another_task_waits_for_the_first_event(connect: Connect) -> None:
+    go, send = asyncio.Event(), asyncio.Event()
+
+    async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+        await send.wait()
+        await context.send_initial_metadata((("i", "1"),))
+        await go.wait()
+        yield event("after")
+
+    _, stub = await connect(stream=stream)
+    call = stub.StreamChatCompletion(STREAM)
+    read = asyncio.create_task(texts(call))
+    metadata = asyncio.create_task(call.initial_metadata())
+    await asyncio.sleep(0)
+    send.set()
+    assert tuple(await asyncio.wait_for(metadata, 5)) == (("i", "1"),)
+    go.set()
+    assert await read == ["after"]
+
+
+async def test_waiting_for_initial_metadata_costs_no_event(connect: Connect) -> None:
+    async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+        yield event("1")
+        yield event("2")
+
+    _, stub = await connect(stream=stream)
+    call = stub.StreamChatCompletion(STREAM)
+    assert tuple(await call.initial_metadata()) == ()
+    assert tuple(await call.initial_metadata()) == ()
+    assert await texts(call) == ["1", "2"]
+
+
+async def test_a_stream_can_be_cancelled_after_its_initial_metadata(connect: Connect) -> None:
+    ended: list[str] = []
+
+    async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+        await context.send_initial_metadata((("i", "1"),))
+        try:
+            await asyncio.Event().wait()
+            yield event()
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+        finally:
+            await asyncio.sleep(0)
+            ended.append("finally")
+
+    _, stub = await connect(stream=stream)
+    call = stub.StreamChatCompletion(STREAM)
+    await call.initial_metadata()
+    assert call.cancel()
+    await eventually(lambda: ended == ["cancelled", "finally"])
+    bounded = stub.StreamChatCompletion(STREAM, timeout=0.1)
+    await bounded.initial_metadata()
+    await eventually(lambda: ended == ["cancelled", "finally"] * 2)
+    assert await bounded.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_initial_metadata_are_sent_once(connect: Connect) -> None:
+    async def create(request: Any, context: Any) -> Any:
+        await context.send_initial_metadata((("i", "1"),))
+        with pytest.raises(grpc.aio.UsageError):
+            await context.send_initial_metadata((("i", "2"),))
+        return answer()
+
+    _, stub = await connect(create=create)
+    call = stub.CreateChatCompletion(CREATE)
+    await call
+    assert tuple(await call.initial_metadata()) == (("i", "1"),)
+
+
+async def test_illegal_metadata_of_a_servicer_fail_the_call(connect: Connect) -> None:
+    async def create(request: Any, context: Any) -> Any:
+        for wrong in ({"a": "b"}, [["a", "b"]], (("a", 1),), (("a",),)):
+            with pytest.raises(TypeError):
+                context.set_trailing_metadata(wrong)
+        context.set_trailing_metadata((("Upper", "v"),))
+        return answer()
+
+    _, stub = await connect(create=create)
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await stub.CreateChatCompletion(CREATE)
+    assert (failed.value.code(), failed.value.details()) == (grpc.StatusCode.INTERNAL, "Invalid metadata")
+
+
+async def test_aborting_takes_trailing_metadata_as_a_tuple_only(connect: Connect) -> None:
+    async def create(request: Any, context: Any) -> Any:
+        with pytest.raises(TypeError):
+            await context.abort(grpc.StatusCode.NOT_FOUND, "", [("a", "b")])
+        return answer()
+
+    _, stub = await connect(create=create)
+    await stub.CreateChatCompletion(CREATE)
