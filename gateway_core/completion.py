@@ -195,35 +195,39 @@ def folded_custom_call(pieces: list[CustomToolCall]) -> CustomToolCall:
 def folded_details(pieces: list[ReasoningDetail]) -> list[ReasoningDetail]:
     """Whole reasoning details from the pieces of them."""
     groups: list[list[ReasoningDetail]] = []
+    ids: list[str] = []
     for piece in pieces:
-        group = next((known for known in groups if piece.HasField("index") and is_one(known[0], piece)), None)
-        if group is None and groups and not piece.HasField("index") and is_one(groups[-1][0], piece):
-            group = groups[-1]
-        if group is None:
+        candidates = range(len(groups)) if piece.HasField("index") else range(len(groups))[-1:]
+        place = next((at for at in candidates if is_one(groups[at][0], ids[at], piece)), None)
+        if place is None:
             groups.append([piece])
+            ids.append(piece.id)
         else:
-            group.append(piece)
-    return [
-        ReasoningDetail(
-            type=group[0].type,
-            id=first(group, "id"),
-            format=first(group, "format"),
-            index=group[0].index if group[0].HasField("index") else None,
-            text=joined(group, "text"),
-            summary=joined(group, "summary"),
-            data=joined(group, "data"),
-            signature=joined(group, "signature"),
-            extra_json=folded_extra(piece.extra_json for piece in group),
-        )
-        for group in groups
-    ]
+            groups[place].append(piece)
+            ids[place] = ids[place] or piece.id
+    return [folded_detail(group) for group in groups]
 
 
-def is_one(known: ReasoningDetail, piece: ReasoningDetail) -> bool:
+def is_one(known: ReasoningDetail, known_id: str, piece: ReasoningDetail) -> bool:
     """Whether a piece of reasoning adds to another."""
     if known.type != piece.type or known.HasField("index") != piece.HasField("index") or known.index != piece.index:
         return False
-    return not (known.id and piece.id and known.id != piece.id)
+    return not (known_id and piece.id and known_id != piece.id)
+
+
+def folded_detail(pieces: list[ReasoningDetail]) -> ReasoningDetail:
+    """One reasoning detail from the pieces of it."""
+    return ReasoningDetail(
+        type=pieces[0].type,
+        id=first(pieces, "id"),
+        format=first(pieces, "format"),
+        index=pieces[0].index if pieces[0].HasField("index") else None,
+        text=joined(pieces, "text"),
+        summary=joined(pieces, "summary"),
+        data=joined(pieces, "data"),
+        signature=joined(pieces, "signature"),
+        extra_json=folded_extra(piece.extra_json for piece in pieces),
+    )
 
 
 def folded_audio(pieces: list[AnswerAudio]) -> AnswerAudio:
