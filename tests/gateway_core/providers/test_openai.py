@@ -16,6 +16,7 @@ from gateway_core.call import Call, OnUnsupported, Rewrite, Target
 from gateway_core.completion import fold
 from gateway_core.config import ProviderConfig
 from gateway_core.providers import Provider, load
+from gateway_core.providers.openai import decoder
 from gateway_core.services.chat_completion import ChatCompletion
 from tests.support.upstream import Cut, Reset, Silence, Step, Upstream, Wait, answer, json_answer, reached, sse_answer
 
@@ -255,12 +256,15 @@ async def test_a_late_error_keeps_its_status_type_and_code(upstream: Upstream, m
     }
 
 
-async def test_a_stream_of_an_answer_with_several_choices_waits_for_all_of_them(upstream: Upstream, make: Make) -> None:
+async def test_a_stream_of_an_answer_with_several_choices_waits_for_all_of_them(
+    upstream: Upstream, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoder, "TRAILER_SECONDS", 0.01)
     go_on = asyncio.Event()
     upstream.script(sse_answer([delta("a", "stop"), usage_chunk(), Wait(go_on), delta("b", "stop", index=1)]))
     async with aclosing(await make().open_chat_completion(call_of(spec(n=2)))) as opened:
         chunks = [await anext(opened), await anext(opened)]
-        asyncio.get_running_loop().call_later(1.2, go_on.set)
+        asyncio.get_running_loop().call_later(0.1, go_on.set)
         chunks += [event async for event in opened]
     assert text(chunks) == "ab"
 
