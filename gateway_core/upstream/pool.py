@@ -66,6 +66,9 @@ class Pool(aiohttp.TCPConnector):
         attempt.transport = connection.transport
         attempt.protocol = connection.protocol
         attempt.connected_at = self._loop.time()
+        if not attempt.reused and connection.protocol is not None and connection.protocol.closed is not None:
+            # Without this the loop would log that nobody asked why a connection ended.
+            connection.protocol.closed.add_done_callback(asyncio.Future.exception)
         return connection
 
     async def _create_connection(
@@ -97,7 +100,7 @@ def proxy(provider: str, url: URL) -> URL | None:
     """
     proxies = getproxies()
     address = proxies.get(url.scheme) or proxies.get("all")
-    if not address or _is_loopback(url.host) or proxy_bypass(url.host_port_subcomponent or ""):
+    if not address or _is_loopback(url.host) or proxy_bypass(f"{url.host_subcomponent}:{url.port}"):
         return None
     chosen = URL(address if "://" in address else f"http://{address}")
     if chosen.scheme not in ("http", "https"):
