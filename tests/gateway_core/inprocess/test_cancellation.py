@@ -104,6 +104,22 @@ async def test_cancelling_a_stream_that_is_waited_for_cancels_its_servicer(
     await eventually(lambda: servicer.ended == ["cancelled", "done"])
 
 
+async def test_cancelling_any_of_the_tasks_that_await_a_call_cancels_it(connect: Connect) -> None:
+    servicer = Endless()
+    _, stub = await connect(create=servicer.create)
+    call = stub.CreateChatCompletion(CREATE)
+
+    async def ask() -> None:
+        await call
+
+    first, second = asyncio.create_task(ask()), asyncio.create_task(ask())
+    await eventually(lambda: servicer.waits)
+    second.cancel()
+    for task in (second, first):
+        assert await is_cancelled(call, task)
+    await eventually(lambda: servicer.ended == ["cancelled", "done"])
+
+
 async def test_cancelling_a_stream_between_reads_closes_its_servicer(connect: Connect) -> None:
     ended: list[str] = []
 

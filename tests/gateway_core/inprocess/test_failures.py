@@ -12,7 +12,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from headgate.v1.chat_completion_service_pb2_grpc import ChatCompletionServiceServicer
 
-from tests.gateway_core.inprocess.conftest import CREATE, STREAM, Connect, answer, event, texts
+from tests.gateway_core.inprocess.conftest import CREATE, STREAM, Connect, answer, event, eventually, texts
 
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
 
@@ -208,11 +208,14 @@ async def test_a_swallowed_abort_ends_the_call_all_the_same(connect: Connect) ->
         await stub.CreateChatCompletion(CREATE)
     assert (failed.value.code(), failed.value.details()) == (NOT_FOUND, "set before")
     assert tuple(failed.value.trailing_metadata()) == (("t", "before"),)
-    call = stub.StreamChatCompletion(STREAM)
-    assert (await call.read()).chunk.id == "1"
-    with pytest.raises(grpc.aio.AioRpcError) as failed:
-        await call.read()
-    assert (failed.value.code(), failed.value.details()) == (NOT_FOUND, "aborted")
+    read = stub.StreamChatCompletion(STREAM).read
+    events = aiter(stub.StreamChatCompletion(STREAM))
+    for take in (read, events.__anext__):
+        assert (await take()).chunk.id == "1"
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await take()
+        assert (failed.value.code(), failed.value.details()) == (NOT_FOUND, "aborted")
+    await eventually(lambda: ended == ["stream", "stream"])
 
 
 async def test_what_a_servicer_does_not_implement_is_unimplemented(connect: Connect) -> None:
