@@ -34,7 +34,8 @@ class GatewayError(Exception):
 
     status: ClassVar[StatusCode] = StatusCode.INTERNAL
     reason: ClassVar[reasons.ErrorReason] = reasons.ERROR_REASON_INTERNAL
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
+    """Whether another target may do better."""
 
     def __init__(self, message: str, *, retry_after_seconds: float | None = None, **metadata: str) -> None:
         """Takes the sentence, how long to wait before another attempt (None: not known), and the metadata.
@@ -149,6 +150,12 @@ class ProviderRefused(ProviderError):
         504: StatusCode.DEADLINE_EXCEEDED,
     }
 
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None, **metadata: str) -> None:
+        """Takes what every error takes; upstream_status says whether another target may do better."""
+        super().__init__(message, retry_after_seconds=retry_after_seconds, **metadata)
+        status = int(metadata["upstream_status"])
+        self.retryable = status >= 500 or status in {402, 408, 409, 429}
+
     @property
     def code(self) -> StatusCode:
         """The gRPC status that fits the provider's HTTP status."""
@@ -162,7 +169,6 @@ class ProviderUnauthorized(ProviderError):
 
     status = StatusCode.INTERNAL
     reason = reasons.ERROR_REASON_PROVIDER_UNAUTHORIZED
-    retryable = False
 
 
 class ProviderUnreachable(ProviderError):
