@@ -68,14 +68,13 @@ class Provider:
         text, finish_reason = answer(spec)
         head = ChatCompletionChunk(id=f"chatcmpl-echo-{uuid.uuid4().hex}", created=int(time.time()), model="echo")
         choice_count = spec.n if spec.HasField("n") else 1
+        last = ChatCompletionChunk(usage=usage(spec, text, choice_count))
+        last.MergeFrom(head)
         for index in range(choice_count):
-            for piece in WORD.findall(text) if call.stream else [text]:
+            for piece in WORD.findall(text) if call.stream else ():
                 yield chunk(head, index, AnswerMessage(role=ROLE_ASSISTANT, content=piece))
-        last = chunk(head, 0, AnswerMessage())
-        last.choices[0].finish_reason = finish_reason
-        for index in range(1, choice_count):
-            last.choices.add(index=index, finish_reason=finish_reason)
-        last.usage.CopyFrom(usage(spec, text, choice_count))
+            said = AnswerMessage() if call.stream else AnswerMessage(role=ROLE_ASSISTANT, content=text)
+            last.choices.add(index=index, delta=said, finish_reason=finish_reason)
         yield last
 
 
