@@ -63,6 +63,11 @@ SENTENCE_OF_CODE: Mapping[StatusCode, str] = {
     StatusCode.UNIMPLEMENTED: "Headgate does not do this.",
     StatusCode.UNAVAILABLE: "Headgate's core cannot be reached; try again later.",
 }
+# What gRPC itself ends a call with has a reason of the contract's where only one thing can have happened.
+REASON_OF_CODE: Mapping[StatusCode, str] = {
+    StatusCode.DEADLINE_EXCEEDED: "ERROR_REASON_DEADLINE_EXCEEDED",
+    StatusCode.CANCELLED: "ERROR_REASON_CANCELLED",
+}
 INTERNAL_SENTENCE = "Headgate failed; the log tells why, under the request id."
 
 
@@ -93,7 +98,8 @@ class Failure:
         if error.code() is StatusCode.RESOURCE_EXHAUSTED and "larger than max" in (error.details() or ""):
             message = "The request or its answer is larger than a message may be."
             return cls(error.code(), "ERROR_REASON_TOO_LARGE", message)
-        return cls(error.code(), "", SENTENCE_OF_CODE.get(error.code(), INTERNAL_SENTENCE))
+        reason = REASON_OF_CODE.get(error.code(), "")
+        return cls(error.code(), reason, SENTENCE_OF_CODE.get(error.code(), INTERNAL_SENTENCE))
 
     @classmethod
     def invalid(cls, message: str, param: str | None = None) -> Self:
@@ -167,12 +173,15 @@ class Failure:
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """Header fields for the answer: Retry-After in whole seconds (RFC 9110, 10.2.3), Allow."""
+        """Header fields for the answer: Retry-After in whole seconds (RFC 9110, 10.2.3), Allow, x-should-retry."""
         headers = []
         if self.retry_after_seconds is not None:
             headers.append((b"retry-after", b"%d" % max(0, ceil(self.retry_after_seconds))))
         if self.own_http_status == 405:
             headers.append((b"allow", self.metadata["allow"].encode("ascii")))
+        if self.reason == "ERROR_REASON_PROVIDER_UNAUTHORIZED":
+            # SDKs try a 502 again; a key that was refused once is refused again.
+            headers.append((b"x-should-retry", b"false"))
         return headers
 
 

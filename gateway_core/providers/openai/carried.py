@@ -1,12 +1,15 @@
 """What the contract only carries, on its way into a request: unknown fields, and JSON that nobody here reads."""
 
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import orjson
 
 from gateway_core.errors import InvalidRequest
+from gateway_core.providers.openai.depth import DEEPEST, is_within
 
 Document = dict[str, Any]
+Item = TypeVar("Item")
 
 
 class Carried:
@@ -40,11 +43,27 @@ class Carried:
 
 
 def json_value(text: str, path: str) -> Any:
-    """A value from JSON text; raises InvalidRequest where it is none."""
+    """A value from JSON text; raises InvalidRequest where it is none, or one that nests too deep."""
     try:
-        return orjson.loads(text)
+        value = orjson.loads(text)
     except orjson.JSONDecodeError:
         raise InvalidRequest(f"{path} is not valid JSON.", param=path) from None
+    if not is_within(text, value):
+        raise InvalidRequest(f"{path} nests deeper than {DEEPEST} arrays and objects.", param=path)
+    return value
+
+
+def documents(items: Iterable[Item], name: str, write: Callable[[Item], list[Any]]) -> list[Any]:
+    """What is written for the items of a list, one after the other; InvalidRequest names the item at fault."""
+    written: list[Any] = []
+    for index, item in enumerate(items):
+        try:
+            written += write(item)
+        except InvalidRequest as error:
+            place = f"{name}[{index}]"
+            path = error.metadata["param"].replace(name, place, 1)
+            raise InvalidRequest(error.message.replace(name, place, 1), param=path) from None
+    return written
 
 
 def json_object(text: str, path: str) -> Document:

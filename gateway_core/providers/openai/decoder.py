@@ -7,6 +7,7 @@ import orjson
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 
 from gateway_core.providers.openai.chunk import chunk
+from gateway_core.providers.openai.depth import DEEPEST, is_within
 from gateway_core.providers.openai.place import Places
 from gateway_core.providers.openai.refusal import Refusals
 from gateway_core.upstream.sse import Event
@@ -46,6 +47,11 @@ class Decoder:
         return bool(self._ended) and not self._open
 
     @property
+    def is_empty(self) -> bool:
+        """Whether no answer has begun."""
+        return not self._open and not self._ended
+
+    @property
     def patience_seconds(self) -> float | None:
         """For how long, from now, something more is worth waiting for; None: for as long as the answer takes."""
         if self.is_done:
@@ -72,6 +78,8 @@ class Decoder:
             document = orjson.loads(data)
         except orjson.JSONDecodeError:
             raise self._refusals.broken("sent an answer that is not JSON") from None
+        if not is_within(data, document):
+            raise self._refusals.broken(f"sent an answer that nests deeper than {DEEPEST} arrays and objects")
         if type(document) is dict and document.get("error"):
             raise self._refusals.event(document["error"])
         self._places.number(document)

@@ -64,7 +64,10 @@ class Provider:
         if "event-stream" in content_type or (call.stream and "json" not in content_type):
             return self._stream(answer, decoder)
         try:
-            return self._whole(decoder.document(await answer.read()))
+            event = decoder.document(await answer.read())
+            if decoder.is_empty:
+                raise self._refusals.broken("sent an answer without choices")
+            return self._whole(event)
         finally:
             answer.abort()
 
@@ -129,6 +132,8 @@ class Provider:
                 yield event
         if not (decoder.is_done or decoder.is_whole):
             raise self._refusals.broken("broke its answer off before its end")
+        if decoder.is_empty:
+            raise self._refusals.broken("sent an answer without choices")
 
 
 def decoded(events: Sequence[Event], decoder: Decoder) -> Iterator[ChatCompletionChunk]:

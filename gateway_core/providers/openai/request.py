@@ -14,7 +14,7 @@ from headgate.v1.chat_pb2 import (
     WebSearchOptions,
 )
 
-from gateway_core.providers.openai.carried import Carried, Document, json_object
+from gateway_core.providers.openai.carried import Carried, Document, documents, json_object
 from gateway_core.providers.openai.message import content_parts, message_document, plain
 from gateway_core.providers.openai.tool import function_choice, function_tool, tool_choice, tool_document
 
@@ -68,17 +68,17 @@ def stream_options(options: StreamOptions, carried: Carried) -> Document:
 
 def messages(conversation: Any, carried: Carried) -> list[Document]:
     """The conversation."""
-    return [message_document(message, carried) for message in conversation]
+    return documents(conversation, "messages", lambda message: [message_document(message, carried)])
 
 
 def tools(offered: Any, carried: Carried) -> list[Document] | None:
     """The tools; None where no tool is left."""
-    return [document for tool in offered for document in tool_document(tool, carried)] or None
+    return documents(offered, "tools", lambda tool: tool_document(tool, carried)) or None
 
 
 def functions(offered: Any, carried: Carried) -> list[Document]:
     """The functions, in the form before tools."""
-    return [function_tool(function, carried, "functions") for function in offered]
+    return documents(offered, "functions", lambda function: [function_tool(function, carried, "functions")])
 
 
 def response_format(form: ResponseFormat, carried: Carried) -> Document:

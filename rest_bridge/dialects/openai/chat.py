@@ -47,7 +47,8 @@ class ChatCompletions:
         )
         response = await call
         headers = answer_headers(await call.initial_metadata())
-        await exchange.respond(200, orjson.dumps(completion_document(response.completion)), [*JSON, *headers])
+        document = completion_document(response.completion, spec.model)
+        await exchange.respond(200, orjson.dumps(document), [*JSON, *headers])
 
     async def _stream(self, exchange: Exchange, spec: ChatCompletionSpec) -> None:
         call = self._stub.StreamChatCompletion(

@@ -25,13 +25,13 @@ PADDING = frozenset({"obfuscation"})
 """What pads chunks against side channels: no reason to send one."""
 
 
-def completion_document(completion: ChatCompletion) -> Document:
-    """A whole answer. Source: OpenAI's ChatCompletion."""
+def completion_document(completion: ChatCompletion, model: str = "") -> Document:
+    """A whole answer; takes the model to name where the answer names none. Source: OpenAI's ChatCompletion."""
     document = {
         "id": completion.id,
         "object": "chat.completion",
         "created": completion.created,
-        "model": completion.model,
+        "model": completion.model or model,
         "choices": [choice_document(choice) for choice in completion.choices],
     }
     if completion.HasField("usage"):
