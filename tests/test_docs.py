@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from headgate.v1.error_reason_pb2 import ErrorReason
 from pydantic import BaseModel
 
 from gateway_core.config import Config, LimitsConfig, ListenConfig, LogConfig, ModelConfig, PriceConfig, ProviderConfig
-from headgate.v1.error_reason_pb2 import ErrorReason
 
 ROOT = Path(__file__).parents[1]
 PARTS: tuple[type[BaseModel], ...] = (

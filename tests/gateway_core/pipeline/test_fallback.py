@@ -8,7 +8,7 @@ from headgate.v1.chat_pb2 import ChatCompletionSpec
 from gateway_core.call import Call, Events, Rewrite, Target
 from gateway_core.config import Config
 from gateway_core.errors import DeadlineExceeded, GatewayError, InvalidRequest, ProviderRefused, ProviderUnreachable
-from gateway_core.pipeline import compose, fallback, route
+from gateway_core.pipeline import Stage, compose, fallback, route
 from gateway_core.services.chat_completion import ChatCompletion
 from gateway_core.telemetry import Telemetry
 
@@ -120,6 +120,9 @@ async def test_a_failure_after_opening_is_not_retried() -> None:
 
 def test_a_wrong_order_of_stages_is_refused() -> None:
     telemetry = Telemetry(Config())
-    stages = [("fallback", fallback.Stage(telemetry)), ("route", route.Stage(None))]  # type: ignore[arg-type]
+    stages: list[tuple[str, Stage]] = [
+        ("fallback", fallback.Stage(telemetry)),
+        ("route", route.Stage(None)),  # type: ignore[arg-type]
+    ]
     with pytest.raises(ValueError, match="not in the order"):
         compose(stages, Innermost(lambda _: None))

@@ -10,7 +10,7 @@ from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 
 from gateway_core.call import Call, Events
 from gateway_core.config import Config
-from gateway_core.errors import GatewayError, ModelNotFound, ProviderBroken, ProviderUnreachable
+from gateway_core.errors import GatewayError, Internal, ModelNotFound, ProviderBroken, ProviderUnreachable
 from gateway_core.pipeline.trace import Stage
 from gateway_core.telemetry import Telemetry
 from tests.gateway_core.telemetry.calls import LAB, attempting, finish, new_call, opens, refuses, text
@@ -110,14 +110,15 @@ async def test_an_answer_that_breaks_off_is_told_with_what_came_before(telemetry
 
 
 @pytest.mark.parametrize("opened", [False, True])
-async def test_a_fault_of_ours_is_logged_in_full_and_passes_through(
+async def test_a_fault_of_ours_is_logged_in_full_and_told_without_detail(
     telemetry: Telemetry, log: Log, opened: bool
 ) -> None:
     fault = ZeroDivisionError("by zero")
     below = opens([text("a")], then=fault) if opened else refuses(fault)
-    with pytest.raises(ZeroDivisionError) as raised:
+    with pytest.raises(Internal) as raised:
         await read(await Stage(telemetry)(new_call(), below))
-    assert raised.value is fault
+    assert raised.value.__cause__ is fault
+    assert "zero" not in raised.value.message
     line = ended_once(telemetry, log)
     assert (line["status"], line["level"]) == ("internal", "error")
     assert line["exception"].splitlines()[-1] == "ZeroDivisionError: by zero"

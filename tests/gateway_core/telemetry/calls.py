@@ -21,6 +21,9 @@ class Chat:
     def model(self, request: ChatCompletionSpec) -> str:
         return request.model
 
+    def check(self, request: ChatCompletionSpec) -> None:
+        pass
+
     def usage(self, event: ChatCompletionChunk) -> TokenUsage | None:
         return event.usage if event.HasField("usage") else None
 

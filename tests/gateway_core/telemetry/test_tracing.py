@@ -10,7 +10,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from gateway_core.call import Target
 from gateway_core.config import Config
-from gateway_core.errors import ModelNotFound, ProviderTimeout
+from gateway_core.errors import Internal, ModelNotFound, ProviderTimeout
 from gateway_core.pipeline.trace import Stage
 from gateway_core.telemetry import Telemetry, otlp
 from gateway_core.telemetry.tracing import NoTracer, wants_traces
@@ -164,7 +164,7 @@ async def test_a_model_that_does_not_exist_is_no_name_of_a_span(collector: Colle
 
 async def test_a_fault_of_ours_does_not_show_its_message(collector: Collector) -> None:
     telemetry = Telemetry(CONFIG)
-    with pytest.raises(KeyError):
+    with pytest.raises(Internal):
         await Stage(telemetry)(new_call(), refuses(KeyError("secret")))
     await telemetry.close()
     (span,) = collector.spans
