@@ -2,7 +2,11 @@
 
 import asyncio
 import gc
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -109,29 +113,43 @@ async def test_leaving_within_the_body_closes_the_connection(
     assert await closed_after(upstream.requests[0], await cancelled(task)) < AT_ONCE
 
 
-async def test_leaving_while_the_request_is_sent_sends_no_more_of_it(make_client: MakeClient) -> None:
-    size = 64_000_000
-    go, counted = asyncio.Event(), asyncio.get_running_loop().create_future()
+@asynccontextmanager
+async def late_reader(first: bytes, go: asyncio.Event) -> AsyncIterator[tuple[str, asyncio.Future[int]]]:
+    """A host that writes some bytes, reads once it may, and then tells how many bytes came; its base URL."""
+    counted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
-    async def read_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         count = 0
+        writer.write(first)
         await go.wait()
-        try:
+        with suppress(ConnectionResetError):
             while piece := await reader.read(1_000_000):
                 count += len(piece)
-        except ConnectionResetError:
-            pass
         writer.transport.abort()
         counted.set_result(count)
 
-    server = await asyncio.start_server(read_late, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
-        client = make_client(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
-        task = asyncio.ensure_future(client.open("POST", "/x", body=bytes(size)))
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", counted
+
+
+async def test_leaving_while_the_request_is_sent_sends_no_more_of_it(make_client: MakeClient) -> None:
+    go, size = asyncio.Event(), 64_000_000
+    async with late_reader(b"", go) as (base_url, counted):
+        task = asyncio.ensure_future(make_client(base_url).open("POST", "/x", body=bytes(size)))
         await asyncio.sleep(0.1)
         await cancelled(task)
         go.set()
-        assert await asyncio.wait_for(counted, 5) < size / 2
+        assert await asyncio.wait_for(counted, 5) < size
+
+
+async def test_an_answer_closed_while_the_request_is_sent_sends_no_more_of_it(make_client: MakeClient) -> None:
+    go, size = asyncio.Event(), 64_000_000
+    async with late_reader(head(200, {"content-length": "9"}), go) as (base_url, counted):
+        opened = await make_client(base_url).open("POST", "/x", body=bytes(size))
+        opened.abort()
+        go.set()
+        assert await asyncio.wait_for(counted, 5) < size
 
 
 async def test_leaving_closes_a_connection_that_speaks_tls(
@@ -148,6 +166,50 @@ async def test_leaving_closes_a_connection_that_speaks_tls(
         reading = asyncio.ensure_future(opened.read())
         await asyncio.sleep(0.02)
         assert await closed_after(upstream.requests[1], await cancelled(reading)) < AT_ONCE
+
+
+class SilentPeer(asyncio.Protocol):
+    """Speaks TLS, but does not answer when TLS takes leave."""
+
+    def __init__(self, context: ssl.SSLContext, answer: bytes) -> None:
+        self.asked, self.closed = asyncio.Event(), asyncio.Event()
+        self._answer = answer
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._incoming.write(data)
+        with suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+            self._tls.do_handshake()
+            if self._tls.read() and not self.asked.is_set():
+                self._tls.write(self._answer or b"HTTP/1.1 200 OK\r\n")
+                self.asked.set()
+        self._transport.write(self._outgoing.read())
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self.closed.set()
+
+
+@pytest.mark.parametrize("opened", [False, True])
+async def test_leaving_does_not_wait_for_tls_to_take_leave(
+    make_client: MakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: bool
+) -> None:
+    context = server_context(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
+    peer = SilentPeer(context, head(200, {"content-length": "9"}) if opened else b"")
+    server = await asyncio.get_running_loop().create_server(lambda: peer, "127.0.0.1", 0)
+    async with server:
+        client = make_client(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
+        task = asyncio.ensure_future(client.open("POST", "/x", body=b"{}"))
+        await peer.asked.wait()
+        if opened:
+            (await task).abort()
+        else:
+            await cancelled(task)
+        await asyncio.wait_for(peer.closed.wait(), AT_ONCE)
 
 
 async def test_leaving_while_others_read_harms_nobody(upstream: Upstream, make_client: MakeClient) -> None:
