@@ -22,10 +22,36 @@ OF_CHUNKS_ONLY = frozenset({"obfuscation"})
 
 def fold(chunks: Iterable[ChatCompletionChunk]) -> ChatCompletion:
     """The whole answer whose chunks these are."""
+    pieces = list(chunks)
+    if len(pieces) == 1 and are_in_order(pieces[0].choices):
+        return whole(pieces[0])
     folded = Fold()
-    for chunk in chunks:
-        folded.add(chunk)
+    for piece in pieces:
+        folded.add(piece)
     return folded.completion()
+
+
+def are_in_order(choices: Iterable[ChunkChoice]) -> bool:
+    """Whether choices are as whole answers have them: each once, by index."""
+    last = -1
+    for choice in choices:
+        if choice.index <= last:
+            return False
+        last = choice.index
+    return True
+
+
+def whole(chunk: ChatCompletionChunk) -> ChatCompletion:
+    """The answer that came in one chunk, its choices in order: what folding makes of it, in a tenth of the time."""
+    # The two messages have fields of the same numbers and types: one is read as the other.
+    completion = ChatCompletion.FromString(chunk.SerializeToString())
+    for choice in completion.choices:
+        mend(choice.message)
+        if not choice.finish_reason:
+            choice.ClearField("finish_reason")
+    if completion.extra_json:
+        completion.extra_json = extra_json(of_answers(orjson.loads(completion.extra_json)))
+    return completion
 
 
 class Fold:
@@ -70,7 +96,6 @@ class Fold:
 
     def completion(self) -> ChatCompletion:
         """The answer so far."""
-        extra = {name: value for name, value in self._extra.items() if name not in OF_CHUNKS_ONLY}
         return ChatCompletion(
             id=self._id,
             created=self._created,
@@ -79,7 +104,7 @@ class Fold:
             usage=self._usage,
             service_tier=self._service_tier,
             system_fingerprint=self._system_fingerprint,
-            extra_json=extra_json(extra),
+            extra_json=extra_json(of_answers(self._extra)),
         )
 
 
@@ -119,10 +144,16 @@ def folded_message(pieces: list[AnswerMessage]) -> AnswerMessage:
         message.CopyFrom(pieces[0])
     else:
         message = joined_message(pieces)
-    message.role = message.role or ROLE_ASSISTANT
+    mend(message)
+    return message
+
+
+def mend(message: AnswerMessage) -> None:
+    """Makes a whole message of what chunks said: somebody speaks, and an empty text beside anything else is none."""
+    if not message.role:
+        message.role = ROLE_ASSISTANT
     if not message.content and message.HasField("content") and says_otherwise(message):
         message.ClearField("content")
-    return message
 
 
 def says_otherwise(message: AnswerMessage) -> bool:
@@ -275,6 +306,11 @@ def folded_extra(texts: Iterable[str], *, join_strings: bool = False) -> str:
     for text in given:
         merge(extra, orjson.loads(text), join_strings=join_strings)
     return extra_json(extra)
+
+
+def of_answers(extra: dict[str, Any]) -> dict[str, Any]:
+    """The unknown fields of chunks that whole answers have too."""
+    return {name: value for name, value in extra.items() if name not in OF_CHUNKS_ONLY}
 
 
 def merge(into: dict[str, Any], added: dict[str, Any], *, join_strings: bool = False) -> None:

@@ -1,7 +1,6 @@
 """ChatCompletionService: what is asked becomes a call, and its events become the answer."""
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from typing import cast
 
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
@@ -16,14 +15,14 @@ from headgate.v1.chat_pb2 import ChatCompletionSpec
 from headgate.v1.token_usage_pb2 import TokenUsage
 
 from gateway_core.call import Call, Events, Next
-from gateway_core.completion import Fold
+from gateway_core.completion import fold
 from gateway_core.providers import Provider
 from gateway_core.services.edge import (
     Context,
     answer_metadata,
     chosen_request_id,
     deadline_of,
-    failures_as_status,
+    fail,
     metadata_of,
 )
 from gateway_core.services.spec import check
@@ -64,26 +63,36 @@ class ChatCompletionService(ChatCompletionServiceServicer):
     ) -> CreateChatCompletionResponse:
         """Answers at once: the same way as in chunks, folded."""
         call = self._call(request.spec, context, stream=False)
-        async with failures_as_status(context, lambda: answer_metadata(call)):
-            fold = Fold()
-            async with aclosing(await self._pipeline(call)) as events:
-                await context.send_initial_metadata(answer_metadata(call))
-                async for event in events:
-                    fold.add(event)
-            context.set_trailing_metadata(answer_metadata(call))
-        return CreateChatCompletionResponse(completion=fold.completion())
+        try:
+            events = await self._pipeline(call)
+            try:
+                metadata = answer_metadata(call)
+                await context.send_initial_metadata(metadata)
+                chunks = [event async for event in events]
+            finally:
+                await events.aclose()
+            context.set_trailing_metadata(metadata)
+            return CreateChatCompletionResponse(completion=fold(chunks))
+        except Exception as error:
+            await fail(context, error, answer_metadata(call))
 
     async def StreamChatCompletion(
         self, request: StreamChatCompletionRequest, context: Context
     ) -> AsyncIterator[StreamChatCompletionResponse]:
         """Answers in chunks, as they arrive."""
         call = self._call(request.spec, context, stream=True)
-        async with failures_as_status(context, lambda: answer_metadata(call)):
-            async with aclosing(await self._pipeline(call)) as events:
-                await context.send_initial_metadata(answer_metadata(call))
+        try:
+            events = await self._pipeline(call)
+            try:
+                metadata = answer_metadata(call)
+                await context.send_initial_metadata(metadata)
                 async for event in events:
                     yield StreamChatCompletionResponse(chunk=event)
-            context.set_trailing_metadata(answer_metadata(call))
+            finally:
+                await events.aclose()
+            context.set_trailing_metadata(metadata)
+        except Exception as error:
+            await fail(context, error, answer_metadata(call))
 
     def _call(self, spec: ChatCompletionSpec, context: Context, *, stream: bool) -> Call[ChatCompletionSpec]:
         metadata = metadata_of(context)

@@ -4,9 +4,8 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
 import structlog
 from grpc import aio
@@ -50,12 +49,12 @@ def chosen_request_id(metadata: Mapping[str, str]) -> str:
 
 def answer_metadata(call: Call[Any]) -> tuple[tuple[str, str], ...]:
     """What an answer tells beside itself: the request's id, who answers, and each rewrite."""
-    provider = [("x-headgate-provider", call.target.provider)] if call.target else []
-    return (
-        ("x-headgate-request-id", call.request_id),
-        *provider,
-        *(("x-headgate-warning", warning) for warning in warnings(call.rewrites)),
-    )
+    told = [("x-headgate-request-id", call.request_id)]
+    if call.target is not None:
+        told.append(("x-headgate-provider", call.target.provider))
+    if call.rewrites:
+        told.extend([("x-headgate-warning", warning) for warning in warnings(call.rewrites)])
+    return tuple(told)
 
 
 def warnings(rewrites: Sequence[Rewrite]) -> list[str]:
@@ -70,25 +69,17 @@ def printable(text: str) -> str:
     return re.sub(r"[^\x20-\x7e]", lambda match: match[0].encode("unicode_escape").decode("ascii"), text)[:300]
 
 
-@asynccontextmanager
-async def failures_as_status(
-    context: Context, metadata: Callable[[], Sequence[tuple[str, str]]]
-) -> AsyncGenerator[None]:
-    """Ends the RPC with the status of whatever fails inside: the one catcher of each service.
+async def fail(context: Context, error: Exception, metadata: tuple[tuple[str, str], ...] = ()) -> NoReturn:
+    """Ends the RPC with the status of what failed: what every service does with whatever it catches.
 
     An error that is not a GatewayError is a fault of ours: it is logged in full and leaves as INTERNAL, without detail.
     """
-    try:
-        yield
-    except GatewayError as error:
+    if isinstance(error, aio.AbortError | aio.UsageError):
+        raise error
+    if isinstance(error, GatewayError):
         failure = error
-    except (aio.AbortError, aio.UsageError):
-        raise
-    except Exception:
-        log.exception("internal_error", **dict(metadata()[:1]))
-        failure = Internal("Headgate failed; the log tells why, under the request id.")
     else:
-        return
-    status = failure.to_status()
-    details = ("grpc-status-details-bin", status.SerializeToString())
-    await context.abort(failure.code, failure.message, (*metadata(), details))
+        log.error("internal_error", exc_info=error, **dict(metadata[:1]))
+        failure = Internal("Headgate failed; the log tells why, under the request id.")
+    details = ("grpc-status-details-bin", failure.to_status().SerializeToString())
+    await context.abort(failure.code, failure.message, (*metadata, details))

@@ -4,7 +4,7 @@ from headgate.v1.model_service_pb2 import GetModelRequest, GetModelResponse, Lis
 from headgate.v1.model_service_pb2_grpc import ModelServiceServicer
 
 from gateway_core.catalog.catalog import Catalog
-from gateway_core.services.edge import Context, failures_as_status
+from gateway_core.services.edge import Context, fail
 
 
 class ModelService(ModelServiceServicer):
@@ -16,12 +16,14 @@ class ModelService(ModelServiceServicer):
 
     async def ListModels(self, request: ListModelsRequest, context: Context) -> ListModelsResponse:
         """Lists the models."""
-        async with failures_as_status(context, lambda: ()):
-            models = await self._catalog.models(request.provider)
-        return ListModelsResponse(models=models)
+        try:
+            return ListModelsResponse(models=await self._catalog.models(request.provider))
+        except Exception as error:
+            await fail(context, error)
 
     async def GetModel(self, request: GetModelRequest, context: Context) -> GetModelResponse:
         """Tells of one model."""
-        async with failures_as_status(context, lambda: ()):
-            model = await self._catalog.model(request.id)
-        return GetModelResponse(model=model)
+        try:
+            return GetModelResponse(model=await self._catalog.model(request.id))
+        except Exception as error:
+            await fail(context, error)

@@ -6,7 +6,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
 from gateway_core.errors import Unimplemented
-from gateway_core.services.edge import Context, failures_as_status
+from gateway_core.services.edge import Context, fail
 
 Servicer = TypeVar("Servicer")
 
@@ -15,8 +15,7 @@ def unimplemented(servicer: type[Servicer], service: ServiceDescriptor, why: str
     """A servicer of the contract's service that answers every method with UNIMPLEMENTED and the sentence given."""
 
     async def refuse(self: object, request: Message, context: Context) -> None:
-        async with failures_as_status(context, lambda: ()):
-            raise Unimplemented(why)
+        await fail(context, Unimplemented(why))
 
     methods: dict[str, Any] = {method.name: refuse for method in service.methods}
     built: Servicer = type(servicer.__name__, (servicer,), methods)()

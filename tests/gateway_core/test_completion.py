@@ -3,6 +3,8 @@
 from typing import Any
 
 import orjson
+import pytest
+from google.protobuf.message import Message
 from headgate.v1.chat_completion_pb2 import (
     AnswerAudio,
     AnswerMessage,
@@ -14,7 +16,7 @@ from headgate.v1.chat_completion_pb2 import (
     TokenLogprob,
     TokenLogprobs,
 )
-from headgate.v1.message_pb2 import ROLE_ASSISTANT, FunctionCall, ReasoningDetail, ToolCall
+from headgate.v1.message_pb2 import ROLE_ASSISTANT, ROLE_TOOL, FunctionCall, ReasoningDetail, ToolCall
 from headgate.v1.token_usage_pb2 import TokenUsage
 
 from gateway_core.completion import Fold, fold
@@ -159,3 +161,45 @@ def test_a_fold_can_be_read_at_any_time() -> None:
     assert growing.completion().choices[0].message.content == "a"
     growing.add(chunk(AnswerMessage(content="b")))
     assert growing.completion().choices[0].message.content == "ab"
+
+
+def fields(message: type[Message]) -> set[tuple[Any, ...]]:
+    """The fields of a message as their bytes tell them apart."""
+    return {
+        (field.number, field.type, field.is_repeated, field.has_presence, field.message_type)
+        for field in message.DESCRIPTOR.fields
+        if field.name != "choices"
+    }
+
+
+def test_a_chunk_and_a_whole_answer_have_the_same_bytes() -> None:
+    assert fields(ChatCompletionChunk) == fields(ChatCompletion)
+    assert fields(ChunkChoice) == fields(Choice)
+    numbers = [message.DESCRIPTOR.fields_by_name["choices"].number for message in (ChatCompletionChunk, ChatCompletion)]
+    assert numbers[0] == numbers[1]
+
+
+USAGE = TokenUsage(total_tokens=3, extra_json='{"cost":1}')
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        ChatCompletionChunk(),
+        ChatCompletionChunk(id="1", created=2, model="m", usage=USAGE, service_tier="", system_fingerprint="f"),
+        ChatCompletionChunk(extra_json='{ "obfuscation":"x","a":null}'),
+        chunk(),
+        chunk(AnswerMessage(content=""), finish_reason=""),
+        chunk(AnswerMessage(content="", refusal="No"), finish_reason="stop", extra_json='{"r": 1}'),
+        chunk(AnswerMessage(role=ROLE_TOOL, content="x"), logprobs=Logprobs(content=TokenLogprobs())),
+        ChatCompletionChunk(choices=[ChunkChoice(index=0), ChunkChoice(index=2, finish_reason="length")]),
+        ChatCompletionChunk(choices=[ChunkChoice(index=2), ChunkChoice(index=1, finish_reason="length")]),
+        ChatCompletionChunk(choices=[ChunkChoice(delta=AnswerMessage(content=text)) for text in ("a", "b")]),
+        ChatCompletionChunk(choices=[ChunkChoice(index=-1, delta=AnswerMessage(content="a"))]),
+    ],
+    ids=str,
+)
+def test_an_event_alone_folds_into_what_it_folds_into_in_general(event: ChatCompletionChunk) -> None:
+    in_general = Fold()
+    in_general.add(event)
+    assert fold([event]) == in_general.completion()
