@@ -15,7 +15,8 @@ class Stage:
     async def __call__(self, call: Call[Any], next: Next[Any]) -> Events:
         """Raises InvalidRequest, which names the field."""
         given = call.metadata.get("x-request-id")
-        if given and not REQUEST_ID.fullmatch(given):
+        # One that could be taken is the call's own.
+        if given and given != call.request_id and not REQUEST_ID.fullmatch(given):
             raise InvalidRequest("x-request-id must be 1 to 128 printable ASCII characters.", param="x-request-id")
         call.operation.check(call.request)
         return await next(call)

@@ -1,12 +1,18 @@
 """What a chat completion spec must be, whoever sent it: the bridge's callers are told earlier, and by JSON paths."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from headgate.v1 import message_pb2
-from headgate.v1.chat_pb2 import ChatCompletionSpec
+from headgate.v1.chat_pb2 import ChatCompletionSpec, Moderation, ResponseFormat
+from headgate.v1.message_pb2 import ChatMessage
+from headgate.v1.tool_pb2 import FunctionTool, Tool, ToolChoice
 
 from gateway_core.errors import InvalidRequest
+
+Check = Callable[[Any], None]
+"""Raises InvalidRequest where the value of a field that is set is none that any provider could take."""
 
 ROLES = frozenset(message_pb2.Role.values()) - {message_pb2.ROLE_UNSPECIFIED}
 
@@ -28,55 +34,98 @@ RANGES: dict[str, tuple[float, float]] = {
 def check(spec: ChatCompletionSpec) -> None:
     """Raises InvalidRequest, which names the field, for what no provider could answer."""
     if not spec.model:
-        raise InvalidRequest("model is required.", param="model")
+        raise missing("model")
     if not spec.messages:
         raise InvalidRequest("messages must have at least one message.", param="messages")
-    for index, message in enumerate(spec.messages):
-        if message.role not in ROLES:
-            raise InvalidRequest(f"messages[{index}].role is required.", param=f"messages[{index}].role")
     for field, value in spec.ListFields():
-        limits = RANGES.get(field.name)
-        if limits and not limits[0] <= value <= limits[1]:
-            low, high = limits
-            what = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
-            raise InvalidRequest(f"{field.name} must be {what}.", param=field.name)
-    for token, bias in spec.logit_bias.items():
+        check_value = CHECKS.get(field)
+        if check_value is not None:
+            check_value(value)
+
+
+def missing(path: str) -> InvalidRequest:
+    """The error for a field that must be set."""
+    return InvalidRequest(f"{path} is required.", param=path)
+
+
+def within(name: str, low: float, high: float) -> Check:
+    """Checks that a number is in a range."""
+    what = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+
+    def check_value(value: float) -> None:
+        if not low <= value <= high:
+            raise InvalidRequest(f"{name} must be {what}.", param=name)
+
+    return check_value
+
+
+def check_messages(messages: Sequence[ChatMessage]) -> None:
+    """Somebody speaks in each message, and each part of it is something."""
+    for index, message in enumerate(messages):
+        if message.role not in ROLES:
+            raise missing(f"messages[{index}].role")
+        if message.HasField("parts"):
+            for position, part in enumerate(message.parts.parts):
+                if part.WhichOneof("part") is None:
+                    raise missing(f"messages[{index}].parts[{position}].part")
+
+
+def check_logit_bias(biases: Mapping[str, float]) -> None:
+    """OpenAI's range."""
+    for token, bias in biases.items():
         if not -100 <= bias <= 100:
             raise InvalidRequest("logit_bias must be between -100 and 100.", param=f"logit_bias.{token[:200]}")
-    for path in (*unknown_parts(spec), *unnamed_tools(spec), *unnamed_forms(spec)):
-        raise InvalidRequest(f"{path} is required.", param=path)
 
 
-def unknown_parts(spec: ChatCompletionSpec) -> Iterator[str]:
-    """The paths of parts of messages that are nothing at all."""
-    for index, message in enumerate(spec.messages):
-        for position, part in enumerate(message.parts.parts):
-            if part.WhichOneof("part") is None:
-                yield f"messages[{index}].parts[{position}].part"
-
-
-def unnamed_tools(spec: ChatCompletionSpec) -> Iterator[str]:
-    """The paths of tools without names, and of a choice among them that chooses nothing."""
-    for index, tool in enumerate(spec.tools):
+def check_tools(tools: Sequence[Tool]) -> None:
+    """Each is something, and has a name."""
+    for index, tool in enumerate(tools):
         kind = tool.WhichOneof("tool")
         if kind is None:
-            yield f"tools[{index}].tool"
-        elif kind != "other_json" and not getattr(tool, kind).name:
-            yield f"tools[{index}].{kind}.name"
-    for index, function in enumerate(spec.functions):
+            raise missing(f"tools[{index}].tool")
+        if kind != "other_json" and not getattr(tool, kind).name:
+            raise missing(f"tools[{index}].{kind}.name")
+
+
+def check_functions(functions: Sequence[FunctionTool]) -> None:
+    """Each has a name."""
+    for index, function in enumerate(functions):
         if not function.name:
-            yield f"functions[{index}].name"
-    if spec.HasField("tool_choice") and spec.tool_choice.WhichOneof("choice") is None:
-        yield "tool_choice.choice"
+            raise missing(f"functions[{index}].name")
 
 
-def unnamed_forms(spec: ChatCompletionSpec) -> Iterator[str]:
-    """The paths of options without what the contract requires of them."""
-    if spec.HasField("response_format"):
-        form = spec.response_format
-        if not form.type:
-            yield "response_format.type"
-        if form.HasField("json_schema") and not form.json_schema.name:
-            yield "response_format.json_schema.name"
-    if spec.HasField("moderation") and not spec.moderation.model:
-        yield "moderation.model"
+def check_tool_choice(choice: ToolChoice) -> None:
+    """It chooses something."""
+    if choice.WhichOneof("choice") is None:
+        raise missing("tool_choice.choice")
+
+
+def check_response_format(form: ResponseFormat) -> None:
+    """It has a type, and its schema a name."""
+    if not form.type:
+        raise missing("response_format.type")
+    if form.HasField("json_schema") and not form.json_schema.name:
+        raise missing("response_format.json_schema.name")
+
+
+def check_moderation(asked: Moderation) -> None:
+    """It names its model."""
+    if not asked.model:
+        raise missing("moderation.model")
+
+
+CHECKS_BY_NAME: dict[str, Check] = {
+    **{name: within(name, *limits) for name, limits in RANGES.items()},
+    "messages": check_messages,
+    "tools": check_tools,
+    "tool_choice": check_tool_choice,
+    "response_format": check_response_format,
+    "logit_bias": check_logit_bias,
+    "moderation": check_moderation,
+    "functions": check_functions,
+}
+
+# By the field itself, because asking it for its name takes longer than finding it here.
+CHECKS: dict[object, Check] = {
+    ChatCompletionSpec.DESCRIPTOR.fields_by_name[name]: check_value for name, check_value in CHECKS_BY_NAME.items()
+}
