@@ -4,13 +4,14 @@ import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client import CollectorRegistry, Gauge, Info, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from gateway_core.telemetry import names
 from gateway_core.telemetry.names import Instrument
 from gateway_core.telemetry.record import AttemptRecord, CallRecord
+from gateway_core.telemetry.series import Counter, Histogram, Measure
 
 LABEL_SETS_AT_MOST = 1000
 """Of the calls, and of the attempts."""
@@ -35,19 +36,19 @@ def cut_labels(operation: str, provider: str, request_model: str, response_model
 
 
 class CallSeries(NamedTuple):
-    """The histograms of the calls with one set of labels."""
+    """The measures of the calls with one set of labels."""
 
-    duration: Histogram
-    time_to_first_token: Histogram
-    time_per_output_token: Histogram
+    duration: Measure
+    time_to_first_token: Measure
+    time_per_output_token: Measure
 
 
 class AttemptSeries(NamedTuple):
-    """The histograms of the attempts with one set of labels."""
+    """The measures of the attempts with one set of labels."""
 
-    duration: Histogram
-    input_tokens: Histogram
-    output_tokens: Histogram
+    duration: Measure
+    input_tokens: Measure
+    output_tokens: Measure
 
 
 class BoundedLabels:
@@ -81,22 +82,6 @@ class BoundedLabels:
         return model in self._configured or model in self._answered
 
 
-class Tally:
-    """A counter whose children are looked up once: finding one costs more than counting."""
-
-    def __init__(self, counter: Counter) -> None:
-        """Takes the counter."""
-        self._counter = counter
-        self._children: dict[tuple[str, ...], Counter] = {}
-
-    def add(self, *labels: str, amount: int = 1) -> None:
-        """Counts."""
-        child = self._children.get(labels)
-        if child is None:
-            child = self._children[labels] = self._counter.labels(*labels)
-        child.inc(amount)
-
-
 class Metrics:
     """Counts and measures on a registry of its own."""
 
@@ -112,9 +97,9 @@ class Metrics:
         self._time_per_output_token = self._histogram(names.SERVER_TIME_PER_OUTPUT_TOKEN)
         self._attempt_duration = self._histogram(names.CLIENT_OPERATION_DURATION)
         self._token_usage = self._histogram(names.CLIENT_TOKEN_USAGE)
-        self._calls = self._tally(names.CALLS)
-        self._attempts = self._tally(names.ATTEMPTS_MADE)
-        self._rewrites = self._tally(names.REWRITES_MADE)
+        self._calls = self._counter(names.CALLS)
+        self._attempts = self._counter(names.ATTEMPTS_MADE)
+        self._rewrites = self._counter(names.REWRITES_MADE)
         in_flight = names.CALLS_IN_FLIGHT
         Gauge(in_flight.prometheus_name, in_flight.description, registry=self.registry).set_function(
             lambda: self.calls_in_flight
@@ -122,8 +107,9 @@ class Metrics:
         build = Info(names.BUILD.prometheus_name, names.BUILD.description, registry=self.registry)
         build.info({"version": version, "python": ".".join(map(str, sys.version_info[:3]))})
         ProcessCollector(registry=self.registry)
-        self._call_series: dict[Labels, CallSeries] = {}
-        self._attempt_series: dict[Labels, AttemptSeries] = {}
+        # By labels that were admitted: a call with any others goes the long way.
+        self._call_series: dict[tuple[str, ...], CallSeries] = {}
+        self._attempt_series: dict[tuple[str, ...], AttemptSeries] = {}
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """All metrics and their content type: OpenMetrics where the Accept header asks for it, else Prometheus' own."""
@@ -139,57 +125,60 @@ class Metrics:
         operation = call.operation.name
         ok = status == names.OK
         model = call.model if call.targets else names.UNKNOWN
-        series = self._call(cut_labels(operation, provider, model, record.response_model, "" if ok else status))
+        series = self._call(operation, provider, model, record.response_model, "" if ok else status)
         duration = record.duration_seconds
-        series.duration.observe(duration)
+        series.duration.add(duration)
         self._calls.add(operation, record.dialect, status)
         if call.rewrites:
             self._rewrites.add(provider, amount=len(call.rewrites))
         first = record.time_to_first_token_seconds
         if ok and first is not None:
-            series.time_to_first_token.observe(first)
+            series.time_to_first_token.add(first)
             if record.usage is not None and record.usage.completion_tokens > 1:
-                series.time_per_output_token.observe((duration - first) / (record.usage.completion_tokens - 1))
+                series.time_per_output_token.add((duration - first) / (record.usage.completion_tokens - 1))
 
     def record_attempt(self, record: AttemptRecord) -> None:
         """Counts and measures an attempt that has ended."""
         target, answer, status = record.target, record.answer, record.status
         response_model = answer.response_model if answer is not None else ""
         error_type = "" if status == names.OK else status
-        operation = record.call.operation.name
-        series = self._attempt(cut_labels(operation, target.provider, target.model, response_model, error_type))
-        series.duration.observe(record.ended - record.started)
+        series = self._attempt(record.call.operation.name, target.provider, target.model, response_model, error_type)
+        series.duration.add(record.ended - record.started)
         self._attempts.add(target.provider, status)
         if answer is not None and answer.usage is not None:
-            series.input_tokens.observe(answer.usage.prompt_tokens)
-            series.output_tokens.observe(answer.usage.completion_tokens)
+            series.input_tokens.add(answer.usage.prompt_tokens)
+            series.output_tokens.add(answer.usage.completion_tokens)
 
-    def _call(self, wanted: Labels) -> CallSeries:
-        labels = self._call_labels.admitted(wanted)
-        series = self._call_series.get(labels)
+    def _call(self, *wanted: str) -> CallSeries:
+        series = self._call_series.get(wanted)
         if series is None:
+            labels = self._call_labels.admitted(cut_labels(*wanted))
             called = labels[:4]
             series = self._call_series[labels] = CallSeries(
-                self._call_duration.labels(*labels),
-                self._time_to_first_token.labels(*called),
-                self._time_per_output_token.labels(*called),
+                self._call_duration.measure(*labels),
+                self._time_to_first_token.measure(*called),
+                self._time_per_output_token.measure(*called),
             )
         return series
 
-    def _attempt(self, wanted: Labels) -> AttemptSeries:
-        labels = self._attempt_labels.admitted(wanted)
-        series = self._attempt_series.get(labels)
+    def _attempt(self, *wanted: str) -> AttemptSeries:
+        series = self._attempt_series.get(wanted)
         if series is None:
+            labels = self._attempt_labels.admitted(cut_labels(*wanted))
             called = labels[:4]
             series = self._attempt_series[labels] = AttemptSeries(
-                self._attempt_duration.labels(*labels),
-                self._token_usage.labels(*called, "input"),
-                self._token_usage.labels(*called, "output"),
+                self._attempt_duration.measure(*labels),
+                self._token_usage.measure(*called, "input"),
+                self._token_usage.measure(*called, "output"),
             )
         return series
 
     def _histogram(self, of: Instrument) -> Histogram:
-        return Histogram(of.prometheus_name, of.description, of.labels, registry=self.registry, buckets=of.buckets)
+        histogram = Histogram(of)
+        self.registry.register(histogram)
+        return histogram
 
-    def _tally(self, of: Instrument) -> Tally:
-        return Tally(Counter(of.prometheus_name, of.description, of.labels, registry=self.registry))
+    def _counter(self, of: Instrument) -> Counter:
+        counter = Counter(of)
+        self.registry.register(counter)
+        return counter
