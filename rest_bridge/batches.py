@@ -10,7 +10,7 @@ import grpc
 Event = TypeVar("Event")
 
 EVENTS_AT_MOST = 64
-BYTES_AT_MOST = 64 * 1024
+BYTES_AT_MOST = 16 * 1024
 
 
 def no_size(event: object) -> int:
@@ -23,7 +23,7 @@ async def batches(
 ) -> AsyncGenerator[list[Event], None]:
     """Lists of events, each of those that were there without waiting; never an empty list.
 
-    A list ends at 64 events, or once their `size` (bytes) reaches 64 KiB. Events from before a failure are handed out
+    A list ends at 64 events, or once their `size` (bytes) reaches 16 KiB. Events from before a failure are handed out
     before it is raised. Closing the generator (`contextlib.aclosing`) closes the source, and cancels it where it is an
     RPC.
 
@@ -33,14 +33,13 @@ async def batches(
     reader = _Reader(source, size)
     try:
         while not reader.ended:
-            batch: list[Event] = []
             failure: Exception | None = None
             try:
-                await reader.fill(batch)
+                await reader.fill()
             except Exception as error:
                 failure = error
-            if batch:
-                yield batch
+            if reader.batch:
+                yield reader.taken()
             if failure is not None:
                 raise failure
     finally:
@@ -55,11 +54,17 @@ class _Reader(Generic[Event]):
         self.size = size
         self.iterator = aiter(source)
         self.held: tuple[Generator[Any, Any, Event], Any] | None = None
+        self.batch: list[Event] = []
         self.ended = False
 
-    async def fill(self, batch: list[Event]) -> None:
-        """Adds what is there; waits only for the first."""
-        left = BYTES_AT_MOST
+    def taken(self) -> list[Event]:
+        """The batch, which is the consumer's from now on: nothing here keeps its events while it is written."""
+        batch, self.batch = self.batch, []
+        return batch
+
+    async def fill(self) -> None:
+        """Adds to the batch what is there; waits only for the first."""
+        batch, left = self.batch, BYTES_AT_MOST
         try:
             while left > 0 and len(batch) < EVENTS_AT_MOST:
                 if self.held is None:

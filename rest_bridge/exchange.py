@@ -251,8 +251,8 @@ class Exchange:
         await self._send({"type": "http.response.start", "status": status, "headers": own})
 
     async def send(self, data: bytes) -> None:
-        """Sends a piece; waits while the client reads more slowly than it is written to."""
-        if self.method != "HEAD":
+        """Sends a piece, unless it is empty; waits while the client reads more slowly than it is written to."""
+        if data and self.method != "HEAD":
             await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self, data: bytes = b"") -> None:

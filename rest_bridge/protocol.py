@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 from collections import Counter
 from collections.abc import Callable
 from http import HTTPStatus
@@ -24,6 +25,9 @@ from rest_bridge.exchange import CONNECTION, Message, Receive, Scope, Send
 UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
 NO_UPGRADE = b"\r\nx-ignored-upgrade:"
 HEAD_END = b"\r\n\r\n"
+
+# Linux and macOS have it.
+NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 
 SENTENCES = {
     400: "The request is not valid HTTP/1.1.",
@@ -100,6 +104,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         """Counts it, and awaits a head."""
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=self.limits.write_buffer_bytes)
+        hold_little(transport, self.limits.write_buffer_bytes)
         if self.client is not None:
             self._address = self.client[0]
             self.clients[self._address] += 1
@@ -352,6 +357,17 @@ class UntilCancelled:
             # uvicorn, which is what awaits this, would log it as a fault and go no further with it either.
             self._cycle.disconnected = True
             self._cycle.transport.close()
+
+
+def hold_little(transport: asyncio.Transport, size: int) -> None:
+    """Has the system take no more than `size` bytes beyond what it can send at once.
+
+    Left alone it takes megabytes for a client that does not read. A smaller buffer would bound the speed of one far
+    away too; this only bounds what has not been sent (tcp(7), tcp_notsent_lowat).
+    """
+    connected = transport.get_extra_info("socket")
+    if NOTSENT_LOWAT is not None and connected is not None and connected.family != socket.AF_UNIX:
+        connected.setsockopt(socket.IPPROTO_TCP, NOTSENT_LOWAT, size)
 
 
 def answer(status: int) -> bytes:

@@ -74,7 +74,9 @@ class EventStream:
         await self._stop()
 
     async def write(self, data: bytes) -> None:
-        """Sends whole events."""
+        """Sends whole events, if there are any."""
+        if not data:
+            return
         if self._ping is not None:
             await self._ping
         self._writing = True

@@ -18,7 +18,7 @@ from gateway_core.upstream.pool import ATTEMPT, KEEP_ALIVE_SECONDS, Attempt, Poo
 __all__ = ["Answer", "Upstream"]
 
 # An answer is read no further than twice this beyond what its reader has taken.
-READ_BUFFER_BYTES = 16 * 1024
+READ_BUFFER_BYTES = 8 * 1024
 
 # The library wants longer bodies as a file, which it sends in pieces.
 WHOLE_BODY_BYTES = 1024 * 1024

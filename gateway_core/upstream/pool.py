@@ -24,6 +24,10 @@ KEEP_ALIVE_SECONDS = 50
 # that closes later may have worked on the request.
 STALE_SECONDS = 1
 
+# Most bytes of one read from a connection. The loops' own reads take up to 256 KiB, however little is wanted, so that a
+# thousand answers that nobody reads would be held with a quarter of a gigabyte.
+READ_BYTES = 16 * 1024
+
 
 class Attempt:
     """One way of a request to the provider, as far as it got."""
@@ -53,6 +57,29 @@ class Attempt:
 ATTEMPT: ContextVar[Attempt] = ContextVar("attempt")
 
 
+class BoundedReads(asyncio.BufferedProtocol):
+    """Stands before the library's protocol, and reads no more at once than is wanted."""
+
+    def __init__(self, protocol: ResponseHandler) -> None:
+        """Takes the protocol that gets what is read."""
+        self._protocol = protocol
+        self._room = bytearray()
+        self.connection_lost = protocol.connection_lost  # type: ignore[method-assign]
+        self.eof_received = protocol.eof_received  # type: ignore[method-assign]
+        self.pause_writing = protocol.pause_writing  # type: ignore[method-assign]
+        self.resume_writing = protocol.resume_writing  # type: ignore[method-assign]
+
+    def get_buffer(self, _: int) -> bytearray:
+        """Room for one read, whatever size the loop hints at."""
+        self._room = bytearray(READ_BYTES)
+        return self._room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Hands on what was read."""
+        room, self._room = self._room, bytearray()
+        self._protocol.data_received(bytes(memoryview(room)[:nbytes]))
+
+
 class Pool(aiohttp.TCPConnector):
     """Connections that tell the attempt of the running task what they are."""
 
@@ -75,7 +102,10 @@ class Pool(aiohttp.TCPConnector):
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
     ) -> ResponseHandler:
         ATTEMPT.get().reused = False
-        return await super()._create_connection(req, traces, timeout)
+        protocol = await super()._create_connection(req, traces, timeout)
+        if protocol.transport is not None:
+            protocol.transport.set_protocol(BoundedReads(protocol))
+        return protocol
 
 
 def tls() -> ssl.SSLContext:

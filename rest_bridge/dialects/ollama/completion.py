@@ -66,16 +66,14 @@ class Completions:
         )
         async with aclosing(batches(call, StreamChatCompletionResponse.ByteSize)) as groups:
             # Until the first event is there, a failure has a status of its own.
-            group: list[StreamChatCompletionResponse] = await anext(groups, [])
+            written = framed(written_lines(writer, await anext(groups, [])))
             first_ns = time.monotonic_ns() - began
             await exchange.start_stream(200, [*ndjson.HEADERS, *answer_headers(await call.initial_metadata())])
             try:
-                while group:
-                    now_ns = time.time_ns()
-                    lines = [line for response in group for line in writer.write(response.chunk, now_ns)]
-                    if lines:
-                        await exchange.send(framed(lines))
-                    group = await anext(groups, [])
+                await exchange.send(written)
+                async for group in groups:
+                    written = framed(written_lines(writer, group))
+                    await exchange.send(written)
                 lines = writer.finish(Timing(time.monotonic_ns() - began, first_ns), time.time_ns())
             except aio.AioRpcError as error:
                 await exchange.end(ndjson.line(errors.document(Failure.of(error))))
@@ -88,6 +86,14 @@ class Completions:
 def broken(error: UnreadableToolCall) -> Failure:
     """The failure that a tool call is which Ollama's JSON cannot say."""
     return Failure(StatusCode.UNAVAILABLE, "ERROR_REASON_PROVIDER_BROKEN", str(error))
+
+
+def written_lines(writer: ChunkWriter, group: list[StreamChatCompletionResponse]) -> list[Line]:
+    """The lines of a group, which is empty afterwards: it is not held while a slow reader is written to."""
+    now_ns = time.time_ns()
+    lines = [line for response in group for line in writer.write(response.chunk, now_ns)]
+    group.clear()
+    return lines
 
 
 def framed(lines: Iterable[Line]) -> bytes:

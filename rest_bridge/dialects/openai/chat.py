@@ -1,11 +1,9 @@
 """POST /v1/chat/completions (https://platform.openai.com/docs/api-reference/chat)."""
 
-from collections.abc import Iterable
 from contextlib import aclosing
 
 import orjson
 from grpc import aio
-from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from headgate.v1.chat_completion_service_pb2 import (
     CreateChatCompletionRequest,
     StreamChatCompletionRequest,
@@ -57,25 +55,25 @@ class ChatCompletions:
         writer = ChunkWriter(spec.stream_options.include_usage, spec.model)
         async with aclosing(batches(call, StreamChatCompletionResponse.ByteSize)) as groups:
             # Until the first event is there, a failure has a status of its own.
-            first: list[StreamChatCompletionResponse] = await anext(groups, [])
+            written = framed(writer, await anext(groups, []))
             headers = answer_headers(await call.initial_metadata())
             async with EventStream(exchange, exchange.config.ping_seconds, headers) as stream:
                 try:
-                    group = first
-                    while group:
-                        written = framed(writer, [response.chunk for response in group])
-                        if written:
-                            await stream.write(written)
-                        group = await anext(groups, [])
+                    await stream.write(written)
+                    async for group in groups:
+                        written = framed(writer, group)
+                        await stream.write(written)
                 except aio.AioRpcError as error:
                     await stream.end(event(errors.document(Failure.of(error))))
                 else:
                     await stream.end(b"".join([*map(framed_document, writer.finish()), DONE]))
 
 
-def framed(writer: ChunkWriter, chunks: Iterable[ChatCompletionChunk]) -> bytes:
-    """The events that some chunks become."""
-    return b"".join([framed_document(document) for chunk in chunks for document in writer.write(chunk)])
+def framed(writer: ChunkWriter, group: list[StreamChatCompletionResponse]) -> bytes:
+    """The events that a group becomes, which is empty afterwards: it is not held while a slow reader is written to."""
+    documents = [framed_document(document) for response in group for document in writer.write(response.chunk)]
+    group.clear()
+    return b"".join(documents)
 
 
 def framed_document(document: dict[str, object]) -> bytes:
