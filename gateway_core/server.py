@@ -28,6 +28,7 @@ from gateway_core.pipeline import Stage, compose, fallback, route, trace, valida
 from gateway_core.providers import Provider
 from gateway_core.services.chat_completion import ChatCompletionService
 from gateway_core.services.model import ModelService
+from gateway_core.services.sockets import Sockets
 from gateway_core.services.unimplemented import unimplemented
 from gateway_core.telemetry import Telemetry
 
@@ -73,7 +74,7 @@ class Core:
         self._listing.start()
         if self.config.listen.grpc is not None:
             self._server = aio.server(options=server_options(self.config.limits))
-            self._register(self._server)
+            self._register(Sockets(self._server))
             reflection.enable_server_reflection(
                 (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME),
                 self._server,

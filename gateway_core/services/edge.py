@@ -74,7 +74,7 @@ async def fail(context: Context, error: Exception, metadata: tuple[tuple[str, st
 
     An error that is not a GatewayError is a fault of ours: it is logged in full and leaves as INTERNAL, without detail.
     """
-    if isinstance(error, aio.AbortError | aio.UsageError):
+    if isinstance(error, aio.BaseError):  # it was aborted already, or there is nobody left to tell
         raise error
     if isinstance(error, GatewayError):
         failure = error
