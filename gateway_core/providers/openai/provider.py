@@ -27,6 +27,8 @@ FORMAT = "openai"
 # What the wire format has no word for.
 UNSUPPORTED = frozenset({"prefill"})
 
+OPENED = ChatCompletionChunk()
+
 MODELS_SECONDS = 30
 """How long a list of models may take."""
 
@@ -62,7 +64,10 @@ class Provider:
         # Some hosts do not stream, whatever they are asked, and some always do.
         content_type = answer.headers.get("content-type", "")
         if "event-stream" in content_type or (call.stream and "json" not in content_type):
-            return self._stream(answer, decoder)
+            events = self._stream(answer, decoder)
+            # Closing a generator that has not run runs none of it, and a caller may leave before the first event.
+            await anext(events)
+            return events
         try:
             event = decoder.document(await answer.read())
             if decoder.is_empty:
@@ -122,11 +127,15 @@ class Provider:
 
     async def _stream(self, answer: Answer, decoder: Decoder) -> Events:
         reader = EventReader(self._event_bytes)
-        async with aclosing(answer.pieces()) as pieces:
-            body = Pieces(pieces, decoder)
-            while piece := await body.next():
-                for event in decoded(reader.feed(piece), decoder):
-                    yield event
+        try:
+            yield OPENED
+            async with aclosing(answer.pieces()) as pieces:
+                body = Pieces(pieces, decoder)
+                while piece := await body.next():
+                    for event in decoded(reader.feed(piece), decoder):
+                        yield event
+        finally:
+            answer.abort()
         if not decoder.is_done:
             for event in decoded(reader.finish(), decoder):
                 yield event
