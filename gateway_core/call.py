@@ -77,6 +77,8 @@ class Call(Generic[Request]):
     """What was dropped or changed; complete once the answer is open."""
     attempt_count: int = 0
     """How many attempts were begun."""
+    record: object = None
+    """What the telemetry knows of it, while it runs; nobody else looks into it. A copy of the call has the same."""
 
     @property
     def model(self) -> str:

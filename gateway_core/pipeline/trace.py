@@ -1,7 +1,5 @@
 """Sees how every call ends, whatever ended it, and tells the telemetry once."""
 
-import time
-from contextlib import aclosing
 from typing import Any
 
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
@@ -26,7 +24,6 @@ class Stage:
         """Opens, and watches the events until they end."""
         telemetry = self._telemetry
         record = telemetry.begin(call)
-        outer = telemetry.opening(record)
         try:
             events = await next(call)
         except Exception as error:
@@ -37,8 +34,6 @@ class Stage:
         except BaseException as error:
             telemetry.end(record, error)
             raise
-        finally:
-            telemetry.opening(outer)
         watched = self._watch(record, events)
         # Closing a generator that has not run yet runs none of it, and a caller may leave before the first event: so it
         # runs as far as its `try` now.
@@ -46,25 +41,17 @@ class Stage:
         return watched
 
     async def _watch(self, record: CallRecord, events: Events) -> Events:
-        call = record.call
         try:
-            async with aclosing(events):
+            try:
                 yield STARTED
                 async for event in events:
-                    if record.first_event_at is None:
-                        record.first_event_at = time.perf_counter()
-                        record.response_id = event.id
-                    if not record.response_model:
-                        record.response_model = event.model
-                    for choice in event.choices:
-                        if choice.finish_reason:
-                            record.finish_reasons[choice.index] = choice.finish_reason
-                    if event.HasField("usage"):
-                        record.usage = call.operation.usage(event)
+                    record.note(event)
                     yield event
+            finally:
+                await events.aclose()
         except GeneratorExit as error:
             # A unary call is answered by its one event: a caller that took it may stop there.
-            is_answered = not call.stream and record.first_event_at is not None
+            is_answered = not record.call.stream and record.first_event_at is not None
             self._telemetry.end(record, None if is_answered else error)
             raise
         except Exception as error:

@@ -8,7 +8,6 @@ once, not once more for the attempt.
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextvars import ContextVar
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from typing import Any
@@ -21,10 +20,6 @@ from gateway_core.telemetry.log import CallLog
 from gateway_core.telemetry.metrics import Metrics
 from gateway_core.telemetry.record import AttemptRecord, CallRecord, status
 from gateway_core.telemetry.tracing import NO_SPAN, Address, Tracer, tracer
-
-# The call that is being opened in this task and in those it starts: so an attempt finds its call even where a stage
-# between hands a copy of the call down.
-_opening: ContextVar[CallRecord | None] = ContextVar("opening", default=None)
 
 
 class Telemetry:
@@ -46,13 +41,8 @@ class Telemetry:
     def begin(self, call: Call[Any]) -> CallRecord:
         """Begins the record of a call; it must be given to `end`."""
         self.metrics.calls_in_flight += 1
-        return CallRecord(call, self._tracer.begin(call))
-
-    def opening(self, record: CallRecord | None) -> CallRecord | None:
-        """Makes a call the one that attempts belong to; returns the one that was, to be put back."""
-        before = _opening.get()
-        _opening.set(record)
-        return before
+        record = call.record = CallRecord(call, self._tracer.begin(call))
+        return record
 
     def end(self, record: CallRecord, error: BaseException | None) -> None:
         """Tells how a call ended, and with it the attempt that answered; only the first time counts."""
@@ -67,6 +57,9 @@ class Telemetry:
         self.metrics.record_call(record)
         record.span.end(record)
         self._log.write(record)
+        # They know each other: left so, only the garbage collector would free them.
+        record.attempts.clear()
+        record.call.record = None
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """The body of GET /metrics and its content type, in the form that the Accept header asks for."""
@@ -87,11 +80,12 @@ class Attempts:
     def begin(self, call: Call[Any]) -> "Attempt":
         """Begins the record of an attempt at call.target."""
         assert call.target is not None, "the stage `fallback` sets the target"
-        answered = _opening.get()
-        span = NO_SPAN if answered is None else answered.span.attempt(call, call.target)
-        record = AttemptRecord(call, call.target, span, call.attempt_count)
-        if answered is not None:
-            answered.attempts.append(record)
+        record = AttemptRecord(call, call.target, NO_SPAN, call.attempt_count)
+        answered = call.record
+        if not isinstance(answered, CallRecord):
+            return Attempt(self, record, None)
+        record.span = answered.span.attempt(call, call.target)
+        answered.attempts.append(record)
         return Attempt(self, record, answered)
 
     def end(self, record: AttemptRecord, status: str, error: BaseException | None) -> None:
@@ -107,6 +101,8 @@ class Attempts:
 
 class Attempt:
     """One attempt, from its beginning until it has failed or opened."""
+
+    __slots__ = ("_answered", "_attempts", "_record")
 
     def __init__(self, attempts: Attempts, record: AttemptRecord, answered: CallRecord | None) -> None:
         """Takes the record, and that of the call which the attempt would answer."""

@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from headgate.v1.token_usage_pb2 import TokenUsage
 
 from gateway_core.call import Call, Target
@@ -57,7 +58,21 @@ class CallRecord:
     response_model: str = ""
     response_id: str = ""
     attempts: list["AttemptRecord"] = field(default_factory=list)
-    """All that were begun and are not known to have ended."""
+    """All that were begun, until the call has ended."""
+
+    def note(self, event: ChatCompletionChunk) -> None:
+        """Takes note of what an event tells."""
+        if self.first_event_at is None:
+            self.first_event_at = time.perf_counter()
+            self.response_id = event.id
+        if not self.response_model:
+            self.response_model = event.model
+        for choice in event.choices:
+            reason = choice.finish_reason
+            if reason:
+                self.finish_reasons[choice.index] = reason
+        if event.HasField("usage"):
+            self.usage = self.call.operation.usage(event)
 
     @property
     def duration_seconds(self) -> float:

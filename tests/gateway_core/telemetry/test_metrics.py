@@ -49,11 +49,9 @@ def answered(telemetry: Telemetry, model: str = "small", *, stream: bool = True,
     """A call whose answer has been read, and which took `seconds`, 0.5 of them to the first event."""
     call = new_call(model, stream=stream)
     record = telemetry.begin(call)
-    before = telemetry.opening(record)
     call.targets, call.target, call.attempt_count = (LAB,), LAB, 1
     attempt = telemetry.attempts.begin(call)
     attempt.watch(None)  # type: ignore[arg-type]
-    telemetry.opening(before)
     record.usage, record.response_model = finish().usage, "tiny-2026"
     record.started -= seconds
     record.first_event_at = record.started + 0.5
@@ -116,13 +114,11 @@ def test_buckets_are_those_of_the_conventions(
 def test_every_attempt_is_counted_with_its_outcome_and_no_tokens_twice(telemetry: Telemetry) -> None:
     call = new_call()
     record = telemetry.begin(call)
-    before = telemetry.opening(record)
     call.targets = (DEAD, LAB)
     call.target, call.attempt_count = DEAD, 1
     telemetry.attempts.begin(call).failed(ProviderTimeout("dead was silent.", provider="dead", phase="connect"))
     call.target, call.attempt_count = LAB, 2
     telemetry.attempts.begin(call).watch(None)  # type: ignore[arg-type]
-    telemetry.opening(before)
     record.usage = finish().usage
     telemetry.end(record, None)
     counted = "headgate_attempts_total"
