@@ -1,0 +1,159 @@
+"""The commands: their options and their help. What a command does is loaded when it runs.
+
+Each function here is only the signature of a command; its body hands over to `run` of the module of the same name
+(`serve` to headgate_cli/serve.py), which `work` imports by that name. So `headgate --help` and `headgate version` cost
+no import of gRPC, of an HTTP server or of the configuration, and this file is the whole table of contents.
+"""
+
+import platform
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+app = typer.Typer(
+    name="headgate",
+    help="Headgate, an inference gateway: one door before many models, over gRPC and the OpenAI and Ollama APIs.",
+    epilog="Exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted. HEADGATE_DEBUG=1 shows tracebacks.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE", help="Configuration. Default: ./headgate.yaml, then the data directory's."
+    ),
+]
+DataDirectory = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", envvar="HEADGATE_DATA", help="Data directory. Default: the platform's."),
+]
+Url = Annotated[str | None, typer.Option("--url", metavar="URL", help=f"Ask over REST, there. Default: {DEFAULT_URL}.")]
+GrpcAddress = Annotated[
+    str | None, typer.Option("--grpc", metavar="HOST:PORT", help="Ask over gRPC, there, in the place of REST.")
+]
+
+
+def work(command: str) -> Any:
+    """The module that does what a command says."""
+    return import_module(f"headgate_cli.{command}")
+
+
+@app.command(
+    epilog="""\b
+Examples:
+    headgate serve                            what is found here, on 127.0.0.1:8080 and 127.0.0.1:50051
+    headgate serve --config headgate.yaml --http 0.0.0.0:8080
+    headgate serve core --grpc 0.0.0.0:50051  the core alone
+    headgate serve bridge --core 10.0.0.7:50051 --http 0.0.0.0:8080"""
+)
+def serve(  # noqa: PLR0913  # its parameters are the options
+    part: Annotated[
+        Literal["core", "bridge"] | None,
+        typer.Argument(help="Serve the core or the bridge alone. Default: both, in one process.", metavar="PART"),
+    ] = None,
+    config: ConfigFile = None,
+    data: DataDirectory = None,
+    http: Annotated[
+        str | None, typer.Option("--http", metavar="HOST:PORT", help="Listen there for HTTP; port 0: a free one.")
+    ] = None,
+    grpc: Annotated[
+        str | None, typer.Option("--grpc", metavar="HOST:PORT", help="Listen there for gRPC; port 0: a free one.")
+    ] = None,
+    core: Annotated[
+        str | None,
+        typer.Option("--core", metavar="HOST:PORT", help="The core that a bridge asks. Default: 127.0.0.1:50051."),
+    ] = None,
+) -> int:
+    """Serve: the core over gRPC, and the bridge over HTTP.
+
+    PART is `core` or `bridge`. Without a configuration, providers are found by their keys in the environment
+    (OPENAI_API_KEY, ANTHROPIC_API_KEY, ...) and by the local servers that answer (Ollama, vLLM, llama.cpp, ...). The
+    model echo/echo always answers.
+
+    SIGTERM or Ctrl-C drains: open answers finish within drain_seconds. A second one ends at once.
+    """
+    module = work("serve")
+    options = module.ServeOptions(part=part, config=config, data=data, http=http, grpc=grpc, core=core)
+    code: int = module.run(options)
+    return code
+
+
+@app.command(
+    epilog="""\b
+Examples:
+    headgate chat echo/echo 'Hello!'
+    git diff | headgate chat openai/gpt-5 --system 'Review this diff.'
+    headgate chat ollama/llama3.2             a conversation; Ctrl-C cancels an answer, Ctrl-D ends it
+    headgate chat --grpc 127.0.0.1:50051 echo/echo Hello"""
+)
+def chat(
+    model: Annotated[
+        str | None, typer.Argument(help="Model that is asked. Default: the first that is listed.", metavar="MODEL")
+    ] = None,
+    prompt: Annotated[
+        list[str] | None, typer.Argument(help="What to say. Default: the standard input.", metavar="PROMPT...")
+    ] = None,
+    url: Url = None,
+    grpc: GrpcAddress = None,
+    system: Annotated[str | None, typer.Option("--system", metavar="TEXT", help="Instructions for the model.")] = None,
+) -> int:
+    """Chat with a model of a gateway that is running; the answer is shown as it comes."""
+    module = work("chat")
+    options = module.ChatOptions(model=model, prompt=" ".join(prompt or ()), url=url, grpc=grpc, system=system)
+    code: int = module.run(options)
+    return code
+
+
+@app.command(
+    epilog="""\b
+Examples:
+    headgate models
+    headgate models --json
+    headgate models --grpc 127.0.0.1:50051"""
+)
+def models(
+    url: Url = None,
+    grpc: GrpcAddress = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document in the place of a table.")] = False,
+) -> int:
+    """List the models of a gateway that is running."""
+    code: int = work("models").run(url=url, grpc=grpc, as_json=as_json)
+    return code
+
+
+@app.command(
+    epilog="""\b
+Examples:
+    headgate doctor
+    headgate doctor --config headgate.yaml"""
+)
+def doctor(config: ConfigFile = None, data: DataDirectory = None) -> int:
+    """Say what is wrong, and what to do: configuration, providers, ports, versions, clock.
+
+    Every provider is asked for its models. The exit status is 1 where something is wrong.
+    """
+    code: int = work("doctor").run(config=config, data=data)
+    return code
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(f"headgate {version_text()} (Python {platform.python_version()}, {platform.system()} {platform.machine()})")
+
+
+def version_text() -> str:
+    """The version that is installed."""
+    try:
+        return installed_version("headgate")
+    except PackageNotFoundError:
+        return "from a tree that is not installed"

@@ -1,0 +1,68 @@
+"""Where things lie: the data directory, and the configuration that is read."""
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from gateway_core.config import Config
+from gateway_core.config_file import VARIABLE, ConfigError, load
+from headgate_cli.errors import CommandFailed
+
+CONFIG_NAME = "headgate.yaml"
+
+
+def data_directory(chosen: Path | None, environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:
+    """The directory for what is kept: the chosen one or the platform's. It need not exist."""
+    if chosen is not None:
+        return chosen
+    home = Path(environ.get("HOME") or Path.home())
+    if platform == "darwin":
+        return home / "Library" / "Application Support" / "headgate"
+    if platform == "win32":
+        return Path(environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "headgate"
+    # XDG Base Directory Specification: a relative XDG_DATA_HOME is ignored.
+    xdg = environ.get("XDG_DATA_HOME", "")
+    return (Path(xdg) if xdg.startswith("/") else home / ".local" / "share") / "headgate"
+
+
+def config_file(chosen: Path | None, data: Path | None) -> Path | None:
+    """The configuration file to read: the chosen one, ./headgate.yaml, or the data directory's; None: there is none."""
+    if chosen is not None:
+        return chosen
+    usual = (Path(CONFIG_NAME), data_directory(data) / CONFIG_NAME)
+    return next((path for path in usual if path.is_file()), None)
+
+
+def read_config(path: Path) -> Config:
+    """The configuration in a file; raises CommandFailed with a line for each problem."""
+    try:
+        return load(path, os.environ)
+    except ConfigError as error:
+        raise CommandFailed(*error.problems) from None
+
+
+def key_place(path: Path, provider: str) -> str:
+    """Where the file has the key of a provider: "headgate.yaml:3, variable LAB_KEY"; where it would be, if it has none.
+
+    Takes a file that could be read as a configuration.
+    """
+    # What config_file does too: a ${…} is no YAML where it stands in braces.
+    text = VARIABLE.sub(lambda match: f"\ue000{match[1] or ''}\ue001", path.read_text(encoding="utf-8"))
+    row = child(child(yaml.compose(text, Loader=yaml.SafeLoader), "providers"), provider)
+    key = child(row, "api_key")
+    found = key or row
+    line = 1 if found is None else found.start_mark.line + 1
+    if key is None:
+        return f"{path}:{line}, where there is no api_key"
+    variables = re.findall("\ue000(.+?)\ue001", str(key.value))
+    return f"{path}:{line}{', variable ' + ' and '.join(variables) if variables else ''}"
+
+
+def child(node: yaml.Node | None, name: str) -> yaml.Node | None:
+    """The value of a key in a YAML mapping."""
+    pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+    return next((value for key, value in pairs if key.value == name), None)

@@ -1,0 +1,81 @@
+"""What `headgate serve` says when it starts: what was found, where it listens, and a line to try."""
+
+import json
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from gateway_core.config import Config
+from headgate_cli.address import Address
+from headgate_cli.discovery import Findings
+
+ECHO = "echo/echo"
+
+
+@dataclass(frozen=True, slots=True)
+class Startup:
+    """What there is to say."""
+
+    version: str
+    config: Config
+    path: Path | None
+    """The configuration file; None: there is none."""
+    findings: Findings | None
+    """What was found in its place; None: nothing was looked for."""
+    http: Address | None
+    grpc: Address | None
+    notes: tuple[str, ...] = ()
+    shows_metrics: bool = False
+
+    def lines(self) -> Iterator[str]:
+        """The lines, in order."""
+        yield f"Headgate {self.version}"
+        yield from (f"  {line}" for line in self._providers())
+        yield from (f"  note: {note}" for note in self.notes)
+        if self.http is not None:
+            yield f"  OpenAI SDK  base_url {self._url}/v1"
+            yield f"  Ollama SDK  host     {self._url}"
+        if self.grpc is not None:
+            yield f"  gRPC        address  {self.grpc.reachable()}"
+        if self.shows_metrics:
+            yield f"  metrics              {self._url}/metrics"
+        if self.http is not None:
+            yield "  try it:"
+            yield f"    {self._curl()}"
+
+    @property
+    def _url(self) -> str:
+        return f"http://{self.http.reachable()}" if self.http is not None else ""
+
+    def _providers(self) -> Iterator[str]:
+        if self.path is not None:
+            yield f"configuration: {self.path}"
+        if self.findings is None:
+            yield from (f"{name}: {shown_url(row.base_url)}" for name, row in self.config.providers.items())
+            return
+        yield from (f"{found.name}: {found.origin}" for found in self.findings.found)
+        yield from (f"note: {note}" for note in self.findings.notes)
+        if not self.findings.found:
+            yield "no provider was found: set a key such as OPENAI_API_KEY, start Ollama, or write headgate.yaml"
+        yield f"echo: {ECHO} always answers with what it is told; it is no model"
+
+    def _model(self) -> str:
+        own = self.config.providers.get("echo")
+        if own is not None and own.kind != "echo":
+            return next(iter(self.config.models), "echo/MODEL")
+        return (self.findings.model() if self.findings else None) or ECHO
+
+    def _curl(self) -> str:
+        body = {"model": self._model(), "messages": [{"role": "user", "content": "Hello!"}]}
+        headers = "-H 'content-type: application/json'"
+        return f"curl {self._url}/v1/chat/completions {headers} -d {shlex.quote(json.dumps(body))}"
+
+
+def shown_url(base_url: str | None) -> str:
+    """A base URL without the credentials and parameters that one can hold."""
+    if base_url is None:
+        return "in this process"
+    parts = urlsplit(base_url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

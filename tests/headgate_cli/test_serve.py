@@ -1,0 +1,236 @@
+import asyncio
+import json
+import shlex
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, cast
+
+import grpc
+import httpx
+import pytest
+from grpc import aio
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+from headgate.v1.chat_completion_service_pb2 import StreamChatCompletionRequest, StreamChatCompletionResponse
+from headgate.v1.chat_completion_service_pb2_grpc import ChatCompletionServiceStub
+from headgate.v1.message_pb2 import ROLE_USER
+from headgate.v1.model_service_pb2 import ListModelsRequest
+from headgate.v1.model_service_pb2_grpc import ModelServiceStub
+
+from tests.headgate_cli.program import Serving, ended, serving
+from tests.support.upstream import Silence, Upstream, Wait, json_answer, sse_answer
+
+FREE = ("--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0")
+ASKED = {"messages": [{"role": "user", "content": "Hello"}], "stream": True}
+
+
+def chunk(text: str, finish_reason: str | None = None) -> dict[str, Any]:
+    choice = {"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": finish_reason}
+    return {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "tiny", "choices": [choice]}
+
+
+def configured(home: Path, upstream: Upstream, more: str = "") -> tuple[str, ...]:
+    (home / "headgate.yaml").write_text(
+        f"providers: {{lab: {{kind: openai, base_url: {upstream.base_url}, lists_models: false}}}}\n{more}"
+    )
+    return FREE
+
+
+def request(model: str) -> StreamChatCompletionRequest:
+    spec = {"model": model, "messages": [{"role": ROLE_USER, "text": "Hello"}]}
+    return StreamChatCompletionRequest(spec=cast(Any, spec))
+
+
+async def words(program: Serving, model: str = "echo/echo") -> str:
+    async with aio.insecure_channel(program.grpc) as channel:
+        call = ChatCompletionServiceStub(channel).StreamChatCompletion(request(model), timeout=20)
+        events = cast(AsyncIterator[StreamChatCompletionResponse], call)
+        return "".join([choice.delta.content async for event in events for choice in event.chunk.choices])
+
+
+async def content(program: Serving, model: str = "echo/echo") -> str:
+    async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
+        response = await client.post(
+            f"{program.url}/v1/chat/completions", json={**ASKED, "model": model, "stream": False}
+        )
+    return cast(str, response.json()["choices"][0]["message"]["content"])
+
+
+async def test_it_answers_over_rest_and_grpc_on_the_ports_that_it_prints(tmp_path: Path) -> None:
+    async with serving(*FREE, home=tmp_path) as program:
+        assert await content(program) == "Hello"
+        assert await words(program) == "Hello"
+        assert "echo/echo" in program.text
+        assert f"{program.url}/metrics" in program.text
+        program.terminate()
+        assert await program.code() == 0
+
+
+async def test_the_curl_line_works_as_it_stands(tmp_path: Path) -> None:
+    async with serving(*FREE, home=tmp_path) as program:
+        _, url, _, header, _, body = shlex.split(program.lines[-1])
+        name, _, value = header.partition(": ")
+        async with httpx.AsyncClient(trust_env=False) as client:
+            response = await client.post(url, content=body, headers={name: value})
+        assert response.json()["choices"][0]["message"]["content"] == json.loads(body)["messages"][0]["content"]
+
+
+async def test_keys_of_the_environment_are_told_by_the_name_of_their_variable_only(tmp_path: Path) -> None:
+    async with serving(*FREE, home=tmp_path, variables={"OPENAI_API_KEY": "sk-secret"}) as program:
+        assert "openai: from OPENAI_API_KEY" in program.text
+        assert "secret" not in program.text
+
+
+async def test_the_file_in_the_data_directory_is_read_where_there_is_no_other(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "headgate.yaml").write_text(
+        "providers: {lab: {kind: openai, base_url: 'http://127.0.0.1:9/v1', lists_models: false}}"
+    )
+    async with serving(*FREE, home=tmp_path) as program:
+        assert f"configuration: {tmp_path}/data/headgate.yaml" in program.text
+        assert "lab: http://127.0.0.1:9/v1" in program.text
+
+
+async def test_a_provider_that_cannot_be_made_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "headgate.yaml").write_text(
+        "providers: {lab: {kind: openai, base_url: 'http://me:secret@127.0.0.1:9/v1'}}"
+    )
+    result = await ended("serve", *FREE, home=tmp_path)
+    assert result.code == 1
+    (line,) = result.err.splitlines()
+    assert "providers.lab.base_url" in line
+    assert "secret" not in line
+
+
+async def test_core_and_bridge_run_apart(tmp_path: Path) -> None:
+    async with (
+        serving("core", "--grpc", "127.0.0.1:0", home=tmp_path, last="gRPC") as core,
+        serving("bridge", "--core", core.grpc, "--http", "127.0.0.1:0", home=tmp_path) as bridge,
+    ):
+        assert f"the core answers at {core.grpc}" in bridge.text
+        assert await content(bridge) == "Hello"
+        bridge.terminate()
+        core.terminate()
+        assert await bridge.code() == 0
+        assert await core.code() == 0
+
+
+async def test_a_bridge_starts_before_its_core(tmp_path: Path) -> None:
+    async with serving("bridge", "--core", "127.0.0.1:9", "--http", "127.0.0.1:0", home=tmp_path) as bridge:
+        assert "does not answer yet" in bridge.text
+        async with httpx.AsyncClient(trust_env=False) as client:
+            response = await client.get(f"{bridge.url}/healthz")
+        assert response.status_code == 503
+
+
+async def drained(program: Serving, watch: AsyncIterator[HealthCheckResponse]) -> None:
+    """Sends SIGTERM and sees that nothing new is taken."""
+    program.terminate()
+    await program.line("draining")
+    async with asyncio.timeout(10):
+        assert (await anext(watch)).status == HealthCheckResponse.NOT_SERVING
+    async with aio.insecure_channel(program.grpc) as channel:
+        with pytest.raises(aio.AioRpcError) as refused:
+            await ModelServiceStub(channel).ListModels(ListModelsRequest(), timeout=5)
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    async with httpx.AsyncClient(trust_env=False) as client:
+        with pytest.raises(httpx.ConnectError):
+            await client.get(f"{program.url}/healthz")
+
+
+async def test_an_open_rest_stream_finishes_after_sigterm(tmp_path: Path, upstream: Upstream) -> None:
+    go_on = asyncio.Event()
+    upstream.script(sse_answer([chunk("Hel"), Wait(go_on), chunk("lo", "stop")]))
+    async with (
+        serving(*configured(tmp_path, upstream), home=tmp_path) as program,
+        aio.insecure_channel(program.grpc) as channel,
+        httpx.AsyncClient(trust_env=False, timeout=20) as client,
+        client.stream("POST", f"{program.url}/v1/chat/completions", json={**ASKED, "model": "lab/tiny"}) as response,
+    ):
+        watch = aiter(HealthStub(channel).Watch(HealthCheckRequest()))
+        assert (await anext(watch)).status == HealthCheckResponse.SERVING
+        lines = response.aiter_lines()
+        assert '"content":"Hel"' in await anext(lines)
+        await drained(program, watch)
+        go_on.set()
+        rest = [line async for line in lines if line]
+        assert '"content":"lo"' in rest[0]
+        assert rest[-1] == "data: [DONE]"
+        # The watch is open still: it does not hold the program for the whole of drain_seconds.
+        assert await program.code() == 0
+
+
+async def test_an_open_grpc_stream_finishes_after_sigterm(tmp_path: Path, upstream: Upstream) -> None:
+    go_on = asyncio.Event()
+    upstream.script(sse_answer([chunk("Hel"), Wait(go_on), chunk("lo", "stop")]))
+    async with (
+        serving(*configured(tmp_path, upstream), home=tmp_path) as program,
+        aio.insecure_channel(program.grpc) as channel,
+        aio.insecure_channel(program.grpc) as watching,
+    ):
+        watch = aiter(HealthStub(watching).Watch(HealthCheckRequest()))
+        assert (await anext(watch)).status == HealthCheckResponse.SERVING
+        call = ChatCompletionServiceStub(channel).StreamChatCompletion(request("lab/tiny"), timeout=20)
+        events = cast(AsyncIterator[StreamChatCompletionResponse], aiter(cast(Any, call)))
+        assert (await anext(events)).chunk.choices[0].delta.content == "Hel"
+        await drained(program, watch)
+        go_on.set()
+        rest = [choice.delta.content async for event in events for choice in event.chunk.choices]
+        assert "".join(rest) == "lo"
+        assert await call.code() is grpc.StatusCode.OK
+        assert await program.code() == 0
+
+
+async def test_a_stream_that_does_not_finish_in_its_time_is_cut_off(tmp_path: Path, upstream: Upstream) -> None:
+    upstream.script(sse_answer([chunk("Hel"), Silence()]))
+    async with (
+        serving(*configured(tmp_path, upstream, "drain_seconds: 1"), home=tmp_path) as program,
+        httpx.AsyncClient(trust_env=False, timeout=20) as client,
+        client.stream("POST", f"{program.url}/v1/chat/completions", json={**ASKED, "model": "lab/tiny"}) as response,
+    ):
+        lines = response.aiter_lines()
+        await anext(lines)
+        program.terminate()
+        with pytest.raises(httpx.RemoteProtocolError):
+            assert "data: [DONE]" not in [line async for line in lines]
+        assert await program.code() == 0
+        await asyncio.wait_for(upstream.requests[0].closed.wait(), 5)
+
+
+async def test_a_second_sigterm_ends_it_at_once(tmp_path: Path, upstream: Upstream) -> None:
+    upstream.script(sse_answer([chunk("Hel"), Silence()]))
+    async with (
+        serving(*configured(tmp_path, upstream), home=tmp_path) as program,
+        httpx.AsyncClient(trust_env=False, timeout=20) as client,
+        client.stream("POST", f"{program.url}/v1/chat/completions", json={**ASKED, "model": "lab/tiny"}) as response,
+    ):
+        await anext(response.aiter_lines())
+        program.terminate()
+        await program.line("draining")
+        program.terminate()
+        assert await program.code() == 128 + 15
+
+
+@pytest.mark.parametrize("option", ["--http", "--grpc"])
+async def test_an_address_in_use_is_told_in_one_line(tmp_path: Path, option: str) -> None:
+    other = "--grpc" if option == "--http" else "--http"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        result = await ended("serve", option, address, other, "127.0.0.1:0", home=tmp_path)
+    assert result.code == 1
+    assert result.out == ""
+    (line,) = result.err.splitlines()
+    assert line.startswith(f"headgate: {address} is in use")
+    assert f"{option} 127.0.0.1:0" in line
+
+
+async def test_a_discovered_server_is_asked(tmp_path: Path, upstream: Upstream) -> None:
+    models = json_answer({"object": "list", "data": [{"id": "tiny", "object": "model", "owned_by": "library"}]})
+    upstream.script(
+        lambda received: json_answer({}, 404) if received.path != "/v1/models" else models,
+    )
+    variables = {"OLLAMA_HOST": f"127.0.0.1:{upstream.port}"}
+    async with serving(*FREE, home=tmp_path, variables=variables) as program:
+        assert f"answers at 127.0.0.1:{upstream.port}, 1 model" in program.text
+        assert f'"model": "local-{upstream.port}/tiny"' in program.lines[-1]
