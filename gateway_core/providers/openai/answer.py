@@ -9,14 +9,14 @@ from headgate.v1.message_pb2 import FunctionCall, ToolCall
 
 from gateway_core.providers.openai.reading import (
     INT32,
+    Fields,
     Read,
-    integer,
     objects,
     part,
     read,
     real,
     skip,
-    text,
+    small,
     whole,
     words,
 )
@@ -92,16 +92,16 @@ def arguments(call: FunctionCall, value: Any) -> bool:
     return True
 
 
-FUNCTION_CALL: dict[str, Read] = {"name": words("name"), "arguments": arguments}
-CUSTOM_CALL: dict[str, Read] = {"name": words("name"), "input": text("input")}
-FUNCTION_TOOL_CALL: dict[str, Read] = {
-    "index": integer("index", INT32),
+FUNCTION_CALL: Fields = {"name": words("name"), "arguments": arguments}
+CUSTOM_CALL: Fields = {"name": words("name"), "input": str}
+FUNCTION_TOOL_CALL: Fields = {
+    "index": small("index"),
     "id": words("id"),
     "type": skip,
     "function": part("function", FUNCTION_CALL),
 }
-CUSTOM_TOOL_CALL: dict[str, Read] = {
-    "index": integer("index", INT32),
+CUSTOM_TOOL_CALL: Fields = {
+    "index": small("index"),
     "id": words("id"),
     "type": skip,
     "custom": part("custom", CUSTOM_CALL),
@@ -133,28 +133,28 @@ def tool_call(call: ToolCall, document: dict[str, Any]) -> None:
         call.other_json = orjson.dumps({name: item for name, item in document.items() if name != "index"}).decode()
 
 
-REASONING_DETAIL: dict[str, Read] = {
-    "type": text("type"),
-    "id": text("id"),
-    "format": text("format"),
-    "index": integer("index", INT32),
-    "text": text("text"),
-    "summary": text("summary"),
-    "data": text("data"),
-    "signature": text("signature"),
+REASONING_DETAIL: Fields = {
+    "type": str,
+    "id": str,
+    "format": str,
+    "index": small("index"),
+    "text": str,
+    "summary": str,
+    "data": str,
+    "signature": str,
 }
-URL_CITATION: dict[str, Read] = {
-    "url": text("url"),
-    "title": text("title"),
-    "start_index": integer("start_index", INT32),
-    "end_index": integer("end_index", INT32),
+URL_CITATION: Fields = {
+    "url": str,
+    "title": str,
+    "start_index": small("start_index"),
+    "end_index": small("end_index"),
 }
-ANNOTATION: dict[str, Read] = {"type": skip, "url_citation": part("url_citation", URL_CITATION)}
-AUDIO: dict[str, Read] = {
-    "id": text("id"),
-    "data": text("data"),
-    "transcript": text("transcript"),
-    "expires_at": integer("expires_at"),
+ANNOTATION: Fields = {"type": skip, "url_citation": part("url_citation", URL_CITATION)}
+AUDIO: Fields = {
+    "id": str,
+    "data": str,
+    "transcript": str,
+    "expires_at": int,
 }
 
 
@@ -215,11 +215,11 @@ def top_logprobs(token: TokenLogprob, value: Any) -> bool:
     return True
 
 
-ALTERNATIVE: dict[str, Read] = {"token": text("token"), "logprob": real("logprob"), "bytes": utf8}
-TOKEN: dict[str, Read] = {**ALTERNATIVE, "top_logprobs": top_logprobs}
-LOGPROBS: dict[str, Read] = {"content": tokens("content"), "refusal": tokens("refusal")}
+ALTERNATIVE: Fields = {"token": str, "logprob": real("logprob"), "bytes": utf8}
+TOKEN: Fields = {**ALTERNATIVE, "top_logprobs": top_logprobs}
+LOGPROBS: Fields = {"content": tokens("content"), "refusal": tokens("refusal")}
 
-MESSAGE: dict[str, Read] = {
+MESSAGE: Fields = {
     "role": role,
     "content": content,
     "reasoning": words("reasoning"),

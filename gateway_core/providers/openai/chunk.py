@@ -5,7 +5,7 @@ from typing import Any
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk, ChunkChoice
 
 from gateway_core.providers.openai.answer import LOGPROBS, MESSAGE
-from gateway_core.providers.openai.reading import INT32, Read, integer, objects, part, read, skip, text, words
+from gateway_core.providers.openai.reading import Fields, objects, part, read, skip, small, words
 from gateway_core.providers.openai.usage import USAGE
 
 
@@ -19,8 +19,8 @@ def said(choice: ChunkChoice, value: Any) -> bool:
     return True
 
 
-CHOICE: dict[str, Read] = {
-    "index": integer("index", INT32),
+CHOICE: Fields = {
+    "index": small("index"),
     "delta": said,
     "message": said,
     "finish_reason": words("finish_reason"),
@@ -33,19 +33,22 @@ def choices(event: ChatCompletionChunk, value: Any) -> bool:
     if not objects(value):
         raise ValueError("its choices are not a list of objects")
     for position, document in enumerate(value):
-        read(document, event.choices.add(index=position), CHOICE)
+        choice = event.choices.add()
+        if position:
+            choice.index = position
+        read(document, choice, CHOICE)
     return True
 
 
-CHUNK: dict[str, Read] = {
-    "id": text("id"),
+CHUNK: Fields = {
+    "id": str,
     "object": skip,
-    "created": integer("created"),
-    "model": text("model"),
+    "created": int,
+    "model": str,
     "choices": choices,
     "usage": part("usage", USAGE),
-    "service_tier": text("service_tier"),
-    "system_fingerprint": text("system_fingerprint"),
+    "service_tier": str,
+    "system_fingerprint": str,
 }
 
 

@@ -15,7 +15,7 @@ from gateway_core.config import ProviderConfig
 from gateway_core.errors import GatewayError, ProviderError, TooLarge, UnsupportedParameter
 from gateway_core.providers.openai.carried import Carried
 from gateway_core.providers.openai.decoder import Decoder
-from gateway_core.providers.openai.reading import Read, integer, read, skip, text
+from gateway_core.providers.openai.reading import Fields, read, skip
 from gateway_core.providers.openai.refusal import Refusals
 from gateway_core.providers.openai.request import request_document
 from gateway_core.unsupported import refuse_or_drop
@@ -32,11 +32,11 @@ OPENED = ChatCompletionChunk()
 MODELS_SECONDS = 30
 """How long a list of models may take."""
 
-MODEL: dict[str, Read] = {
-    "id": text("id"),
+MODEL: Fields = {
+    "id": str,
     "object": skip,
-    "created": integer("created"),
-    "owned_by": text("owned_by"),
+    "created": int,
+    "owned_by": str,
 }
 
 

@@ -1,13 +1,12 @@
 """OpenAI's usage object becomes the contract."""
 
-from gateway_core.providers.openai.reading import integer, part
+from gateway_core.providers.openai.reading import Fields, part
 
-PROMPT_DETAILS = {
-    name: integer(name)
-    for name in ("cached_tokens", "audio_tokens", "cache_write_tokens", "text_tokens", "image_tokens")
+PROMPT_DETAILS: Fields = {
+    name: int for name in ("cached_tokens", "audio_tokens", "cache_write_tokens", "text_tokens", "image_tokens")
 }
-COMPLETION_DETAILS = {
-    name: integer(name)
+COMPLETION_DETAILS: Fields = {
+    name: int
     for name in (
         "reasoning_tokens",
         "audio_tokens",
@@ -16,10 +15,10 @@ COMPLETION_DETAILS = {
         "rejected_prediction_tokens",
     )
 }
-USAGE = {
-    "prompt_tokens": integer("prompt_tokens"),
-    "completion_tokens": integer("completion_tokens"),
-    "total_tokens": integer("total_tokens"),
+USAGE: Fields = {
+    "prompt_tokens": int,
+    "completion_tokens": int,
+    "total_tokens": int,
     "prompt_tokens_details": part("prompt_tokens_details", PROMPT_DETAILS),
     "completion_tokens_details": part("completion_tokens_details", COMPLETION_DETAILS),
 }
