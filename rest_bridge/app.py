@@ -1,7 +1,7 @@
 """The root of the bridge: channel → dialects → ASGI app → HTTP server."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -9,13 +9,14 @@ import uvicorn
 from grpc import aio
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
-from starlette.routing import Route, Router
+from starlette.routing import BaseRoute, Route, Router
 
 from rest_bridge import dialects
 from rest_bridge.config import BridgeConfig
+from rest_bridge.connection import Receive, Scope, Send
 from rest_bridge.endpoint import Endpoint
 from rest_bridge.errors import Failure, Refused
-from rest_bridge.exchange import Exchange, Receive, Scope, Send
+from rest_bridge.exchange import Exchange
 from rest_bridge.protocol import limited_protocol
 
 Exposition = Callable[[str], tuple[bytes, str]]
@@ -47,7 +48,7 @@ def create(channel: aio.Channel, config: BridgeConfig, *, exposition: Exposition
         metrics = Metrics(exposition)
         routes.append(Route("/metrics", Endpoint(config, "http", ["GET", "HEAD"], metrics.show, document)))
     nowhere = Endpoint(config, "http", ALL_METHODS, refuse, document)
-    return Router(routes, redirect_slashes=False, default=Outside(nowhere))
+    return Directory(routes, Outside(nowhere))
 
 
 def server(app: Router, config: BridgeConfig, host: str, port: int) -> uvicorn.Server:
@@ -70,6 +71,24 @@ def server(app: Router, config: BridgeConfig, host: str, port: int) -> uvicorn.S
             backlog=4096,
         )
     )
+
+
+class Directory(Router):
+    """Finds endpoints: by one look into a table where the path has no parameters, else by Starlette's patterns."""
+
+    def __init__(self, routes: Sequence[BaseRoute], outside: "Outside") -> None:
+        """Takes the routes, and what answers other paths. A plain path comes before every pattern."""
+        super().__init__(routes, redirect_slashes=False, default=outside)
+        plain = [route for route in routes if isinstance(route, Route) and not route.param_convertors]
+        self._endpoints = {route.path: route.endpoint for route in reversed(plain)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        endpoint = self._endpoints.get(scope.get("path", ""))
+        if endpoint is None:
+            await super().__call__(scope, receive, send)
+        else:
+            await endpoint(scope, receive, send)
 
 
 ALL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")

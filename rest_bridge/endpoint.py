@@ -8,8 +8,9 @@ from grpc import aio
 
 from rest_bridge.body import InvalidBody
 from rest_bridge.config import BridgeConfig
+from rest_bridge.connection import Headers, Receive, Scope, Send
 from rest_bridge.errors import Failure, Refused, log_refusal
-from rest_bridge.exchange import JSON, Exchange, Headers, Receive, Scope, Send, answer_headers
+from rest_bridge.exchange import JSON, Exchange, answer_headers
 
 log = structlog.get_logger("headgate.bridge")
 

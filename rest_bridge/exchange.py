@@ -2,31 +2,21 @@
 
 import asyncio
 import math
-import os
 import re
-import time
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Any
 
 import orjson
 
 from rest_bridge.body import InvalidBody
 from rest_bridge.config import BridgeConfig
+from rest_bridge.connection import CONNECTION, NO_BODY, AsgiConnection, Connection, Headers, Receive, Scope, Send
 from rest_bridge.errors import Failure, Refused
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Headers = Sequence[tuple[bytes, bytes]]
+from rest_bridge.request_id import new_request_id
 
 JSON: Headers = ((b"content-type", b"application/json"),)
-NO_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
-CONNECTION = "headgate.connection"
-"""The ASGI extension of a server that tells when a connection is lost, without being asked (see Connection)."""
 
 REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
-PRINTABLE = re.compile(rb"[\x20-\x7e]*")
 TIMEOUT_AT_MOST = 7 * 86400.0
 # HTTP field → metadata key, and the longest value that is passed on. gRPC keeps the key user-agent to itself.
 PASSED_ON = (
@@ -37,14 +27,6 @@ PASSED_ON = (
 )
 
 
-class Connection(Protocol):
-    """A server's connection, in `scope["extensions"]` under CONNECTION."""
-
-    def watch(self, lost: Callable[[], None] | None) -> None:
-        """Sets what to call, once, when the client is gone (at once, if it is); None: nothing."""
-        ...
-
-
 class Exchange:
     """One request: what came, and the one way to answer it."""
 
@@ -53,15 +35,13 @@ class Exchange:
         "_connection",
         "_ended",
         "_loop",
-        "_receive",
-        "_send",
         "_task",
-        "_watcher",
         "config",
         "deadline",
         "dialect",
         "headers",
         "left",
+        "method",
         "request_id",
         "scope",
         "status",
@@ -70,6 +50,7 @@ class Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send, config: BridgeConfig, dialect: str) -> None:
         """Takes the three of an ASGI call, made in the task that will do the work."""
         self.scope = scope
+        self.method: str = scope["method"]
         self.config = config
         self.dialect = dialect
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -78,23 +59,17 @@ class Exchange:
         """The HTTP status of the answer; 0 before it starts, 499 where the caller left before."""
         self.left = False
         """Whether the caller left before the answer was complete."""
-        self.request_id = _request_id(self.headers.get(b"x-request-id"))
+        given = self.headers.get(b"x-request-id")
+        self.request_id = new_request_id() if given is None or not is_request_id(given) else given.decode("ascii")
         """The caller's x-request-id, else a new one; in the answer's x-request-id too."""
         self.deadline: float | None = None
         """When the caller stops waiting, on the loop's clock; read from the header by `start`."""
-        self._receive = receive
-        self._send = send
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[Any] | None = None
-        self._watcher: asyncio.Task[None] | None = None
-        self._connection: Connection | None = (scope.get("extensions") or {}).get(CONNECTION)
-        self._body_left = scope["method"] not in NO_BODY
+        extensions = scope.get("extensions") or {}
+        self._connection: Connection = extensions.get(CONNECTION) or AsgiConnection(scope, receive, send)
+        self._body_left = self.method not in NO_BODY
         self._ended = False
-
-    @property
-    def method(self) -> str:
-        """The request's method."""
-        return str(self.scope["method"])
 
     @property
     def where(self) -> dict[str, object]:
@@ -127,15 +102,12 @@ class Exchange:
     def start(self) -> None:
         """Begins to watch for the caller's leaving, which cancels this task. Raises InvalidBody for a bad header."""
         self._task = asyncio.current_task()
-        if self._connection is not None:
-            self._connection.watch(self._leave)
-        elif not self._body_left:
-            self._watcher = self._loop.create_task(self._watch())
+        self._connection.watch(self._leave)
         given = self.headers.get(b"x-request-timeout")
         if given is not None:
             self.deadline = self._loop.time() + _seconds(given)
         given = self.headers.get(b"x-request-id")
-        if given is not None and not REQUEST_ID.fullmatch(given):
+        if given is not None and not is_request_id(given):
             raise InvalidBody("x-request-id must be 1 to 128 printable ASCII characters.", "x-request-id")
 
     async def body_json(self) -> dict[str, Any]:
@@ -153,39 +125,37 @@ class Exchange:
         length = self.headers.get(b"content-length", b"")
         if length.isdigit() and (len(length) > 18 or int(length) > limit):
             raise Refused(Failure.too_large(limit))
-        try:
-            body = await self._pieces(limit)
-        except TimeoutError:
-            late = self.deadline is not None and self._loop.time() >= self.deadline
-            raise Refused(Failure.deadline_exceeded() if late else Failure.slow_body()) from None
+        body = self._connection.take()
+        if self._connection.more_body:
+            try:
+                body = await self._rest(body, limit)
+            except TimeoutError:
+                late = self.deadline is not None and self._loop.time() >= self.deadline
+                raise Refused(Failure.deadline_exceeded() if late else Failure.slow_body()) from None
+        if len(body) > limit:
+            raise Refused(Failure.too_large(limit))
         self._body_left = False
-        if self._connection is None and self._watcher is None:
-            self._watcher = self._loop.create_task(self._watch())
         return body
 
-    async def _pieces(self, limit: int) -> bytes:
+    async def _rest(self, begun: bytes, limit: int) -> bytes:
+        """The body that began so, whole; or enough of it to be over the limit."""
         now, idle = self._loop.time(), self.config.body_idle_seconds
         end = now + self.config.body_seconds
         if self.deadline is not None:
             end = min(end, self.deadline)
-        pieces: list[bytes] = []
-        size = 0
+        pieces = [begun]
+        size = len(begun)
         async with asyncio.timeout_at(min(now + idle, end)) as timer:
-            while True:
-                message = await self._receive()
-                if message["type"] == "http.disconnect":
+            while self._connection.more_body and size <= limit:
+                piece = await self._connection.receive()
+                if piece is None:
                     self.left = True
                     raise Refused(Failure.client_left())
-                piece = message.get("body", b"")
                 if piece:
                     pieces.append(piece)
                     size += len(piece)
-                    if size > limit:
-                        raise Refused(Failure.too_large(limit))
-                if not message.get("more_body", False):
-                    return b"".join(pieces)
-                if piece:
                     timer.reschedule(min(self._loop.time() + idle, end))
+        return b"".join(pieces)
 
     def timeout(self) -> float | None:
         """Seconds left for the RPC (None: as long as it takes), of x-request-timeout; raises Refused where none is."""
@@ -202,12 +172,12 @@ class Exchange:
         headers = self.headers
         for name, key, longest in PASSED_ON:
             value = headers.get(name)
-            if value and len(value) <= longest and PRINTABLE.fullmatch(value):
-                pairs.append((key, value.decode("ascii")))
+            if value and len(value) <= longest and (text := printable(value)):
+                pairs.append((key, text))
         if b"authorization" not in headers:
             key_given = headers.get(b"x-api-key") or headers.get(b"api-key")
-            if key_given and len(key_given) <= 8192 and PRINTABLE.fullmatch(key_given):
-                pairs.append(("authorization", "Bearer " + key_given.decode("ascii")))
+            if key_given and len(key_given) <= 8192 and (text := printable(key_given)):
+                pairs.append(("authorization", "Bearer " + text))
         client = self.client
         if client:
             pairs.append(("x-headgate-client", client))
@@ -240,48 +210,50 @@ class Exchange:
         own = [*headers, (b"content-length", b"%d" % len(body)), (b"x-request-id", self.request_id.encode())]
         if self._body_left and (status == 408 or b"expect" in self.headers):
             own.append((b"connection", b"close"))  # what comes next on it could be body or request
-        await self._send({"type": "http.response.start", "status": status, "headers": own})
         self._ended = True
-        await self._send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
+        await self._connection.respond(status, own, b"" if self.method == "HEAD" else body)
 
     async def start_stream(self, status: int, headers: Headers) -> None:
         """Sends status and headers of an answer in pieces."""
         self.status = status
         own = [*headers, (b"x-request-id", self.request_id.encode())]
-        await self._send({"type": "http.response.start", "status": status, "headers": own})
+        await self._connection.start(status, own)
 
     async def send(self, data: bytes) -> None:
         """Sends a piece, unless it is empty; waits while the client reads more slowly than it is written to."""
         if data and self.method != "HEAD":
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            await self._connection.send(data, more=True)
 
     async def end(self, data: bytes = b"") -> None:
         """Sends the last piece."""
         self._ended = True
-        await self._send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else data})
+        await self._connection.send(b"" if self.method == "HEAD" else data, more=False)
 
     # ---- the caller's leaving ----
 
     async def close(self) -> None:
         """Ends the watch."""
         self._ended = True
-        if self._connection is not None:
-            self._connection.watch(None)
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.wait((self._watcher,))
-
-    async def _watch(self) -> None:
-        """Waits for the server to say that the client is gone: the way of servers without a Connection."""
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self._leave()
+        await self._connection.close()
 
     def _leave(self) -> None:
         if not self._ended and not self.left:
             self.left = True
             if self._task is not None:
                 self._task.cancel()
+
+
+def is_request_id(given: bytes) -> bool:
+    """Whether a caller's id is fit for a header and a log."""
+    return REQUEST_ID.fullmatch(given) is not None
+
+
+def printable(value: bytes) -> str:
+    """A header's value as metadata can carry it, in printable ASCII; "" where it cannot."""
+    if not value.isascii():
+        return ""
+    text = value.decode("ascii")
+    return text if text.isprintable() else ""
 
 
 def answer_headers(metadata: Iterable[tuple[str, str | bytes]]) -> list[tuple[bytes, bytes]]:
@@ -332,10 +304,3 @@ def _seconds(given: bytes) -> float:
     if not 0 < seconds < math.inf:
         raise InvalidBody("x-request-timeout must be a number of seconds above 0.", "x-request-timeout")
     return min(seconds, TIMEOUT_AT_MOST)
-
-
-def _request_id(given: bytes | None) -> str:
-    """The given id where it is fit for a header and a log, else a new one of 32 digits that begin with the time."""
-    if given is not None and REQUEST_ID.fullmatch(given):
-        return given.decode("ascii")
-    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"

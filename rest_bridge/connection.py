@@ -1,0 +1,111 @@
+"""What an exchange stands on: the connection that a request came on and its answer goes to."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any, Protocol
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = Sequence[tuple[bytes, bytes]]
+
+NO_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
+CONNECTION = "headgate.connection"
+"""The ASGI extension of a server whose apps may use its Connection in place of ASGI's messages."""
+
+
+class Connection(Protocol):
+    """One request's side of a connection. What is sent once the client is gone goes nowhere."""
+
+    more_body: bool
+    """Whether the body has more than what `take` gives."""
+
+    def take(self) -> bytes:
+        """What has arrived of the body since it was asked for last."""
+        ...
+
+    async def receive(self) -> bytes | None:
+        """Waits for more of the body, which may be nothing but its end; None: the client is gone."""
+        ...
+
+    def watch(self, lost: Callable[[], None] | None) -> None:
+        """Sets what to call, once, when the client is gone (at once, if it is); None: nothing."""
+        ...
+
+    async def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        """Sends a whole answer; its length is among the headers."""
+        ...
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """Sends status and headers of an answer in pieces."""
+        ...
+
+    async def send(self, data: bytes, *, more: bool) -> None:
+        """Sends a piece, after which there are `more` or not; waits while the client reads slowly."""
+        ...
+
+    async def close(self) -> None:
+        """Ends the watch."""
+        ...
+
+
+class AsgiConnection:
+    """The Connection of a server that speaks ASGI only."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Takes the three of an ASGI call."""
+        self.more_body = scope["method"] not in NO_BODY
+        self._receive = receive
+        self._send = send
+        self._lost: Callable[[], None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+
+    def take(self) -> bytes:
+        """Nothing: what has arrived is not known before it is asked for."""
+        return b""
+
+    async def receive(self) -> bytes | None:
+        """Waits for the next piece."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            return None
+        self.more_body = message.get("more_body", False)
+        self._begin_watch()
+        piece: bytes = message.get("body", b"")
+        return piece
+
+    def watch(self, lost: Callable[[], None] | None) -> None:
+        """Sets what to call. It is called once the body has been read: only then can the server be asked."""
+        self._lost = lost
+        self._begin_watch()
+
+    async def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        """Sends a whole answer."""
+        await self.start(status, headers)
+        await self.send(body, more=False)
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """Sends status and headers."""
+        await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
+
+    async def send(self, data: bytes, *, more: bool) -> None:
+        """Sends a piece."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+    async def close(self) -> None:
+        """Ends the watch."""
+        self._lost = None
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.wait((self._watcher,))
+
+    def _begin_watch(self) -> None:
+        if self._lost is not None and self._watcher is None and not self.more_body:
+            self._watcher = asyncio.get_running_loop().create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if self._lost is not None:
+            self._lost()

@@ -1,0 +1,189 @@
+"""One request on a connection of the server's, and its answer."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from rest_bridge.connection import Headers, Scope
+from rest_bridge.head import CONTINUE, answer_head
+
+HELD_AT_MOST = 65536
+"""Bytes of a body, or of requests behind a running one, after which reading stops until they are taken."""
+
+CHUNKED = b"transfer-encoding: chunked\r\n"
+CLOSE = b"connection: close\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+class Owner(Protocol):
+    """The connection of a cycle."""
+
+    transport: asyncio.Transport
+    writable: asyncio.Event | None
+    """Set once the client has read; None where there is no need to wait."""
+
+    def default_lines(self) -> bytes:
+        """Header lines of every answer."""
+        ...
+
+    def pause_reading(self) -> None:
+        """Reads no further."""
+        ...
+
+    def resume_reading(self) -> None:
+        """Reads on."""
+        ...
+
+    def answered(self, cycle: "Cycle") -> None:
+        """Hears that an answer is complete."""
+        ...
+
+
+class Cycle:
+    """A request as it arrives, and the one way for its answer to leave: the Connection of an Exchange."""
+
+    __slots__ = (
+        "_held_bytes",
+        "_is_chunked",
+        "_lost",
+        "_owner",
+        "_pieces",
+        "_waiter",
+        "expects_continue",
+        "is_complete",
+        "is_gone",
+        "is_started",
+        "keep_alive",
+        "more_body",
+        "scope",
+    )
+
+    def __init__(self, owner: Owner, scope: Scope, *, keep_alive: bool, expects_continue: bool) -> None:
+        """Takes whose it is, the ASGI scope, and what the head says of the connection and the body."""
+        self._owner = owner
+        self.scope = scope
+        self.keep_alive = keep_alive
+        self.expects_continue = expects_continue
+        self.more_body = True
+        self.is_started = False
+        """Whether the answer has begun."""
+        self.is_complete = False
+        """Whether the answer has been written."""
+        self.is_gone = False
+        """Whether the client is."""
+        self._pieces: list[bytes] = []
+        self._held_bytes = 0
+        self._is_chunked = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._lost: Callable[[], None] | None = None
+
+    # ---- the owner's side ----
+
+    def feed(self, piece: bytes) -> None:
+        """Keeps a piece of the body until it is taken."""
+        self._pieces.append(piece)
+        self._held_bytes += len(piece)
+        if self._held_bytes > HELD_AT_MOST:
+            self._owner.pause_reading()
+        self._wake()
+
+    def end_body(self) -> None:
+        """Hears that the body is complete."""
+        self.more_body = False
+        self._wake()
+
+    def lose(self) -> None:
+        """Hears that the client is gone, while its request was being answered."""
+        self.is_gone = True
+        self._wake()
+        lost, self._lost = self._lost, None
+        if lost is not None:
+            lost()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # ---- the exchange's side ----
+
+    def take(self) -> bytes:
+        """What has arrived of the body since it was asked for last."""
+        pieces = self._pieces
+        if not pieces:
+            return b""
+        self._pieces = []
+        self._held_bytes = 0
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def receive(self) -> bytes | None:
+        """Waits for more of the body, which may be nothing but its end; None: the client is gone."""
+        if self.expects_continue and self.more_body and not self.is_gone:
+            self.expects_continue = False
+            self._owner.transport.write(CONTINUE)
+        while not self._pieces and self.more_body and not self.is_gone:
+            self._owner.resume_reading()
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return None if self.is_gone else self.take()
+
+    def watch(self, lost: Callable[[], None] | None) -> None:
+        """Sets what to call, once, when the client is gone (at once, if it is); None: nothing."""
+        self._lost = lost
+        if self.is_gone:
+            self.lose()
+
+    async def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        """Sends a whole answer in one piece; its length is among the headers."""
+        owner = self._owner
+        if owner.writable is not None:
+            await owner.writable.wait()
+        if not self.is_gone:
+            owner.transport.write(self._head(status, headers) + body)
+            self._complete()
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """Sends status and headers of an answer in pieces."""
+        owner = self._owner
+        if owner.writable is not None:
+            await owner.writable.wait()
+        if not self.is_gone:
+            if self.scope["http_version"] == "1.1":
+                self._is_chunked = self.scope["method"] != "HEAD"
+            owner.transport.write(self._head(status, headers))
+
+    async def send(self, data: bytes, *, more: bool) -> None:
+        """Sends a piece, after which there are `more` or not; waits while the client reads slowly."""
+        owner = self._owner
+        if owner.writable is not None:
+            await owner.writable.wait()
+        if self.is_gone:
+            return
+        if self._is_chunked:
+            chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+            data = chunk if more else chunk + LAST_CHUNK
+        if data:
+            owner.transport.write(data)
+        if not more:
+            self._complete()
+
+    async def close(self) -> None:
+        """Ends the watch."""
+        self._lost = None
+
+    def _head(self, status: int, headers: Headers) -> bytes:
+        self.is_started = True
+        self.expects_continue = False
+        more = [CHUNKED] if self._is_chunked else []
+        if (b"connection", b"close") in headers:
+            self.keep_alive = False
+        elif not self.keep_alive:
+            more.append(CLOSE)
+        return answer_head(status, self._owner.default_lines(), headers, more)
+
+    def _complete(self) -> None:
+        self.is_complete = True
+        self._pieces.clear()
+        self._owner.answered(self)

@@ -1,0 +1,156 @@
+"""Reads HTTP/1.1 requests from the bytes of a connection, within the limits on heads."""
+
+import re
+from typing import Any, Protocol
+
+import httptools
+
+from rest_bridge.connection import Scope
+from rest_bridge.head import target
+
+# No protocol is upgraded to here. The parser takes a request that offers it (Java's HTTP client offers h2c with every
+# one) for the last HTTP/1.1 on the connection and loses its body; so the field gets a name that means nothing.
+UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
+NO_UPGRADE = b"\r\nx-ignored-upgrade:"
+HEAD_END = b"\r\n\r\n"
+
+ASGI = {"version": "3.0", "spec_version": "2.3"}
+
+
+class Sink(Protocol):
+    """What hears of requests. Each may raise Unfit."""
+
+    def request_began(self, scope: Scope, *, keep_alive: bool, expects_continue: bool) -> None:
+        """A head is complete; the ASGI scope is without client."""
+        ...
+
+    def body_came(self, piece: bytes) -> None:
+        """A piece of that request's body."""
+        ...
+
+    def request_ended(self) -> None:
+        """That request is complete."""
+        ...
+
+
+class Unfit(Exception):
+    """What came cannot be served; `status` says why."""
+
+    def __init__(self, status: int) -> None:
+        """Takes the HTTP status to answer with."""
+        super().__init__(status)
+        self.status = status
+
+
+class RequestReader:
+    """Parses what it is fed, and tells the sink at once."""
+
+    def __init__(self, sink: Sink, header_bytes: int) -> None:
+        """Takes who hears, and the bytes that a head may have."""
+        self.in_head = True
+        """Whether a head is what comes next, or goes on."""
+        self.quiet_bytes = 0
+        """Bytes since there was something to tell: an unfinished head, or trailers."""
+        self._sink = sink
+        self._header_bytes = header_bytes
+        self._parser: Any = httptools.HttpRequestParser(self)
+        # What follows a request that asks to close is not served; it must not keep that request from its answer.
+        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._expects_continue = False
+        self._told = False
+        self._head_bytes_at_most = 0
+
+    def feed(self, data: bytes) -> bool:
+        """Reads on; returns whether the connection may go on after the requests that began.
+
+        Raises Unfit: 400 for what is no HTTP, 414 or 431 for a head that is too large, and what the sink raises.
+        """
+        if self.in_head and (b"pgrade" in data or b"PGRADE" in data):
+            head, end, rest = data.partition(HEAD_END)
+            data = UPGRADE.sub(NO_UPGRADE, head) + end + rest
+        size = len(data)
+        self._told = False
+        self._head_bytes_at_most = self.quiet_bytes + size
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # An upgrade that was offered in pieces, or a CONNECT: where the body would begin is not known.
+            return False
+        except httptools.HttpParserError as error:
+            cause = error.__context__  # what a callback raised
+            raise Unfit(cause.status if isinstance(cause, Unfit) else 400) from None
+        if self._told:
+            self.quiet_bytes = 0
+        else:
+            self.quiet_bytes += size
+            if self.quiet_bytes > self._header_bytes:
+                raise Unfit(self._head_status() if self.in_head else 400)
+        return True
+
+    def close(self) -> None:
+        """Lets go of the parser, which holds this object too."""
+        self._parser = None
+
+    # ---- the parser's callbacks ----
+
+    def on_message_begin(self) -> None:
+        """Starts a head."""
+        self._url = b""
+        self._headers = []
+        self._expects_continue = False
+
+    def on_url(self, url: bytes) -> None:
+        """Keeps a piece of the target."""
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keeps a field; those of trailers are dropped."""
+        if self.in_head:
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self._expects_continue = True
+            self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Tells of a request."""
+        self._told = True
+        self.in_head = False
+        if self._head_bytes_at_most > self._header_bytes:
+            size = len(self._url) + sum([len(name) + len(value) + 4 for name, value in self._headers])
+            if size > self._header_bytes:
+                raise Unfit(self._head_status())
+        parser = self._parser
+        version = parser.get_http_version()
+        path, raw_path, query = target(self._url)
+        scope: Scope = {
+            "type": "http",
+            "asgi": ASGI,
+            "http_version": version,
+            "method": parser.get_method().decode("ascii"),
+            "scheme": "http",
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "root_path": "",
+            "headers": self._headers,
+            "server": None,
+        }
+        keep_alive = version == "1.1" and parser.should_keep_alive()
+        self._sink.request_began(scope, keep_alive=keep_alive, expects_continue=self._expects_continue)
+
+    def on_body(self, body: bytes) -> None:
+        """Tells of a piece."""
+        self._told = True
+        self._sink.body_came(body)
+
+    def on_message_complete(self) -> None:
+        """Tells of the end."""
+        self._told = True
+        self.in_head = True
+        self._sink.request_ended()
+
+    def _head_status(self) -> int:
+        """The status for a head that is too large."""
+        return 414 if len(self._url) > self._header_bytes // 2 else 431
