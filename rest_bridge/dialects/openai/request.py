@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from headgate.v1.chat_pb2 import ChatCompletionSpec
 from headgate.v1.message_pb2 import ROLE_USER, ChatMessage
 
-from rest_bridge.body import INT32, Fields, InvalidBody, checked_number, checked_text, missing, mistyped
+from rest_bridge.body import Fields, InvalidBody, checked_number, checked_text, missing, mistyped
 from rest_bridge.dialects.openai.message import chat_message
 from rest_bridge.dialects.openai.option import (
     audio_options,
@@ -17,6 +17,8 @@ from rest_bridge.dialects.openai.option import (
     stream_options,
     web_search_options,
 )
+from rest_bridge.dialects.openai.plain import plain_message, plain_spec
+from rest_bridge.dialects.openai.scalar import scalars
 from rest_bridge.dialects.openai.tool import function_choice, function_tool, tool, tool_choice
 
 Part = TypeVar("Part")
@@ -24,7 +26,10 @@ Part = TypeVar("Part")
 
 def is_stream(body: dict[str, Any]) -> bool:
     """Whether the answer is asked for in chunks; raises InvalidBody where `stream` is no boolean."""
-    return Fields(body).boolean("stream") or False
+    stream = body.get("stream")
+    if stream is None or type(stream) is bool:
+        return stream or False
+    raise mistyped("stream", "a boolean", stream)
 
 
 def includes_usage(body: dict[str, Any]) -> bool:
@@ -40,17 +45,22 @@ def chat_completion_spec(body: dict[str, Any]) -> ChatCompletionSpec:
     one user message. What has no field in the contract is carried, at every level, as it is. Source: OpenAI's
     CompletionCreateParams; Headgate's own: `prefill`, `top_k` and `min_p` (which vLLM, llama.cpp and others share).
     """
+    return plain_spec(body) or any_spec(body)
+
+
+def any_spec(body: dict[str, Any]) -> ChatCompletionSpec:
+    """What a body asks for, read field by field."""
     fields = Fields(body)
     fields.drop("stream")
     return ChatCompletionSpec(
         model=named_model(fields),
         messages=messages(fields),
-        prefill=fields.text("prefill"),
-        **sampling(fields),
-        **limits(fields),
+        **scalars(fields),
+        logit_bias=logit_bias(fields),
+        stop=stop(fields),
         **tools(fields),
         **forms(fields),
-        **labels(fields),
+        metadata=metadata(fields),
         extra_json=fields.extra_json(),
     )
 
@@ -70,38 +80,19 @@ def messages(fields: Fields) -> list[ChatMessage]:
         return [ChatMessage(role=ROLE_USER, text=fields.text("prompt"))]
     if "messages" not in fields:
         raise missing("messages")
-    conversation = [chat_message(message) for message in fields.objects("messages")]
+    conversation = [
+        plain_message(document) or chat_message(Fields(document, path)) for document, path in fields.items("messages")
+    ]
     if not conversation:
         raise InvalidBody("Invalid 'messages': expected at least one message, but got an empty array.", "messages")
     return conversation
 
 
-def sampling(fields: Fields) -> dict[str, Any]:
-    """How the answer is sampled. Ranges are those that hold for every provider."""
+def logit_bias(fields: Fields) -> dict[str, float]:
+    """How much more or less probable tokens are, by their ids."""
     return {
-        "temperature": fields.number("temperature", 0, 2),
-        "top_p": fields.number("top_p", 0, 1),
-        "top_k": fields.integer("top_k", -1, INT32[1]),
-        "min_p": fields.number("min_p", 0, 1),
-        "seed": fields.integer("seed"),
-        "presence_penalty": fields.number("presence_penalty", -2, 2),
-        "frequency_penalty": fields.number("frequency_penalty", -2, 2),
-        "logit_bias": {
-            token: checked_number(bias, -100, 100, f"logit_bias.{token}")
-            for token, bias in fields.entries("logit_bias").items()
-        },
-        "logprobs": fields.boolean("logprobs"),
-        "top_logprobs": fields.integer("top_logprobs", 0, 20),
-        "n": fields.integer("n", 1, 128),
-    }
-
-
-def limits(fields: Fields) -> dict[str, Any]:
-    """Where the answer ends."""
-    return {
-        "max_completion_tokens": fields.integer("max_completion_tokens", 1),
-        "max_tokens": fields.integer("max_tokens", 1),
-        "stop": stop(fields),
+        token: checked_number(bias, -100, 100, f"logit_bias.{token}")
+        for token, bias in fields.entries("logit_bias").items()
     }
 
 
@@ -120,7 +111,6 @@ def tools(fields: Fields) -> dict[str, Any]:
     return {
         "tools": [tool(entry) for entry in fields.objects("tools")],
         "tool_choice": tool_choice(fields),
-        "parallel_tool_calls": fields.boolean("parallel_tool_calls"),
         "functions": [function_tool(entry) for entry in fields.objects("functions")],
         "function_call": function_choice(fields),
     }
@@ -131,8 +121,6 @@ def forms(fields: Fields) -> dict[str, Any]:
     return {
         "stream_options": part(fields, "stream_options", stream_options),
         "response_format": part(fields, "response_format", response_format),
-        "reasoning_effort": fields.text("reasoning_effort"),
-        "verbosity": fields.text("verbosity"),
         "modalities": fields.texts("modalities"),
         "audio": part(fields, "audio", audio_options),
         "prediction": part(fields, "prediction", prediction),
@@ -142,19 +130,9 @@ def forms(fields: Fields) -> dict[str, Any]:
     }
 
 
-def labels(fields: Fields) -> dict[str, Any]:
-    """Under which names the provider serves, keeps and caches."""
-    return {
-        "service_tier": fields.text("service_tier"),
-        "store": fields.boolean("store"),
-        "metadata": {
-            name: checked_text(value, f"metadata.{name}") for name, value in fields.entries("metadata").items()
-        },
-        "user": fields.text("user"),
-        "safety_identifier": fields.text("safety_identifier"),
-        "prompt_cache_key": fields.text("prompt_cache_key"),
-        "prompt_cache_retention": fields.text("prompt_cache_retention"),
-    }
+def metadata(fields: Fields) -> dict[str, str]:
+    """What the provider keeps with the answer."""
+    return {name: checked_text(value, f"metadata.{name}") for name, value in fields.entries("metadata").items()}
 
 
 def part(fields: Fields, name: str, reader: Callable[[Fields], Part]) -> Part | None:
