@@ -1,7 +1,5 @@
 """Parameters that a target cannot take: refused, or dropped with a warning, as the configuration says."""
 
-from collections.abc import Iterator
-
 import orjson
 from headgate.v1.chat_pb2 import ChatCompletionSpec
 
@@ -17,7 +15,7 @@ def refuse_or_drop(call: Call[ChatCompletionSpec], unsupported: frozenset[str], 
     """
     target = call.target
     assert target is not None, "the stage `fallback` sets the target"
-    dropped = frozenset(found(call.request, unsupported | target.unsupported, extra_format))
+    dropped = found(call.request, unsupported | target.unsupported, extra_format)
     for name in sorted(dropped):
         sentence = f"the provider {target.provider} does not take it"
         if target.on_unsupported == "reject":
@@ -27,16 +25,21 @@ def refuse_or_drop(call: Call[ChatCompletionSpec], unsupported: frozenset[str], 
     return dropped
 
 
-def found(spec: ChatCompletionSpec, unsupported: frozenset[str], extra_format: str) -> Iterator[str]:
+def found(spec: ChatCompletionSpec, unsupported: frozenset[str], extra_format: str) -> frozenset[str]:
     """The names among the unsupported ones that a spec sets, and its unknown fields where they are not carried."""
-    for field, _ in spec.ListFields():
-        if field.name in unsupported:
-            yield field.name
+    names = [name for name in unsupported if name in FIELDS and is_set(spec, name)]
     if spec.extra_json:
         foreign = (spec.extra_format or "openai") != extra_format
-        for name in extra_fields(spec.extra_json):
-            if foreign or name in unsupported:
-                yield name
+        names += [name for name in extra_fields(spec.extra_json) if foreign or name in unsupported]
+    return frozenset(names)
+
+
+FIELDS = ChatCompletionSpec.DESCRIPTOR.fields_by_name
+
+
+def is_set(spec: ChatCompletionSpec, name: str) -> bool:
+    """Whether a spec sets a field."""
+    return spec.HasField(name) if FIELDS[name].has_presence else bool(getattr(spec, name))
 
 
 def extra_fields(text: str) -> dict[str, object]:

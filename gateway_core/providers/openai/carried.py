@@ -60,10 +60,15 @@ def documents(items: Iterable[Item], name: str, write: Callable[[Item], list[Any
         try:
             written += write(item)
         except InvalidRequest as error:
-            place = f"{name}[{index}]"
-            path = error.metadata["param"].replace(name, place, 1)
-            raise InvalidRequest(error.message.replace(name, place, 1), param=path) from None
+            raise placed(error, name, index) from None
     return written
+
+
+def placed(error: InvalidRequest, name: str, index: int) -> InvalidRequest:
+    """An error that names a list, as one that names an item of it."""
+    place = f"{name}[{index}]"
+    path = error.metadata["param"].replace(name, place, 1)
+    return InvalidRequest(error.message.replace(name, place, 1), param=path)
 
 
 def json_object(text: str, path: str) -> Document:

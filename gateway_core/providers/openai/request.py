@@ -14,8 +14,9 @@ from headgate.v1.chat_pb2 import (
     WebSearchOptions,
 )
 
-from gateway_core.providers.openai.carried import Carried, Document, documents, json_object
-from gateway_core.providers.openai.message import content_parts, message_document, plain
+from gateway_core.errors import InvalidRequest
+from gateway_core.providers.openai.carried import Carried, Document, documents, json_object, placed
+from gateway_core.providers.openai.message import content_parts, message_document, plain, text_document
 from gateway_core.providers.openai.tool import function_choice, function_tool, tool_choice, tool_document
 
 # What is not written under its own name, or not by its own value alone.
@@ -38,10 +39,9 @@ def request_document(
     carried = carried or Carried(spec.extra_format)
     document: Document = {"model": model}
     for field, value in spec.ListFields():
-        name = field.name
+        name, write = WRITTEN[field]
         if name in APART or name in left_out:
             continue
-        write = WRITERS.get(name)
         written = value if write is None else write(value, carried)
         if written is not None:
             document[name] = written
@@ -68,7 +68,13 @@ def stream_options(options: StreamOptions, carried: Carried) -> Document:
 
 def messages(conversation: Any, carried: Carried) -> list[Document]:
     """The conversation."""
-    return documents(conversation, "messages", lambda message: [message_document(message, carried)])
+    written = []
+    for index, message in enumerate(conversation):
+        try:
+            written.append(text_document(message) or message_document(message, carried))
+        except InvalidRequest as error:
+            raise placed(error, "messages", index) from None
+    return written
 
 
 def tools(offered: Any, carried: Carried) -> list[Document] | None:
@@ -186,3 +192,8 @@ WRITERS: dict[str, Callable[[Any, Carried], Any]] = {
     "moderation": moderation,
 }
 """For the fields that are not written as they are."""
+
+# By the field itself, because asking it for its name takes longer than finding it here.
+WRITTEN: dict[object, tuple[str, Callable[[Any, Carried], Any] | None]] = {
+    field: (field.name, WRITERS.get(field.name)) for field in ChatCompletionSpec.DESCRIPTOR.fields
+}
