@@ -171,9 +171,13 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
 
-    async def shows(self, text: str) -> None:
+    async def prompts(self, count: int) -> None:
+        """Waits until it has asked for the next prompt so many times: what is typed before can get lost."""
+        await self.shows("> ", count)
+
+    async def shows(self, text: str, count: int = 1) -> None:
         try:
-            await reached(lambda: text in self.shown, within=20)
+            await reached(lambda: self.shown.count(text) >= count, within=30)
         except AssertionError:
             raise AssertionError(f"not shown: {text!r} in {self.shown!r}") from None
 
@@ -210,21 +214,22 @@ async def test_a_conversation_is_kept_and_ctrl_c_cancels_an_answer_only(tmp_path
         running(config(upstream)) as gateway,
         terminal("chat", "--url", gateway.http_url, "--system", "Be brief.", "lab/tiny", home=tmp_path) as screen,
     ):
-        await screen.shows("> ")
+        await screen.prompts(1)
         screen.type("first\n")
         await screen.shows("One")
         assert "\x1b[2J" not in screen.shown
-        await screen.shows("tokens not told")
+        await screen.prompts(2)
         screen.type("second\n")
         await screen.shows("Tw")
         screen.type("\x03")
         await screen.shows("(cancelled)")
-        await asyncio.wait_for((await upstream.received(2)).closed.wait(), 5)
+        await asyncio.wait_for((await upstream.received(2)).closed.wait(), 20)
+        await screen.prompts(3)
         screen.type("third\n")
         await screen.shows("Three")
         said = (await upstream.received(3)).json()["messages"]
         assert [message["role"] for message in said] == ["system", "user", "assistant", "user"]
         assert [message["content"] for message in said][1::2] == ["first", "third"]
-        await reached(lambda: screen.shown.count("tokens not told") == 2)
+        await screen.prompts(4)
         screen.type("\x04")
         assert await asyncio.wait_for(screen.process.wait(), 20) == 0
