@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
@@ -82,6 +83,8 @@ class ProviderConfig(_Part):
     def _is_an_http_url(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):
             raise ValueError('must begin with "http://" or "https://"')
+        if value is not None and (not (parts := urlsplit(value)).hostname or parts.username or parts.password):
+            raise ValueError("must have a host, and no user name or password (use api_key or headers)")
         return value.rstrip("/") if value else value
 
     @model_validator(mode="after")
@@ -131,9 +134,13 @@ class LimitsConfig(_Part):
     """Until the headers of a request are whole."""
     body_idle_seconds: Seconds = 30
     """Between two pieces of a request's body."""
+    body_seconds: Seconds = 600
+    """Until a request's body is whole."""
     connections_per_client: Count = 4096
     """HTTP connections from one address at the same time."""
     keep_alive_seconds: Seconds = 75
+    trusted_proxies: frozenset[str] = frozenset({"127.0.0.1", "::1"})
+    """Addresses whose X-Forwarded-For is believed; "*" is everybody."""
 
 
 class LogConfig(_Part):

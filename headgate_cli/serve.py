@@ -270,8 +270,10 @@ def bridge_config(config: Config) -> BridgeConfig:
         json_depth=limits.json_depth,
         header_seconds=limits.header_seconds,
         body_idle_seconds=limits.body_idle_seconds,
+        body_seconds=limits.body_seconds,
         keep_alive_seconds=max(1, round(limits.keep_alive_seconds)),
         connections_per_client=limits.connections_per_client,
+        trusted_proxies=limits.trusted_proxies,
         ping_seconds=config.ping_seconds,
         drain_seconds=config.drain_seconds,
     )

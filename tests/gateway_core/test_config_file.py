@@ -68,6 +68,8 @@ def test_an_empty_file_is_the_defaults() -> None:
         ("models:\n  a:\n    targets:\n    - {provider: nobody, model: m}\n", "4: models.a.targets[0].provider: there is no provider 'nobody' (providers: none)"),
         ("providers: {a: {kind: nothing}}", "1: providers.a.kind: Input should be 'openai' or 'echo'"),
         ("providers:\n  a: {kind: openai}", "2: providers.a: base_url is required for kind openai"),
+        ("providers:\n  a: {kind: openai, base_url: 'http://me:secret@x/v1'}", "2: providers.a.base_url: must have a host, and no user name"),
+        ("providers:\n  a: {kind: openai, base_url: 'http://'}", "2: providers.a.base_url: must have a host"),
         ("providers:\n  a/b: {kind: echo}", "provider name 'a/b' must not be empty or contain a slash"),
         ("listen:\n  http: localhost\n", '2: listen.http: must be "host:port"'),
         ("listen:\n  http: x:99999\n", '2: listen.http: must be "host:port"'),
