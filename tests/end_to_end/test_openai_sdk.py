@@ -117,20 +117,22 @@ async def test_parallel_calls_come_whole(sdk: AsyncOpenAI, upstream: Upstream) -
     assert (await upstream.received()).json()["parallel_tool_calls"] is True
 
 
-@pytest.mark.parametrize("numbered", [True, False], ids=["by index only", "without any index"])
-async def test_the_pieces_of_parallel_calls_find_their_calls(
-    sdk: AsyncOpenAI, upstream: Upstream, numbered: bool
-) -> None:
-    def piece(index: int, **call: Any) -> dict[str, Any]:
-        return event({"tool_calls": [{**({"index": index} if numbered else {}), **call}]})
+@pytest.mark.parametrize("host", ["by index only", "without any index", "all of it again"])
+async def test_the_pieces_of_parallel_calls_find_their_calls(sdk: AsyncOpenAI, upstream: Upstream, host: str) -> None:
+    begun = [called("add", "", "call_1"), called("sub", "", "call_2")]
 
-    pieces = [
-        piece(0, **called("add", "")),
-        piece(0, function={"arguments": '{"a"'}),
-        piece(0, function={"arguments": ": 1}"}),
-        piece(1, **called("sub", "", "call_2")),
-        piece(1, function={"arguments": '{"b": 2}'}),
-    ]
+    def piece(index: int, arguments: str) -> dict[str, Any]:
+        """What adds to a call; llama-cpp-python's server tells id and name with every piece."""
+        call: dict[str, Any] = {"function": {"arguments": arguments}}
+        if host == "all of it again":
+            call = called(begun[index]["function"]["name"], arguments, begun[index]["id"])
+        return event({"tool_calls": [call if host == "without any index" else {"index": index, **call}]})
+
+    def first(index: int) -> dict[str, Any]:
+        call = begun[index]
+        return event({"tool_calls": [call if host == "without any index" else {"index": index, **call}]})
+
+    pieces = [first(0), piece(0, '{"a"'), piece(0, ": 1}"), first(1), piece(1, '{"b": 2}')]
     upstream.script(sse_answer([*pieces, event({}, "tool_calls"), usage_event()], piece_bytes=7))
     async with sdk.chat.completions.stream(model="lab/tiny", messages=HI, tools=[ADD]) as stream:
         answer = await stream.get_final_completion()
