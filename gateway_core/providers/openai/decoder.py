@@ -7,12 +7,16 @@ import orjson
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 
 from gateway_core.providers.openai.chunk import chunk
+from gateway_core.providers.openai.continuation import Continuation
 from gateway_core.providers.openai.depth import DEEPEST, is_within
 from gateway_core.providers.openai.place import Places
 from gateway_core.providers.openai.refusal import Refusals
 from gateway_core.upstream.sse import Event
 
 DONE = b"[DONE]"
+
+CALLS = b"_call"
+"""In every answer that calls a tool, or a function."""
 
 # Seconds to wait for the end of the body once the host has said that nothing more comes: a connection whose answer was
 # read to its end can be used again.
@@ -37,6 +41,7 @@ class Decoder:
         self._open: set[int] = set()
         self._ended: set[int] = set()
         self._places = Places()
+        self._continuation = Continuation()
         self.is_done = False
         """Whether the host said that nothing more comes."""
         self._has_usage = False
@@ -62,18 +67,27 @@ class Decoder:
 
     def event(self, event: Event) -> ChatCompletionChunk | None:
         """What an event of the stream says; None where that is nothing. Raises ProviderError."""
-        data = event.data.strip()
+        name, data = event
+        data = data.strip()
         if data == DONE:
             self.is_done = True
             return None
         if not data:
             return None
-        if event.name == "error":
+        if name == "error":
             raise self._refusals.event(self._error(data))
-        return self.document(data)
+        document = self._decoded(data)
+        said = self._continuation.event(document)
+        if said is None:
+            said = self._said(document)
+            self._continuation.keep(document, said)
+        return said
 
     def document(self, data: bytes) -> ChatCompletionChunk:
         """What a JSON document says, a whole answer or one chunk. Raises ProviderError."""
+        return self._said(self._decoded(data))
+
+    def _decoded(self, data: bytes) -> Any:
         try:
             document = orjson.loads(data)
         except orjson.JSONDecodeError:
@@ -82,19 +96,25 @@ class Decoder:
             raise self._refusals.broken(f"sent an answer that nests deeper than {DEEPEST} arrays and objects")
         if type(document) is dict and document.get("error"):
             raise self._refusals.event(document["error"])
-        self._places.number(document)
+        if CALLS in data:
+            self._places.number(document)
+        return document
+
+    def _said(self, document: Any) -> ChatCompletionChunk:
         try:
             event = chunk(document)
         except (ValueError, TypeError) as error:
             raise self._refusals.broken(f"sent an answer that makes no sense: {error}") from None
         self._identify(event)
         for choice in event.choices:
+            index = choice.index
             if choice.finish_reason:
-                self._open.discard(choice.index)
-                self._ended.add(choice.index)
-            elif choice.index not in self._ended:
-                self._open.add(choice.index)
-        self._has_usage = self._has_usage or event.HasField("usage")
+                self._open.discard(index)
+                self._ended.add(index)
+            elif index not in self._ended:
+                self._open.add(index)
+        if event.HasField("usage"):
+            self._has_usage = True
         return event
 
     def _identify(self, event: ChatCompletionChunk) -> None:
@@ -103,7 +123,7 @@ class Decoder:
             self._id = event.id
         elif event.choices or self._id:
             self._id = event.id = self._id or self._own_id
-        if event.choices and not event.created:
+        if not event.created and event.choices:
             event.created = int(time.time())
 
     def _error(self, data: bytes) -> Any:
