@@ -238,9 +238,11 @@ def timestamp(ns: int) -> str:
 
 
 def json_object(text: str) -> Line | None:
-    """The object that a JSON text holds. None: it holds none."""
+    """The object that a JSON text holds. None: it holds none, or one that nests too deep to be written into a line."""
     try:
         value = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        # orjson reads deeper than it writes, and a line has the object eight levels down at most.
+        orjson.dumps([[[[[[[[value]]]]]]]])
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return None
     return value if type(value) is dict else None

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from contextlib import AsyncExitStack
-from random import Random
 from typing import Any
 
 import httpx
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import lab_config
 from tests.support.gateway import running
+from tests.support.json_mutation import mutate
 from tests.support.openai_documents import documented_requests, json_values, requests
 from tests.support.openai_vendor import completion, streamed
 from tests.support.upstream import Answer, Received, Upstream, json_answer, sse_answer
@@ -20,48 +20,6 @@ from tests.support.upstream import Answer, Received, Upstream, json_answer, sse_
 MODELS = ("echo/echo", "lab/tiny", "lab/größe", "nix", "")
 SECONDS = 20
 """After which a request that is not answered hangs."""
-
-ODD: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 2**31, 2**63, -(2**63) - 1, 0.5, -0.0, 1e308, "", "x", "\x00", "ü\u202e😀", "text",
-    "assistant", "tool", "function", "json_schema", [], {}, [[]], [None], [{}], {"": None}, {"type": "text"},
-    {"type": "function"}, {"extra_json": "{"}, {"name": "f"}, {"index": -1}, [1, "a", None, {}],
-)  # fmt: skip
-
-
-def places(value: Any) -> list[tuple[Any, Any]]:
-    """All items of arrays and entries of objects inside a value, each as its container and its key."""
-    found: list[tuple[Any, Any]] = []
-    level = [value]
-    while level:
-        node = level.pop()
-        keys = list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ()
-        for key in keys:
-            found.append((node, key))
-            level.append(node[key])
-    return found
-
-
-def mutate(document: Any, random: Random) -> None:
-    """Changes one thing somewhere in a document."""
-    found = places(document)
-    if not found:
-        return
-    node, key = random.choice(found)
-    value = node[key]
-    match random.randrange(6):
-        case 0:
-            node[key] = random.choice(ODD)
-        case 1:
-            del node[key]
-        case 2:
-            node[key] = [value, value]
-        case 3:
-            node[key] = {"type": "text", "text": value}
-        case 4:
-            node[key] = str(value)
-        case 5:
-            other, place = random.choice(found)
-            node[key] = json.loads(json.dumps(other[place])) if other is not node else value
 
 
 @st.composite
