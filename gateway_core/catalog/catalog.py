@@ -11,6 +11,13 @@ from gateway_core.config import Config, ModelConfig, PriceConfig, ProviderConfig
 from gateway_core.errors import ModelNotFound
 
 
+NAMES_AT_MOST = 1000
+"""How many names of the form "provider/model" have their targets kept, so that they need not be made for each call."""
+
+NAME_AT_MOST = 200
+"""Characters of such a name."""
+
+
 class Catalog:
     """The models of the configuration, any "provider/model", and what the providers list."""
 
@@ -20,17 +27,18 @@ class Catalog:
         self._listing = listing
         self._providers = config.providers
         self._rows = {name: tuple(self._row_targets(row)) for name, row in config.models.items()}
+        self._named: dict[str, tuple[Target, ...]] = {}
 
     def targets(self, name: str) -> tuple[Target, ...]:
         """Where a model can be asked, the first choice first; raises ModelNotFound."""
-        row = self._rows.get(name)
-        if row is not None:
-            return row
+        known = self._rows.get(name) or self._named.get(name)
+        if known is not None:
+            return known
         provider_name, slash, model = name.partition("/")
         provider = self._providers.get(provider_name)
         if not (slash and model and provider):
             raise ModelNotFound(self._what_to_do(name), param="model", model=name[:200])
-        return (
+        targets = (
             Target(
                 provider=provider_name,
                 model=model,
@@ -38,6 +46,9 @@ class Catalog:
                 unsupported=provider.unsupported_parameters,
             ),
         )
+        if len(name) <= NAME_AT_MOST and len(self._named) < NAMES_AT_MOST:
+            self._named[name] = targets
+        return targets
 
     async def models(self, provider: str = "") -> list[Model]:
         """The models of the configuration, then those that the providers list, by provider and name."""

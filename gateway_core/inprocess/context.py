@@ -37,6 +37,8 @@ class Context(grpc.aio.ServicerContext[Request, Response]):
     deadline: float | None = None
     """Time of the loop's clock, in seconds, until which the caller waits. None: for ever."""
     _callbacks: tuple[Callable[[Any], None], ...] = ()
+    _sent: SentMetadata | None = None
+    """What the servicer gave for initial metadata."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Takes the loop that the call belongs to."""
@@ -57,6 +59,7 @@ class Context(grpc.aio.ServicerContext[Request, Response]):
             raise grpc.aio.UsageError("Send initial metadata failed: already sent")
         try:
             self.initial = received(initial_metadata)
+            self._sent = initial_metadata
         except grpc.aio.InternalError:
             self.invalid = True
             raise
@@ -83,6 +86,9 @@ class Context(grpc.aio.ServicerContext[Request, Response]):
 
     def set_trailing_metadata(self, trailing_metadata: SentMetadata) -> None:
         """Sets the metadata that the call ends with, in place of any set before."""
+        if trailing_metadata is self._sent and type(trailing_metadata) is tuple:
+            self.trailing = self.initial or ()  # the same again, which was looked at
+            return
         if isinstance(trailing_metadata, Mapping) or not all(
             isinstance(item, tuple) and len(item) == 2 for item in trailing_metadata
         ):

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import grpc.aio
 
-# The alphabet of keys and values: gRPC over HTTP/2, "Custom-Metadata" (doc/PROTOCOL-HTTP2.md in grpc/grpc).
+# The alphabet of keys; that of values is printable ASCII: gRPC over HTTP/2, "Custom-Metadata"
+# (doc/PROTOCOL-HTTP2.md in grpc/grpc).
 KEY = re.compile(r"[0-9a-z_.-]+")
-VALUE = re.compile(r"[ -~]*")
 # The transport's own keys, which it replaces or drops where an application sets them.
 RESERVED = frozenset({"content-type", "te", "user-agent"})
 
@@ -27,12 +27,15 @@ def received(sent: Iterable[tuple[str, str | bytes]]) -> tuple[Metadatum, ...]:
     Raises TypeError where a key or value has the wrong type, and grpc.aio.InternalError where it has an illegal
     character: the errors that grpc.aio raises.
     """
-    return tuple([Metadatum(key, _value(key, value)) for key, value in sent if key not in RESERVED])
+    # The constructor of a named tuple would take as long as the checks.
+    return tuple([_new(Metadatum, (key, _value(key, value))) for key, value in sent if key not in RESERVED])
+
+
+_new = tuple.__new__
 
 
 def _value(key: str, value: str | bytes) -> str | bytes:
-    binary = _is_binary(key)
-    if binary:
+    if _is_binary(key):
         if not isinstance(value, bytes):
             raise TypeError(f'Binary metadata key="{key}" expected bytes, got {type(value)}')
         return value
@@ -40,7 +43,7 @@ def _value(key: str, value: str | bytes) -> str | bytes:
         value = value.decode("latin-1")
     if not isinstance(value, str):
         raise TypeError(f"Expected str, not {type(value)}")
-    if not VALUE.fullmatch(value):
+    if not (value.isascii() and value.isprintable()):
         raise grpc.aio.InternalError(f"metadata was invalid: the value of {key!r} has an illegal character")
     return value
 

@@ -72,7 +72,9 @@ class ChatCompletionService(ChatCompletionServiceServicer):
             finally:
                 await events.aclose()
             context.set_trailing_metadata(metadata)
-            return CreateChatCompletionResponse(completion=fold(chunks))
+            response = CreateChatCompletionResponse()
+            response.completion.CopyFrom(fold(chunks))  # in half the time of the constructor
+            return response
         except Exception as error:
             await fail(context, error, answer_metadata(call))
 
@@ -87,7 +89,9 @@ class ChatCompletionService(ChatCompletionServiceServicer):
                 metadata = answer_metadata(call)
                 await context.send_initial_metadata(metadata)
                 async for event in events:
-                    yield StreamChatCompletionResponse(chunk=event)
+                    response = StreamChatCompletionResponse()
+                    response.chunk.CopyFrom(event)
+                    yield response
             finally:
                 await events.aclose()
             context.set_trailing_metadata(metadata)
