@@ -14,6 +14,7 @@ from headgate.v1.chat_pb2 import ChatCompletionSpec
 
 from rest_bridge.batches import batches
 from rest_bridge.dialects.openai import errors
+from rest_bridge.dialects.openai.event import EventWriter
 from rest_bridge.dialects.openai.request import chat_completion_spec, is_stream
 from rest_bridge.dialects.openai.response import ChunkWriter, completion_document
 from rest_bridge.errors import Failure
@@ -52,7 +53,7 @@ class ChatCompletions:
         call = self._stub.StreamChatCompletion(
             StreamChatCompletionRequest(spec=spec), metadata=exchange.metadata(), timeout=exchange.timeout()
         )
-        writer = ChunkWriter(spec.stream_options.include_usage, spec.model)
+        writer = EventWriter(ChunkWriter(spec.stream_options.include_usage, spec.model))
         async with aclosing(batches(call, StreamChatCompletionResponse.ByteSize)) as groups:
             # Until the first event is there, a failure has a status of its own.
             written = framed(writer, await anext(groups, []))
@@ -66,16 +67,11 @@ class ChatCompletions:
                 except aio.AioRpcError as error:
                     await stream.end(event(errors.document(Failure.of(error))))
                 else:
-                    await stream.end(b"".join([*map(framed_document, writer.finish()), DONE]))
+                    await stream.end(writer.finish() + DONE)
 
 
-def framed(writer: ChunkWriter, group: list[StreamChatCompletionResponse]) -> bytes:
+def framed(writer: EventWriter, group: list[StreamChatCompletionResponse]) -> bytes:
     """The events that a group becomes, which is empty afterwards: it is not held while a slow reader is written to."""
-    documents = [framed_document(document) for response in group for document in writer.write(response.chunk)]
+    written = b"".join([writer.write(response.chunk) for response in group])
     group.clear()
-    return b"".join(documents)
-
-
-def framed_document(document: dict[str, object]) -> bytes:
-    """The event that carries a document."""
-    return event(orjson.dumps(document))
+    return written

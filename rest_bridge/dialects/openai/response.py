@@ -79,16 +79,18 @@ def whole_call(call: ToolCall) -> Document:
 class ChunkWriter:
     """Writes the chunks of one stream as OpenAI's clients expect them.
 
-    The role is in the first delta of each choice. Chunks that say nothing are left out. The usage is in a last chunk
-    of its own where it was asked for; otherwise the last chunk with a finish reason has it, which is therefore held
-    back until the stream ends. Usage that the provider did not tell is not made up.
+    The role is in the first delta of each choice, which is sent even where it says nothing else: the caller sees that
+    the answer has begun. Later chunks that say nothing are left out. The usage is in a last chunk of its own where it
+    was asked for; otherwise the last chunk with a finish reason has it, which is therefore held back until the stream
+    ends. Usage that the provider did not tell is not made up.
     """
 
     def __init__(self, include_usage: bool, model: str = "") -> None:
         """Takes whether usage was asked for in a chunk of its own, and the model to name where a chunk names none."""
         self._include_usage = include_usage
         self._model = model
-        self._spoken: set[int] = set()
+        self.spoken: set[int] = set()
+        """The positions of the choices that were begun."""
         self._called: set[tuple[int, int]] = set()
         self._held: Document | None = None
         self._usage: TokenUsage | None = None
@@ -98,7 +100,7 @@ class ChunkWriter:
         """The documents to send for a chunk, in order."""
         extra = orjson.loads(chunk.extra_json) if chunk.extra_json else {}
         pieces = [_Piece(choice) for choice in chunk.choices]
-        telling = [piece for piece in pieces if not piece.is_silent]
+        telling = [piece for piece in pieces if not piece.is_silent or piece.index not in self.spoken]
         document = self._head(chunk)
         if chunk.HasField("usage"):
             self._usage = chunk.usage
@@ -146,8 +148,8 @@ class ChunkWriter:
         delta, index = piece.delta, piece.index
         if piece.calls:
             delta["tool_calls"] = [self._call(index, call) for call in piece.calls]
-        if index not in self._spoken:
-            self._spoken.add(index)
+        if index not in self.spoken:
+            self.spoken.add(index)
             # Clients that join the pieces get an empty text, not none, from an answer that says nothing.
             text = {"content": ""} if piece.is_empty else {}
             delta = {"role": piece.role, **text, **delta}

@@ -38,20 +38,35 @@ def test_the_role_is_in_the_first_delta_of_each_choice_and_nowhere_else() -> Non
         chunk(piece("c", role=4), piece("d", index=1)),
         chunk(piece(finish="stop"), piece(finish="stop", index=1)),
     )
-    for index in (0, 1):
-        assert [delta.get("role") for delta in deltas(documents, index)] == ["assistant", None, None]
+    for index, later in ((0, 3), (1, 2)):
+        assert [delta.get("role") for delta in deltas(documents, index)] == ["assistant"] + [None] * later
 
 
-def test_a_chunk_that_says_nothing_is_left_out() -> None:
-    assert ChunkWriter(False).write(chunk(piece(""))) == []
-    assert ChunkWriter(False).write(chunk(ChunkChoice(extra_json='{"stop_reason":null}'))) == []
-    assert ChunkWriter(False).write(chunk(piece(""), extra_json='{"obfuscation":"abc"}')) == []
-    assert ChunkWriter(False).write(chunk()) == []
+@pytest.mark.parametrize("silent", [piece(""), piece(), ChunkChoice(extra_json='{"stop_reason":null}'), ChunkChoice()])
+def test_the_first_chunk_of_each_choice_is_sent_though_it_says_nothing(silent: ChunkChoice) -> None:
+    writer = ChunkWriter(False)
+    (document,) = writer.write(chunk(silent, extra_json='{"obfuscation":"abc"}'))
+    assert [choice["delta"] for choice in document["choices"]] == [{"role": "assistant", "content": ""}]
+    (document,) = writer.write(chunk(piece("", index=1), piece("")))
+    assert [(choice["index"], choice["delta"]) for choice in document["choices"]] == [
+        (1, {"role": "assistant", "content": ""})
+    ]
+
+
+def test_a_later_chunk_that_says_nothing_is_left_out() -> None:
+    writer = ChunkWriter(False)
+    assert writer.write(chunk()) == []
+    assert len(writer.write(chunk(piece("")))) == 1
+    assert writer.write(chunk(piece(""))) == []
+    assert writer.write(chunk(ChunkChoice(extra_json='{"stop_reason":null}'))) == []
+    assert writer.write(chunk(piece(""), extra_json='{"obfuscation":"abc"}')) == []
+    assert writer.write(chunk()) == []
 
 
 def test_an_answer_that_says_nothing_has_an_empty_text() -> None:
-    (document,) = written(ChunkWriter(False), chunk(piece("")), chunk(piece(finish="stop")))
-    assert document["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    first, last = written(ChunkWriter(False), chunk(piece("")), chunk(piece(finish="stop")))
+    assert first["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert last["choices"][0]["delta"] == {}
 
 
 def test_the_usage_that_was_asked_for_is_in_a_last_chunk_without_choices() -> None:

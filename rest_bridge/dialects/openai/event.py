@@ -1,0 +1,106 @@
+"""The events of a stream: those that most chunks become are written without taking the chunk apart."""
+
+import re
+from collections.abc import Iterable
+
+import orjson
+from headgate.v1.chat_completion_pb2 import AnswerMessage, ChatCompletionChunk, ChunkChoice
+
+from rest_bridge.dialects.openai.answer import Document
+from rest_bridge.dialects.openai.response import ChunkWriter
+from rest_bridge.sse import events
+
+CONTENT = AnswerMessage.DESCRIPTOR.fields_by_name["content"]
+DELTA = ChunkChoice.DESCRIPTOR.fields_by_name["delta"]
+INDEX = ChunkChoice.DESCRIPTOR.fields_by_name["index"]
+ROLE = AnswerMessage.DESCRIPTOR.fields_by_name["role"]
+
+NOTHING = b'""'
+"""An empty text: what a piece of text is put in place of."""
+END = b"}\n\n"
+"""How every event ends."""
+
+OBFUSCATION = re.compile(r'\{("obfuscation":"[ !#-\[\]-~]*")\}')
+"""The unknown field that OpenAI's chunks have: another one in each. It is carried on as it came."""
+
+
+class EventWriter:
+    """Writes the chunks of one stream as server-sent events.
+
+    From one piece of text to the next, nothing but the text changes. So the event around it is kept, and used for as
+    long as what is around it in the chunks stays the same.
+    """
+
+    def __init__(self, chunks: ChunkWriter) -> None:
+        """Takes what says which documents there are."""
+        self._chunks = chunks
+        self._around: tuple[object, ...] = ()
+        self._before = b""
+        self._after = b""
+
+    def write(self, chunk: ChatCompletionChunk) -> bytes:
+        """The events to send for a chunk."""
+        padding = OBFUSCATION.fullmatch(chunk.extra_json) if chunk.extra_json else None
+        found = plain_text(chunk) if padding or not chunk.extra_json else None
+        if found is None or found[0] not in self._chunks.spoken:
+            return framed(self._chunks.write(chunk))
+        index, text = found
+        around = (
+            index,
+            chunk.id,
+            chunk.created,
+            chunk.model,
+            chunk.service_tier or chunk.HasField("service_tier"),
+            chunk.system_fingerprint or chunk.HasField("system_fingerprint"),
+        )
+        if around != self._around:
+            self._keep(chunk)
+            self._around = around
+        after = self._after
+        if padding is not None:
+            after = after.removesuffix(END) + b"," + padding[1].encode() + END
+        return self._before + orjson.dumps(text) + after
+
+    def finish(self) -> bytes:
+        """The events to send when the stream has ended well."""
+        return framed(self._chunks.finish())
+
+    def _keep(self, chunk: ChatCompletionChunk) -> None:
+        (document,) = self._chunks.write(chunk)
+        document.pop("obfuscation", None)
+        document["choices"][0]["delta"]["content"] = ""
+        # Behind the content are constants only: no text that could be empty.
+        self._before, _, self._after = framed([document]).rpartition(NOTHING)
+
+
+def plain_text(chunk: ChatCompletionChunk) -> tuple[int, str] | None:
+    """The position of a choice and what a chunk adds to its text; None for a chunk that says more, or nothing.
+
+    The chunk's unknown fields do not count.
+    """
+    choices = chunk.choices
+    if len(choices) != 1 or chunk.HasField("usage"):
+        return None
+    index = 0
+    delta = None
+    for field, value in choices[0].ListFields():
+        if field is DELTA:
+            delta = value
+        elif field is INDEX:
+            index = value
+        else:
+            return None
+    if delta is None:
+        return None
+    text = ""
+    for field, value in delta.ListFields():
+        if field is CONTENT:
+            text = value
+        elif field is not ROLE:
+            return None
+    return (index, text) if text else None
+
+
+def framed(documents: Iterable[Document]) -> bytes:
+    """The events that carry documents."""
+    return events(map(orjson.dumps, documents))

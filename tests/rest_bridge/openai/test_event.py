@@ -1,0 +1,85 @@
+"""Events that are written around a piece of text are those that their documents become."""
+
+import orjson
+from headgate.v1.chat_completion_pb2 import AnswerMessage, ChatCompletionChunk, ChunkChoice, Logprobs
+from headgate.v1.token_usage_pb2 import TokenUsage
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rest_bridge.dialects.openai.event import EventWriter, plain_text
+from rest_bridge.dialects.openai.response import ChunkWriter
+
+# Words that are in the events themselves, so that a piece of text could be taken for what is around it.
+texts = st.text(max_size=4) | st.sampled_from(['""', '"content":""', '"content":"', "\n\n", "data: ", "\u2028", '\\"'])
+EXTRAS = (
+    '{"z":""}',
+    '{"obfuscation":""}',
+    '{"obfuscation":"aB3$"}',
+    '{"obfuscation":"a\\"b"}',
+    '{"obfuscation":"ü"}',
+    '{"obfuscation":"a","z":1}',
+    '{"obfuscation":null}',
+)
+rarely = st.sampled_from([False, False, False, True])
+
+
+@st.composite
+def deltas(draw: st.DrawFn) -> AnswerMessage:
+    delta = AnswerMessage(content=draw(texts)) if not draw(rarely) else AnswerMessage()
+    if draw(st.booleans()):
+        delta.role = draw(st.integers(0, 6))  # type: ignore[assignment]
+    if draw(rarely):
+        delta.reasoning = draw(texts)
+    if draw(rarely):
+        delta.extra_json = '{"x":""}'
+    return delta
+
+
+@st.composite
+def choices(draw: st.DrawFn) -> ChunkChoice:
+    choice = ChunkChoice(index=draw(st.integers(0, 2)), delta=None if draw(rarely) else draw(deltas()))
+    if draw(rarely):
+        choice.finish_reason = draw(texts)
+    if draw(rarely):
+        choice.logprobs.CopyFrom(Logprobs())
+    if draw(rarely):
+        choice.extra_json = '{"y":""}'
+    return choice
+
+
+@st.composite
+def chunks(draw: st.DrawFn) -> ChatCompletionChunk:
+    chunk = ChatCompletionChunk(
+        id=draw(st.sampled_from(["", "a"]) | texts),
+        created=draw(st.integers(0, 1)),
+        model=draw(st.sampled_from(["", "tiny"])),
+        choices=draw(st.lists(choices(), min_size=1, max_size=1) | st.lists(choices(), max_size=2)),
+        service_tier=draw(st.sampled_from([None, None, "", "flex"])),
+        system_fingerprint=draw(st.sampled_from([None, None, "", "fp"])),
+    )
+    if draw(rarely):
+        chunk.usage.CopyFrom(TokenUsage(total_tokens=3))
+    if draw(rarely):
+        chunk.extra_json = draw(st.sampled_from(EXTRAS))
+    return chunk
+
+
+@settings(max_examples=500)
+@given(stream=st.lists(chunks(), max_size=8), include_usage=st.booleans())
+def test_an_event_is_its_document_however_it_is_written(stream: list[ChatCompletionChunk], include_usage: bool) -> None:
+    writer, plain = EventWriter(ChunkWriter(include_usage, "m")), ChunkWriter(include_usage, "m")
+    for chunk in stream:
+        expected = [b"data: " + orjson.dumps(document) + b"\n\n" for document in plain.write(chunk)]
+        assert writer.write(chunk) == b"".join(expected)
+    assert writer.finish() == b"".join([b"data: " + orjson.dumps(document) + b"\n\n" for document in plain.finish()])
+
+
+def test_a_piece_of_text_is_known_where_there_is_nothing_else() -> None:
+    def chunk(**fields: object) -> ChatCompletionChunk:
+        choice = ChunkChoice(index=1, delta=AnswerMessage(role=4, content="a"))  # type: ignore[arg-type]
+        return ChatCompletionChunk(choices=[choice], **fields)  # type: ignore[arg-type]
+
+    assert plain_text(chunk(id="x", model="tiny")) == (1, "a")
+    assert plain_text(chunk(usage=TokenUsage())) is None
+    assert plain_text(ChatCompletionChunk(choices=[ChunkChoice(delta=AnswerMessage(content=""))])) is None
+    assert plain_text(ChatCompletionChunk(choices=[ChunkChoice(finish_reason="stop")])) is None
