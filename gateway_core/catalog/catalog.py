@@ -10,7 +10,6 @@ from gateway_core.catalog.listing import Listing
 from gateway_core.config import Config, ModelConfig, PriceConfig, ProviderConfig
 from gateway_core.errors import ModelNotFound
 
-
 NAMES_AT_MOST = 1000
 """How many names of the form "provider/model" have their targets kept, so that they need not be made for each call."""
 
