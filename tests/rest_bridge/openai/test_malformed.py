@@ -155,7 +155,7 @@ BODIES: list[tuple[bytes, str | None, str]] = [
     # the numbers
     (chat(temperature="hot"), "temperature", "expected a number, but got a string"),
     (chat(temperature=True), "temperature", "expected a number, but got a boolean"),
-    (chat(temperature=2.5), "temperature", "at most 2"),
+    (chat(presence_penalty="x"), "presence_penalty", "expected a number"),
     (chat(temperature=-1), "temperature", "at least 0"),
     (
         b'{"temperature": 1e999, "model": "echo/echo", "messages": [{"role": "user", "content": "x"}]}',
@@ -167,12 +167,12 @@ BODIES: list[tuple[bytes, str | None, str]] = [
     (chat(n=129), "n", "at most 128"),
     (chat(n=1.5), "n", "expected an integer, but got a decimal"),
     (chat(n="2"), "n", "expected an integer"),
-    (chat(max_tokens=-5), "max_tokens", "at least 1"),
+    (chat(max_tokens=-5), "max_tokens", "at least -1"),
     (chat(max_tokens=2**63), "max_tokens", "at most 9223372036854775807"),
     (chat(max_completion_tokens=2**200), "max_completion_tokens", "at most|integer"),
     (chat(seed=-(2**63) - 1), "seed", "at least|integer"),
     (chat(top_k=2**31), "top_k", "at most"),
-    (chat(top_logprobs=21), "top_logprobs", "at most 20"),
+    (chat(top_logprobs=-1), "top_logprobs", "at least 0"),
     (chat(logprobs=1), "logprobs", "expected a boolean"),
     (chat(logit_bias=[1]), "logit_bias", "expected an object"),
     (chat(logit_bias={"50256": 101}), "logit_bias.50256", "at most 100"),
