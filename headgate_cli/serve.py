@@ -22,8 +22,9 @@ from headgate_cli.discovery import Findings, discover
 from headgate_cli.errors import CommandFailed, WrongUse
 from headgate_cli.http import HttpServer
 from headgate_cli.locations import config_file, read_config
+from headgate_cli.open_files import allow_open_files
 from headgate_cli.startup import Startup
-from rest_bridge.app import create, server
+from rest_bridge.app import CHANNEL_OPTIONS, create, server
 from rest_bridge.config import BridgeConfig
 
 if sys.platform == "win32":
@@ -63,6 +64,7 @@ class ServeOptions:
 def run(options: ServeOptions) -> int:
     """Serves until a signal; returns 0 once it has drained."""
     options.check()
+    allow_open_files()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(serve(options))
 
@@ -233,7 +235,7 @@ class Running:
 
     async def _reach_core(self) -> aio.Channel:
         address = self._core_address
-        options = channel_options(address, self.config.limits.grpc_message_bytes)
+        options = [*channel_options(address, self.config.limits.grpc_message_bytes), *CHANNEL_OPTIONS]
         self._channel = aio.insecure_channel(str(address), options)
         try:
             await asyncio.wait_for(self._channel.channel_ready(), CORE_SECONDS)

@@ -24,19 +24,12 @@ Exposition = Callable[[str], tuple[bytes, str]]
 
 HEALTH_SECONDS = 2.0
 
+CHANNEL_OPTIONS = (("grpc.http2.bdp_probe", 0),)
+"""What a channel over a socket must be opened with, beside its limits (grpc/impl/channel_arg_names.h).
 
-def channel_options(message_bytes: int) -> list[tuple[str, int]]:
-    """The options of a channel over a socket (grpc/impl/channel_arg_names.h); messages have at most so many bytes.
-
-    Left alone, gRPC reads megabytes of a stream ahead where the line is fast. So it reads 64 KiB: the core, and with it
-    the provider, is read no faster than the bridge's own readers read.
-    """
-    return [
-        ("grpc.max_receive_message_length", message_bytes),
-        ("grpc.max_send_message_length", message_bytes),
-        ("grpc.http2.bdp_probe", 0),
-        ("grpc.keepalive_time_ms", 60_000),
-    ]
+Left alone, gRPC reads megabytes of a stream ahead where the line is fast. So it reads 64 KiB: the core, and with it the
+provider, is read no faster than the bridge's own callers read.
+"""
 
 
 def create(channel: aio.Channel, config: BridgeConfig, *, exposition: Exposition | None = None) -> Router:

@@ -12,14 +12,18 @@ from grpc import aio
 
 from gateway_core.config import Config
 from gateway_core.server import Core
-from rest_bridge.app import channel_options, create, server
+from rest_bridge.app import CHANNEL_OPTIONS, create, server
 from rest_bridge.config import BridgeConfig
 from tests.support.upstream import reached
 
 Arrangement = Literal["together", "apart"]
 ARRANGEMENTS: tuple[Arrangement, ...] = ("together", "apart")
 
-MESSAGE_OPTIONS = channel_options(64 << 20)
+MESSAGE_OPTIONS = [
+    ("grpc.max_receive_message_length", 64 << 20),
+    ("grpc.max_send_message_length", 64 << 20),
+    *CHANNEL_OPTIONS,
+]
 
 
 @dataclass(frozen=True, slots=True)
