@@ -42,7 +42,8 @@ class Call(Servicing, grpc.aio.Call):
     _code: StatusCode | None = None
     _details = ""
     _trailing: Trailing = ()
-    _metadata: SentMetadata | None = None
+    sent: SentMetadata | None = None
+    """The caller's metadata."""
     _deadline: float | None = None
     _timer: asyncio.TimerHandle | None = None
     _reported = False
@@ -62,10 +63,9 @@ class Call(Servicing, grpc.aio.Call):
         if handler is None:
             self._end(StatusCode.UNIMPLEMENTED, "Method not found!")
 
-    def bind(self, timeout: float | None, metadata: SentMetadata | None) -> None:
-        """Sets the time that the call may take, in seconds from now (None: any), and the caller's metadata."""
-        self._metadata = metadata
-        if timeout is None or self._state == ENDED:
+    def end_after(self, timeout: float) -> None:
+        """Sets the time that the call may take, in seconds from now."""
+        if self._state == ENDED:
             return
         self._deadline = self._loop.time() + timeout
         if timeout <= 0:
@@ -192,9 +192,9 @@ class Call(Servicing, grpc.aio.Call):
 
     def _admit(self) -> Context[Any, Any]:
         """Begins the call on the servicer's side; raises what grpc.aio raises for illegal metadata."""
-        if self._metadata:
+        if self.sent:
             try:
-                self._context.invocation = received(self._metadata)
+                self._context.invocation = received(self.sent)
             except (TypeError, grpc.aio.InternalError):
                 self._end(StatusCode.INTERNAL, "Invalid metadata")
                 raise
@@ -207,10 +207,16 @@ class Call(Servicing, grpc.aio.Call):
 
         Raises what has to pass through the task that awaits: its own cancellation, KeyboardInterrupt and its like.
         """
+        context = self._context
+        if error is None and self._state == DRIVEN and not (self._locally_cancelled or context.invalid):
+            # Nearly all calls: the rest would come to the same.
+            self._end(context.status_code or StatusCode.OK, context.status_details, context.trailing)
+            context.finish()
+            return
         if isinstance(error, GeneratorExit):
             raise error  # the call was abandoned, and its servicer is being closed
         self._conclude(error)
-        self._context.finish()
+        context.finish()
         self._pass_through(error)
 
     def _conclude(self, error: BaseException | None) -> None:

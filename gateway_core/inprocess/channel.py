@@ -35,6 +35,7 @@ class InProcessChannel(grpc.aio.Channel):
         self._methods: dict[str, MethodHandler] = {}
         self._services: list[grpc.GenericRpcHandler] = []
         self._closers: set[asyncio.Task[None]] = set()
+        self._is_closed = False
         self._closed = asyncio.Event()
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]) -> None:
@@ -47,11 +48,12 @@ class InProcessChannel(grpc.aio.Channel):
 
     def handler(self, path: str) -> "MethodHandler | None":
         """The handler of a method; None where there is none. Raises UsageError once the channel is closed."""
-        if self._closed.is_set():
+        if self._is_closed:
             raise grpc.aio.UsageError("Channel is closed.")
         found = self._methods.get(path)
-        for service in self._services if found is None else ():
-            found = found or service.service(_Question(path))
+        if found is None:
+            for service in self._services:
+                found = found or service.service(_Question(path))
         return found
 
     def start_closing(self, call: Call) -> None:
@@ -62,6 +64,7 @@ class InProcessChannel(grpc.aio.Channel):
 
     async def close(self, grace: float | None = None) -> None:
         """Takes no more calls, waits for those under way for `grace` seconds, cancels them, and closes servicers."""
+        self._is_closed = True
         self._closed.set()
         if grace and self.calls:
             futures = [_ending(call) for call in self._live_calls()]
@@ -84,7 +87,7 @@ class InProcessChannel(grpc.aio.Channel):
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """READY until the channel is closed, then SHUTDOWN."""
-        return grpc.ChannelConnectivity.SHUTDOWN if self._closed.is_set() else grpc.ChannelConnectivity.READY
+        return grpc.ChannelConnectivity.SHUTDOWN if self._is_closed else grpc.ChannelConnectivity.READY
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
         """Returns once the state is another: the only change is that the channel is closed."""
@@ -146,11 +149,14 @@ class _UnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Request, Response]):
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
     ) -> UnaryUnaryCall[Request, Response]:
-        _refuse_credentials(credentials)
+        if credentials is not None:
+            raise _no_credentials()
         found = self._channel.handler(self._path)
         handler = None if found is None else found.unary_unary
         call: UnaryUnaryCall[Request, Response] = UnaryUnaryCall(self._channel, self._path, handler, request)
-        call.bind(timeout, metadata)
+        call.sent = metadata
+        if timeout is not None:
+            call.end_after(timeout)
         return call
 
 
@@ -169,18 +175,20 @@ class _UnaryStream(grpc.aio.UnaryStreamMultiCallable[Request, Response]):
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
     ) -> UnaryStreamCall[Request, Response]:
-        _refuse_credentials(credentials)
+        if credentials is not None:
+            raise _no_credentials()
         found = self._channel.handler(self._path)
         handler = None if found is None else found.unary_stream
         call: UnaryStreamCall[Request, Response] = UnaryStreamCall(self._channel, self._path, handler, request)
-        call.bind(timeout, metadata)
+        call.sent = metadata
+        if timeout is not None:
+            call.end_after(timeout)
         return call
 
 
-def _refuse_credentials(credentials: grpc.CallCredentials | None) -> None:
+def _no_credentials() -> grpc.aio.UsageError:
     # They would be dropped without a word; on a plain-text socket such a call fails too.
-    if credentials is not None:
-        raise grpc.aio.UsageError("the in-process channel has no call credentials: send them as metadata")
+    return grpc.aio.UsageError("the in-process channel has no call credentials: send them as metadata")
 
 
 def _ending(call: Call) -> asyncio.Future[None]:

@@ -105,7 +105,7 @@ class Context(grpc.aio.ServicerContext[Request, Response]):
 
     def invocation_metadata(self) -> grpc.aio.Metadata | None:
         """The caller's metadata; a plain tuple of pairs, as on a socket, whatever the type stubs say."""
-        return cast(grpc.aio.Metadata, self.invocation)
+        return self.invocation  # type: ignore[return-value]  # cast() would be a call
 
     def set_code(self, code: StatusCode) -> None:
         """Sets the status that the call ends with."""
@@ -126,7 +126,7 @@ class Context(grpc.aio.ServicerContext[Request, Response]):
     def time_remaining(self) -> float:
         """Seconds until the deadline; None where there is none, as on a socket."""
         if self.deadline is None:
-            return cast(float, None)
+            return None  # type: ignore[return-value]
         return max(0.0, self.deadline - self._loop.time())
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
