@@ -174,14 +174,15 @@ class Cycle:
         self._lost = None
 
     def _head(self, status: int, headers: Headers) -> bytes:
-        self.is_started = True
-        self.expects_continue = False
         more = [CHUNKED] if self._is_chunked else []
         if (b"connection", b"close") in headers:
             self.keep_alive = False
         elif not self.keep_alive:
             more.append(CLOSE)
-        return answer_head(status, self._owner.default_lines(), headers, more)
+        head = answer_head(status, self._owner.default_lines(), headers, more)
+        self.is_started = True
+        self.expects_continue = False
+        return head
 
     def _complete(self) -> None:
         self.is_complete = True
