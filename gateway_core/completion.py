@@ -23,7 +23,7 @@ OF_CHUNKS_ONLY = frozenset({"obfuscation"})
 def fold(chunks: Iterable[ChatCompletionChunk]) -> ChatCompletion:
     """The whole answer whose chunks these are."""
     pieces = list(chunks)
-    if len(pieces) == 1 and are_in_order(pieces[0].choices):
+    if len(pieces) == 1 and (len(pieces[0].choices) == 1 or are_in_order(pieces[0].choices)):
         return whole(pieces[0])
     folded = Fold()
     for piece in pieces:

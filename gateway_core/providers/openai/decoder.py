@@ -8,7 +8,7 @@ from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 
 from gateway_core.providers.openai.chunk import chunk
 from gateway_core.providers.openai.continuation import Continuation
-from gateway_core.providers.openai.depth import DEEPEST, is_within
+from gateway_core.providers.openai.depth import DEEPEST, SHORT, is_within
 from gateway_core.providers.openai.place import Places
 from gateway_core.providers.openai.refusal import Refusals
 from gateway_core.upstream.sse import Event
@@ -92,7 +92,7 @@ class Decoder:
             document = orjson.loads(data)
         except orjson.JSONDecodeError:
             raise self._refusals.broken("sent an answer that is not JSON") from None
-        if not is_within(data, document):
+        if len(data) > SHORT and not is_within(data, document):
             raise self._refusals.broken(f"sent an answer that nests deeper than {DEEPEST} arrays and objects")
         if type(document) is dict and document.get("error"):
             raise self._refusals.event(document["error"])

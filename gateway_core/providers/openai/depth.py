@@ -6,11 +6,14 @@ from typing import Any
 DEEPEST = 200
 """Arrays and objects inside each other. What writes JSON here gives up at 254, what reads it at 1,024."""
 
+SHORT = 2 * DEEPEST
+"""Characters, or bytes, of a text that is too short to nest deeper."""
+
 
 def is_within(text: str | bytes, value: Any) -> bool:
     """Whether arrays and objects nest at most DEEPEST deep in a value, read from a JSON text."""
-    # Most texts are too short to nest deeper, or open too few brackets, those in strings included.
-    if len(text) <= 2 * DEEPEST or opened(text) <= DEEPEST:
+    # Most texts are short, or open too few brackets, those in strings included.
+    if len(text) <= SHORT or opened(text) <= DEEPEST:
         return True
     level = containers([value])
     for _ in range(DEEPEST):
