@@ -130,6 +130,8 @@ class LimitsConfig(_Part):
     header_bytes: Count = 64 * 1024
     json_depth: Annotated[int, Field(ge=1, le=200)] = 100
     grpc_message_bytes: Count = 64 * MEBIBYTE
+    grpc_streams_per_connection: Count = 10_000
+    """Calls at the same time on one gRPC connection; further ones wait at the client."""
     header_seconds: Seconds = 10
     """Until the headers of a request are whole."""
     body_idle_seconds: Seconds = 30

@@ -139,6 +139,7 @@ def server_options(limits: LimitsConfig) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", limits.grpc_message_bytes),
         ("grpc.max_send_message_length", limits.grpc_message_bytes),
+        ("grpc.max_concurrent_streams", limits.grpc_streams_per_connection),
         ("grpc.max_metadata_size", limits.header_bytes),
         ("grpc.absolute_max_metadata_size", 2 * limits.header_bytes),
         ("grpc.so_reuseport", 0),

@@ -68,6 +68,9 @@ REASON_OF_CODE: Mapping[StatusCode, str] = {
     StatusCode.DEADLINE_EXCEEDED: "ERROR_REASON_DEADLINE_EXCEEDED",
     StatusCode.CANCELLED: "ERROR_REASON_CANCELLED",
 }
+# SDKs try 408 and 502 again by themselves. A caller's own deadline would then be passed several times, and a key that
+# was refused once is refused again.
+NOT_TO_BE_RETRIED = frozenset({"ERROR_REASON_PROVIDER_UNAUTHORIZED", "ERROR_REASON_DEADLINE_EXCEEDED"})
 INTERNAL_SENTENCE = "Headgate failed; the log tells why, under the request id."
 
 
@@ -179,8 +182,7 @@ class Failure:
             headers.append((b"retry-after", b"%d" % max(0, ceil(self.retry_after_seconds))))
         if self.own_http_status == 405:
             headers.append((b"allow", self.metadata["allow"].encode("ascii")))
-        if self.reason == "ERROR_REASON_PROVIDER_UNAUTHORIZED":
-            # SDKs try a 502 again; a key that was refused once is refused again.
+        if self.reason in NOT_TO_BE_RETRIED:
             headers.append((b"x-should-retry", b"false"))
         return headers
 

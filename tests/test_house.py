@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("gateway_core", "rest_bridge", "headgate_cli")
 GENERATED = re.compile(r"_pb2(_grpc)?\.pyi?$")
 LINES_AT_MOST = 500
+FUNCTION_LINES_AT_MOST = 42
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "misc", "manager", "handler", "base"}
 
 
@@ -49,6 +50,14 @@ def test_a_module_says_in_one_sentence_what_it_is_for(path: Path) -> None:
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     assert docstring
     assert docstring.splitlines()[0].endswith((".", ":"))
+
+
+@pytest.mark.parametrize("path", package_sources(), ids=name)
+def test_a_function_is_small(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    long = [node.name for node in functions if (node.end_lineno or 0) - node.lineno >= FUNCTION_LINES_AT_MOST]
+    assert not long
 
 
 @pytest.mark.parametrize("path", package_sources(), ids=name)

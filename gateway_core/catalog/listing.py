@@ -68,5 +68,7 @@ class Listing:
                 if not failed:
                     log.warning("model_list_failed", provider=name, message=error.message)
                 failed = True
+            except Exception:  # the edge of this task: what is no GatewayError is a fault of ours, and the task goes on
+                log.exception("model_list_failed", provider=name)
             tried.set()
             await asyncio.sleep(self._every_seconds)

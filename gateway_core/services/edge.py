@@ -13,6 +13,7 @@ from grpc import aio
 from gateway_core.call import Call, Rewrite
 from gateway_core.errors import GatewayError, Internal
 from gateway_core.pipeline.validate import REQUEST_ID
+from gateway_core.telemetry import names
 
 log = structlog.get_logger("headgate.services")
 
@@ -67,6 +68,37 @@ def warnings(rewrites: Sequence[Rewrite]) -> list[str]:
 def printable(text: str) -> str:
     """A text as metadata and headers can carry it: other characters are escaped, at most 300 characters."""
     return re.sub(r"[^\x20-\x7e]", lambda match: match[0].encode("unicode_escape").decode("ascii"), text)[:300]
+
+
+class Rpc:
+    """An RPC that does not go through the pipeline: its id, and the one line that tells how it ended."""
+
+    def __init__(self, context: Context, operation: str) -> None:
+        """Takes what is asked, in a word."""
+        metadata = metadata_of(context)
+        self._context = context
+        self._began = time.perf_counter()
+        self._fields = {
+            names.REQUEST_ID: chosen_request_id(metadata),
+            names.OPERATION: operation,
+            names.DIALECT: metadata.get(names.DIALECT_METADATA, names.GRPC_DIALECT)[:20],
+        }
+        self._answer_metadata = (("x-headgate-request-id", self._fields[names.REQUEST_ID]),)
+        context.set_trailing_metadata(self._answer_metadata)
+
+    def succeeded(self) -> None:
+        """Tells that it was answered."""
+        self._tell(names.OK)
+
+    async def failed(self, error: Exception) -> NoReturn:
+        """Tells why it was not, and ends it so."""
+        if isinstance(error, GatewayError):
+            self._tell(error.reason_name.removeprefix("ERROR_REASON_").lower(), message=error.message[:300])
+        await fail(self._context, error, self._answer_metadata)
+
+    def _tell(self, status: str, **more: str) -> None:
+        duration_ms = round((time.perf_counter() - self._began) * 1000, 1)
+        log.info(names.CALL, **self._fields, **{names.STATUS: status, names.DURATION_MS: duration_ms}, **more)
 
 
 async def fail(context: Context, error: Exception, metadata: tuple[tuple[str, str], ...] = ()) -> NoReturn:

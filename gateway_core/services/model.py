@@ -4,7 +4,7 @@ from headgate.v1.model_service_pb2 import GetModelRequest, GetModelResponse, Lis
 from headgate.v1.model_service_pb2_grpc import ModelServiceServicer
 
 from gateway_core.catalog.catalog import Catalog
-from gateway_core.services.edge import Context, fail
+from gateway_core.services.edge import Context, Rpc
 
 
 class ModelService(ModelServiceServicer):
@@ -16,14 +16,20 @@ class ModelService(ModelServiceServicer):
 
     async def ListModels(self, request: ListModelsRequest, context: Context) -> ListModelsResponse:
         """Lists the models."""
+        rpc = Rpc(context, "list_models")
         try:
-            return ListModelsResponse(models=await self._catalog.models(request.provider))
+            response = ListModelsResponse(models=await self._catalog.models(request.provider))
         except Exception as error:
-            await fail(context, error)
+            await rpc.failed(error)
+        rpc.succeeded()
+        return response
 
     async def GetModel(self, request: GetModelRequest, context: Context) -> GetModelResponse:
         """Tells of one model."""
+        rpc = Rpc(context, "get_model")
         try:
-            return GetModelResponse(model=await self._catalog.model(request.id))
+            response = GetModelResponse(model=await self._catalog.model(request.id))
         except Exception as error:
-            await fail(context, error)
+            await rpc.failed(error)
+        rpc.succeeded()
+        return response

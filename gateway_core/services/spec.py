@@ -1,6 +1,6 @@
 """What a chat completion spec must be, whoever sent it: the bridge's callers are told earlier, and by JSON paths."""
 
-import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,18 +16,18 @@ Check = Callable[[Any], None]
 
 ROLES = frozenset(message_pb2.Role.values()) - {message_pb2.ROLE_UNSPECIFIED}
 
-# Inclusive ranges of OpenAI's API that hold for every provider.
+# Inclusive ranges. Only what would be wrong for every host: hosts differ, and refuse for themselves.
+LARGEST = sys.float_info.max
 RANGES: dict[str, tuple[float, float]] = {
-    "temperature": (0, 2),
+    "temperature": (0, LARGEST),
     "top_p": (0, 1),
     "min_p": (0, 1),
-    "presence_penalty": (-2, 2),
-    "frequency_penalty": (-2, 2),
+    "presence_penalty": (-LARGEST, LARGEST),
+    "frequency_penalty": (-LARGEST, LARGEST),
     "n": (1, 128),
-    "top_k": (-1, math.inf),
-    "top_logprobs": (0, 20),
-    "max_tokens": (1, math.inf),
-    "max_completion_tokens": (1, math.inf),
+    "top_logprobs": (0, LARGEST),
+    "max_tokens": (-1, LARGEST),
+    "max_completion_tokens": (-1, LARGEST),
 }
 
 
@@ -50,7 +50,7 @@ def missing(path: str) -> InvalidRequest:
 
 def within(name: str, low: float, high: float) -> Check:
     """Checks that a number is in a range."""
-    what = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+    what = f"between {low:g} and {high:g}" if high < LARGEST else f"at least {low:g}" if low > -LARGEST else "a number"
 
     def check_value(value: float) -> None:
         if not low <= value <= high:

@@ -45,6 +45,7 @@ CACHED_TOKENS: Final = "cached_tokens"
 REASONING_TOKENS: Final = "reasoning_tokens"
 FINISH_REASON: Final = "finish_reason"
 ATTEMPTS: Final = "attempts"
+FAILED_ATTEMPTS: Final = "failed_attempts"
 REWRITES: Final = "rewrites"
 
 GEN_AI_OPERATION_NAME: Final = "gen_ai.operation.name"

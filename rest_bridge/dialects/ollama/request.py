@@ -6,6 +6,7 @@ core names what a provider does not take by the keys of extra_json, and of "opti
 """
 
 import re
+import sys
 from typing import Any
 
 import orjson
@@ -20,12 +21,14 @@ EXTRA_FORMAT = "ollama"
 # Ollama itself has "low", "medium", "high" and "max".
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
+# Only what would be wrong for every host is refused here.
+LARGEST = sys.float_info.max
 RANGES = {
-    "temperature": (0, 2),
+    "temperature": (0, LARGEST),
     "top_p": (0, 1),
     "min_p": (0, 1),
-    "presence_penalty": (-2, 2),
-    "frequency_penalty": (-2, 2),
+    "presence_penalty": (-LARGEST, LARGEST),
+    "frequency_penalty": (-LARGEST, LARGEST),
 }
 
 # What Go's time.ParseDuration reads: "5m", "1h30m", "-1s", "0".
@@ -160,7 +163,7 @@ def set_format(spec: ChatCompletionSpec, fields: Fields) -> None:
 
 def set_logprobs(spec: ChatCompletionSpec, fields: Fields) -> None:
     """Sets which log probabilities are asked for. Alternatives alone ask for nothing, as in Ollama."""
-    logprobs, top_logprobs = fields.boolean("logprobs"), fields.integer("top_logprobs", 0, 20)
+    logprobs, top_logprobs = fields.boolean("logprobs"), fields.integer("top_logprobs", 0, INT32[1])
     if logprobs:
         spec.logprobs = True
         if top_logprobs:

@@ -1,6 +1,7 @@
 """The options of a chat completion that are one value: what each may be."""
 
 import math
+import sys
 from typing import Any, NamedTuple
 
 from rest_bridge.body import INT32, INT64, Fields
@@ -28,21 +29,22 @@ def integer(low: int, high: int = INT64[1]) -> Scalar:
     return Scalar(frozenset({int}), low, high)
 
 
-# Ranges are those that hold for every provider.
+# Only what would be wrong for every host is refused here: hosts differ in their ranges, and refuse for themselves.
+LARGEST = sys.float_info.max
 SCALARS = {
     "prefill": TEXT,
-    "temperature": number(0, 2),
+    "temperature": number(0, LARGEST),
     "top_p": number(0, 1),
-    "top_k": integer(-1, INT32[1]),
+    "top_k": integer(*INT32),
     "min_p": number(0, 1),
     "seed": integer(INT64[0]),
-    "presence_penalty": number(-2, 2),
-    "frequency_penalty": number(-2, 2),
+    "presence_penalty": number(-LARGEST, LARGEST),
+    "frequency_penalty": number(-LARGEST, LARGEST),
     "logprobs": BOOLEAN,
-    "top_logprobs": integer(0, 20),
+    "top_logprobs": integer(0, INT32[1]),
     "n": integer(1, 128),
-    "max_completion_tokens": integer(1),
-    "max_tokens": integer(1),
+    "max_completion_tokens": integer(-1),
+    "max_tokens": integer(-1),
     "parallel_tool_calls": BOOLEAN,
     "reasoning_effort": TEXT,
     "verbosity": TEXT,

@@ -10,7 +10,7 @@ import pytest
 import structlog
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 
-from gateway_core.call import Rewrite
+from gateway_core.call import Rewrite, Target
 from gateway_core.config import Config, LogConfig
 from gateway_core.errors import DeadlineExceeded, GatewayError, Internal, ModelNotFound, ProviderTimeout
 from gateway_core.telemetry import Telemetry
@@ -35,6 +35,9 @@ def test_a_call_is_one_line_with_all_that_is_known_of_it(log: Log) -> None:
     record = telemetry.begin(call)
     call.targets, call.target, call.attempt_count = (LAB,), LAB, 2
     call.rewrites.append(Rewrite("logit_bias", "lab has no word for it"))
+    call.target = Target("spare", "tiny-2")
+    telemetry.attempts.begin(call).failed(ProviderTimeout("spare was silent.", provider="spare", phase="idle"))
+    call.target = LAB
     record.usage, record.response_model, record.finish_reasons = finish().usage, "tiny-2026", {1: "length", 0: "stop"}
     record.first_event_at = record.started + 0.25
     telemetry.end(record, None)
@@ -52,6 +55,7 @@ def test_a_call_is_one_line_with_all_that_is_known_of_it(log: Log) -> None:
         "requested_model": "small",
         "status": "ok",
         "attempts": 2,
+        "failed_attempts": ["spare/tiny-2: provider_timeout"],
         "time_to_first_token_ms": 250.0,
         "provider": "lab",
         "response_model": "tiny-2026",

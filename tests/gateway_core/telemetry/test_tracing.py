@@ -23,7 +23,7 @@ SERVER, CLIENT = Span.SpanKind.SPAN_KIND_SERVER, Span.SpanKind.SPAN_KIND_CLIENT
 CONFIG = Config.model_validate(
     {
         "providers": {
-            "lab": {"kind": "openai", "base_url": "http://user:secret@lab.test:9000/v1?key=secret"},
+            "lab": {"kind": "openai", "base_url": "http://lab.test:9000/v1?key=secret"},
             "dead": {"kind": "openai", "base_url": "https://dead.test/v1"},
         }
     }

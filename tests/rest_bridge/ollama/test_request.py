@@ -129,7 +129,7 @@ def test_a_prompt_is_a_user_message() -> None:
     ("body", "path"),
     [
         (chat(options={"temperature": "hot"}), "options.temperature"),
-        (chat(options={"temperature": 3}), "options.temperature"),
+        (chat(options={"temperature": -3}), "options.temperature"),
         (chat(options={"top_k": 1.5}), "options.top_k"),
         (chat(options={"stop": ["a", 1]}), "options.stop[1]"),
         (chat(messages=[USER, {"role": "user", "images": ["%"]}]), "messages[1].images[0]"),
