@@ -106,12 +106,14 @@ async def fail(context: Context, error: Exception, metadata: tuple[tuple[str, st
 
     An error that is not a GatewayError is a fault of ours: it is logged in full and leaves as INTERNAL, without detail.
     """
-    if isinstance(error, aio.BaseError):  # it was aborted already, or there is nobody left to tell
+    if isinstance(error, aio.AbortError | aio.UsageError):
         raise error
     if isinstance(error, GatewayError):
         failure = error
     else:
-        log.error("internal_error", exc_info=error, **dict(metadata[:1]))
+        # What gRPC cannot send is nobody's fault: nearly always the caller has left.
+        tell = log.info if isinstance(error, aio.InternalError) else log.error
+        tell("internal_error", exc_info=error, **dict(metadata[:1]))
         failure = Internal("Headgate failed; the log tells why, under the request id.")
     details = ("grpc-status-details-bin", failure.to_status().SerializeToString())
     await context.abort(failure.code, failure.message, (*metadata, details))

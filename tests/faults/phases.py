@@ -26,8 +26,16 @@ JSON_HEAD = head(200, {"content-type": "application/json", "content-length": "10
 SSE_HEAD = head(200, {"content-type": "text/event-stream", "transfer-encoding": "chunked"})
 SAID = [event({"role": "assistant", "content": "He"}), event({"content": "llo"}), event({"content": "!"})]
 
-# As good as endless: 160 MB in events of a little more than a kilobyte.
-ENDLESS: Answer = [SSE_HEAD, *[chunk(sse_event(event({"content": "x" * 900})) * 8)] * 20_000]
+
+def endless(characters: int) -> Answer:
+    """As good as endless: 160 MB in events that say so many characters each."""
+    said = sse_event(event({"content": "x" * characters}))
+    return [SSE_HEAD, *[chunk(said * (8000 // len(said)))] * 20_000]
+
+
+ENDLESS = endless(900)
+TOKENS = endless(4)
+
 
 # Of a connection in the system's table (proc(5), /proc/net/tcp): begun, and not accepted yet.
 SYN_SENT = "02"

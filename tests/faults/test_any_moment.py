@@ -7,8 +7,13 @@ import pytest
 from grpc import aio
 from headgate.v1.chat_completion_service_pb2 import CreateChatCompletionRequest, StreamChatCompletionRequest
 from headgate.v1.chat_completion_service_pb2_grpc import ChatCompletionServiceStub
+from headgate.v1.chat_pb2 import ChatCompletionSpec
 from headgate.v1.message_pb2 import ROLE_USER
 
+from gateway_core.call import Call, Target
+from gateway_core.providers.openai.provider import Provider
+from gateway_core.services.chat_completion import ChatCompletion
+from gateway_core.upstream.http import Answer as Answered
 from tests.conftest import lab_config
 from tests.faults.callers import MODEL, calling, cancel
 from tests.faults.clock import Clock, Moment
@@ -91,3 +96,17 @@ async def test_leaving_over_a_socket_leaves_nothing(
     assert {line["status"] for line in log() if line["event"] == "call"} <= {"cancelled"}
     assert [line for line in log() if line["level"] in ("warning", "error")] == []
     assert len(upstream.requests) > len(TURNS) / 3
+
+
+async def test_an_answer_that_nobody_begins_to_read_is_closed_without_the_garbage_collector(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(Answered, "__del__")
+    upstream.script(STREAMED)
+    provider = Provider("lab", lab_config(upstream.base_url).providers["lab"])
+    spec = ChatCompletionSpec(model=MODEL)
+    call = Call("call-1", ChatCompletion(), spec, stream=True, target=Target("lab", "tiny"))
+    events = await provider.open_chat_completion(call)
+    await events.aclose()
+    await asyncio.wait_for(upstream.requests[0].closed.wait(), 2)
+    await provider.close()

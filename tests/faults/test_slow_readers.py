@@ -14,14 +14,13 @@ from headgate.v1.chat_completion_service_pb2_grpc import ChatCompletionServiceSt
 from headgate.v1.message_pb2 import ROLE_USER
 
 from tests.faults.callers import GRPC_OPTIONS, HI, MODEL, OPENAI_PATH, Raw, request
-from tests.faults.phases import ENDLESS
+from tests.faults.phases import ENDLESS, TOKENS
 from tests.faults.process import open_file_count, peak_rss_bytes, rss_bytes
 from tests.headgate_cli.program import Serving, serving
 from tests.support.upstream import Received, Upstream, reached
 
 READERS = 1000
 GRPC_READERS = 200
-ROUNDS = 3
 RSS_AT_MOST = 300_000_000
 
 # What the gateway and the system take of an answer that nobody reads. The gateway: one read of 16 KiB beyond the 16 KiB
@@ -134,7 +133,8 @@ async def test_a_thousand_slow_readers_are_held_with_bounded_memory(
         files = open_file_count(pid)
         upstream.requests.clear()
         held = []
-        for _ in range(ROUNDS):
+        for answer in (ENDLESS, TOKENS, ENDLESS):
+            upstream.script(answer)
             async with slow_readers(port, READERS):
                 await upstream.received(READERS, within=30)
                 taken = await standing_still(upstream.requests)
@@ -175,7 +175,7 @@ async def test_slow_readers_over_grpc_are_held_with_bounded_memory(
         upstream.requests.clear()
         await in_flight(port)
         files = open_file_count(pid)
-        for _ in range(ROUNDS):
+        for _ in range(3):
             async with slow_grpc_readers(program.grpc, GRPC_READERS):
                 taken = await standing_still(upstream.requests)
                 assert len(taken) == await in_flight(port) == GRPC_READERS
