@@ -6,7 +6,7 @@ Each knows its gRPC status, its reason in the contract, and whether another atte
     ├── InvalidRequest            the caller's request is wrong
     │   └── UnsupportedParameter  … for this target, and the configuration says reject
     ├── ModelNotFound
-    ├── TooLarge                  a request or an answer is over a configured limit
+    ├── TooLarge                  a request is over a configured limit
     ├── DeadlineExceeded          the caller's deadline passed
     ├── ShuttingDown
     ├── Unimplemented
@@ -16,7 +16,7 @@ Each knows its gRPC status, its reason in the contract, and whether another atte
         ├── ProviderUnauthorized  it refused the key that Headgate has for it
         ├── ProviderUnreachable   it did not accept a connection
         ├── ProviderTimeout       it was silent for too long
-        └── ProviderBroken        its answer broke off or made no sense
+        └── ProviderBroken        its answer broke off, made no sense or was too large
 """
 
 from typing import ClassVar
@@ -89,7 +89,7 @@ class ModelNotFound(GatewayError):
 
 
 class TooLarge(GatewayError):
-    """A request or an answer is larger than the configuration allows. Metadata: limit."""
+    """A request is larger than the configuration allows. Metadata: limit."""
 
     status = StatusCode.RESOURCE_EXHAUSTED
     reason = reasons.ERROR_REASON_TOO_LARGE
@@ -139,6 +139,7 @@ class ProviderRefused(ProviderError):
 
     # gRPC's status for the provider's HTTP status; those that are not here: see `code`.
     CODES: ClassVar[dict[int, StatusCode]] = {
+        403: StatusCode.PERMISSION_DENIED,
         404: StatusCode.NOT_FOUND,
         408: StatusCode.DEADLINE_EXCEEDED,
         409: StatusCode.ABORTED,
@@ -185,4 +186,4 @@ class ProviderTimeout(ProviderError):
 
 
 class ProviderBroken(ProviderError):
-    """The provider's answer broke off or made no sense. Metadata: provider."""
+    """The provider's answer broke off, made no sense or was larger than is allowed. Metadata: provider."""

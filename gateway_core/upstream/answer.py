@@ -63,7 +63,7 @@ class Answer:
             self.abort()
 
     async def read(self) -> bytes:
-        """The whole body, decoded; raises TooLarge beyond config.answer_bytes, and what `pieces` raises."""
+        """The whole body, decoded; raises ProviderBroken beyond config.answer_bytes, and what `pieces` raises."""
         limit = self._limits.answer_bytes
         body: list[bytes] = []
         size = 0
@@ -72,8 +72,7 @@ class Answer:
             size += len(piece)
             if size > limit:
                 self.abort()
-                message = f"The answer of provider {self._limits.provider} has more than {limit} bytes."
-                raise errors.TooLarge(message, limit=str(limit))
+                raise faults.oversized(self._limits.provider, limit)
         return b"".join(body)
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:

@@ -62,6 +62,12 @@ def timeout(provider: str, phase: str) -> errors.ProviderTimeout:
     return errors.ProviderTimeout(message, provider=provider, phase=phase)
 
 
+def oversized(provider: str, limit: int) -> errors.ProviderBroken:
+    """The error of a provider whose answer, or one event of it, has more bytes than the configuration allows."""
+    message = f"Provider {provider} sent more than the {limit} bytes that answer_bytes allows for an answer."
+    return errors.ProviderBroken(message, provider=provider)
+
+
 def late(provider: str) -> errors.DeadlineExceeded:
     """The error of a call whose caller's deadline passed."""
     return errors.DeadlineExceeded(

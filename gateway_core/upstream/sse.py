@@ -5,7 +5,7 @@ The format is the WHATWG's: https://html.spec.whatwg.org/multipage/server-sent-e
 
 from typing import NamedTuple
 
-from gateway_core import errors
+from gateway_core.upstream import faults
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -20,11 +20,12 @@ class Event(NamedTuple):
 class EventReader:
     """Turns pieces of an event stream into events, as soon as each is whole.
 
-    An event of more than `max_event_bytes` raises TooLarge. Comments, ids and retry times are skipped.
+    An event of more than `max_event_bytes` raises ProviderBroken. Comments, ids and retry times are skipped.
     """
 
-    def __init__(self, max_event_bytes: int) -> None:
-        """Takes the most bytes that a line, or the data of one event, may have."""
+    def __init__(self, max_event_bytes: int, provider: str) -> None:
+        """Takes the most bytes that a line, or the data of one event, may have, and whose stream it is."""
+        self._provider = provider
         self._limit = max_event_bytes
         self._start: bytes | None = b""  # the first bytes, until it is known whether they are a byte order mark
         self._after_cr = False
@@ -97,11 +98,11 @@ class EventReader:
             self._read_line(line, events)
         self._line += rest
         if len(self._line) > self._limit:
-            raise self._too_large()
+            raise faults.oversized(self._provider, self._limit)
 
     def _read_line(self, line: bytes, events: list[Event]) -> None:
         if len(line) > self._limit:
-            raise self._too_large()
+            raise faults.oversized(self._provider, self._limit)
         if not line:
             if self._data:
                 events.append(Event(self._name.decode(errors="replace") or "message", b"\n".join(self._data)))
@@ -112,11 +113,6 @@ class EventReader:
             self._data.append(value.removeprefix(b" "))
             self._data_size += len(self._data[-1]) + 1
             if self._data_size > self._limit + 1:
-                raise self._too_large()
+                raise faults.oversized(self._provider, self._limit)
         elif field == b"event":
             self._name = value.removeprefix(b" ")
-
-    def _too_large(self) -> errors.TooLarge:
-        return errors.TooLarge(
-            f"An event of the provider's answer has more than {self._limit} bytes.", limit=str(self._limit)
-        )

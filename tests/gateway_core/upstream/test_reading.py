@@ -158,9 +158,12 @@ async def test_an_answer_over_the_limit_is_refused_and_its_connection_closed(
     upstream.script(answer([bytes(50_000_000)], framing="chunked", gzip=gzip), json_answer({}))
     client = make_client(upstream.base_url, answer_bytes=100_000)
     opened = await client.open("POST", "/x", body=b"{}")
-    with pytest.raises(errors.TooLarge) as caught:
+    with pytest.raises(errors.ProviderBroken) as caught:
         await opened.read()
-    assert caught.value.metadata == {"limit": "100000"}
+    assert caught.value.metadata == {"provider": "lab"}
+    assert "100000 bytes" in caught.value.message
+    assert "answer_bytes" in caught.value.message
+    assert caught.value.retryable
     await asyncio.wait_for(upstream.requests[0].closed.wait(), 1)
     assert await (await client.open("POST", "/x", body=b"{}")).read() == b"{}"
 

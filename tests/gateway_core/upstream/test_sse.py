@@ -36,7 +36,7 @@ EVENTS = [
 
 
 def read(*pieces: bytes, limit: int = 1000) -> list[Event]:
-    reader = EventReader(limit)
+    reader = EventReader(limit, "lab")
     return [event for piece in pieces for event in reader.feed(piece)] + reader.finish()
 
 
@@ -61,7 +61,7 @@ def test_any_line_end_gives_the_same_events_at_every_cut(end: bytes) -> None:
 
 
 def test_events_come_with_the_piece_that_ends_them() -> None:
-    reader = EventReader(1000)
+    reader = EventReader(1000, "lab")
     assert reader.feed(b"data: 1\n\ndata: 2\n") == [Event("message", b"1")]
     assert reader.feed(b"\n") == [Event("message", b"2")]
     assert reader.feed(b"data: 3\r\n\r") == [Event("message", b"3")]
@@ -90,21 +90,24 @@ def test_an_event_of_the_limit_is_read_and_one_byte_more_is_refused() -> None:
     for cut in (1, 7, 50, 200):
         whole = b"data:" + b"x" * 95 + b"\n\n"
         assert read(*pieces(whole, cut), limit=100) == [Event("message", b"x" * 95)]
-        with pytest.raises(errors.TooLarge) as caught:
+        with pytest.raises(errors.ProviderBroken) as caught:
             read(*pieces(b"data:" + b"x" * 96 + b"\n\n", cut), limit=100)
-        assert caught.value.metadata == {"limit": "100"}
+        assert caught.value.metadata == {"provider": "lab"}
+        assert "100 bytes" in caught.value.message
+        assert "answer_bytes" in caught.value.message
+        assert caught.value.retryable
 
 
 def test_an_event_of_many_lines_is_refused_beyond_the_limit() -> None:
-    with pytest.raises(errors.TooLarge):
+    with pytest.raises(errors.ProviderBroken):
         read(*[b"data: 123456789\n"] * 11, limit=100)
 
 
 def test_a_line_that_never_ends_is_refused_before_it_is_gathered() -> None:
-    reader = EventReader(100)
+    reader = EventReader(100, "lab")
     for _ in range(10):
         reader.feed(b": comment!")
-    with pytest.raises(errors.TooLarge):
+    with pytest.raises(errors.ProviderBroken):
         reader.feed(b".")
 
 

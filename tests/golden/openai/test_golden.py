@@ -62,7 +62,7 @@ def decoder(case: str) -> Decoder:
 
 
 def decoded(case: str, pieces: Iterable[bytes]) -> list[ChatCompletionChunk]:
-    reader, answer = EventReader(1 << 20), decoder(case)
+    reader, answer = EventReader(1 << 20, "lab"), decoder(case)
     events = [event for piece in pieces for event in reader.feed(piece)] + reader.finish()
     chunks = [chunk for event in events if (chunk := answer.event(event)) is not None]
     assert answer.is_whole
