@@ -2,15 +2,16 @@
 
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import orjson
 
 from gateway_core.config import ProviderConfig
 from gateway_core.errors import ProviderBroken, ProviderError, ProviderRefused, ProviderUnauthorized
+from gateway_core.providers.openai.fault import event_status, is_about_the_key
+from gateway_core.providers.openai.hidden import hidden
 
 MESSAGE_AT_MOST = 2000
 """Characters of a message."""
@@ -37,8 +38,7 @@ class Refusals:
     def __init__(self, name: str, config: ProviderConfig) -> None:
         """Takes the provider's name in the configuration, and its row, whose secrets no error may hold."""
         self._name = name
-        secrets = [secret.get_secret_value() for secret in (config.api_key, *config.headers.values()) if secret]
-        self._hidden = hidden([*secrets, *addresses(config.base_url or "")])
+        self._hidden = hidden(config)
 
     def answer(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         """The error for an answer with a status of 400 or more."""
@@ -47,7 +47,7 @@ class Refusals:
     def event(self, error: Any) -> ProviderError:
         """The error for an `error` object inside an answer that began well."""
         said = told_object({"error": error})
-        status = int(said.code) if re.fullmatch(r"[45]\d\d", said.code) else None
+        status = event_status(said.code, said.type)
         if status is not None:
             return self._refused(status, said, None)
         message = self._clean(said.message) or f"Provider {self._name} ended its answer with an error."
@@ -59,7 +59,7 @@ class Refusals:
 
     def _refused(self, status: int, said: Told, retry_after_seconds: float | None) -> ProviderError:
         message = self._clean(said.message)
-        if status in (401, 403):
+        if status == 401 or (status == 403 and is_about_the_key(said.message, said.type, said.code)):
             # Hosts quote parts of the key that they refuse, so what they say of a 401 is not passed on.
             because = f": {message}" if message and status == 403 else "."
             sentence = f"Provider {self._name} refused the key that is configured for it (HTTP {status}){because}"
@@ -81,20 +81,6 @@ class Refusals:
             text = self._hidden.sub("***", text)
         text = text.strip()
         return text if len(text) <= MESSAGE_AT_MOST else text[: MESSAGE_AT_MOST - 1] + "…"
-
-
-def hidden(words: Iterable[str]) -> re.Pattern[str] | None:
-    """What finds any of the words, the longest first, and not inside a longer word; None where there are none."""
-    found = sorted({word for word in words if word}, key=len, reverse=True)
-    if not found:
-        return None
-    return re.compile("|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in found), re.IGNORECASE)
-
-
-def addresses(base_url: str) -> list[str]:
-    """All ways in which a URL may be quoted: whole, without its scheme, as host and port, and as the host alone."""
-    parts = urlsplit(base_url)
-    return [base_url, base_url.partition("://")[2], parts.netloc, parts.hostname or ""]
 
 
 def told(body: bytes) -> Told:
