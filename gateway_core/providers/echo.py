@@ -17,7 +17,7 @@ from headgate.v1.token_usage_pb2 import TokenUsage
 
 from gateway_core.call import Call, Events, Rewrite
 from gateway_core.config import ProviderConfig
-from gateway_core.unsupported import refuse_or_drop
+from gateway_core.unsupported import found, refuse_or_drop
 
 WORD = re.compile(r"\s*\S+\s*?(?=\s|$)|\s+$")
 
@@ -51,7 +51,7 @@ class Provider:
 
     async def open_chat_completion(self, call: Call[ChatCompletionSpec]) -> Events:
         """Answers with the text of the last user message."""
-        refuse_or_drop(call, self._unsupported, extra_format="echo")
+        refuse_or_drop(call, sorted(found(call, self._unsupported, extra_format="echo")))
         if any(part.WhichOneof("part") != "text" for message in call.request.messages for part in message.parts.parts):
             call.rewrites.append(Rewrite("messages", "only text is echoed"))
         return self._events(call)

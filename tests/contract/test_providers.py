@@ -134,7 +134,7 @@ async def test_what_it_cannot_take_is_refused_or_told(provider: Provider, kind: 
     [
         (400, ProviderRefused),
         (401, ProviderUnauthorized),
-        (403, ProviderUnauthorized),
+        (403, ProviderRefused),
         (404, ProviderRefused),
         (429, ProviderRefused),
         (500, ProviderRefused),

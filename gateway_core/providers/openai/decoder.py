@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 
+from gateway_core.errors import ProviderError
 from gateway_core.providers.openai.chunk import chunk
 from gateway_core.providers.openai.continuation import Continuation
 from gateway_core.providers.openai.depth import DEEPEST, SHORT, is_within
@@ -14,6 +15,9 @@ from gateway_core.providers.openai.refusal import Refusals
 from gateway_core.upstream.sse import Event
 
 DONE = b"[DONE]"
+
+FAILED = "error"
+"""The finish reason of an answer that failed on its way, beside an error object or alone."""
 
 CALLS = b"_call"
 """In every answer that calls a tool, or a function."""
@@ -48,8 +52,8 @@ class Decoder:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every answer that has begun has ended."""
-        return bool(self._ended) and not self._open
+        """Whether as many answers have ended as were asked for, and every one that has begun."""
+        return len(self._ended) >= self._choice_count and not self._open
 
     @property
     def is_empty(self) -> bool:
@@ -61,7 +65,7 @@ class Decoder:
         """For how long, from now, something more is worth waiting for; None: for as long as the answer takes."""
         if self.is_done:
             return END_SECONDS
-        if not self.is_whole or len(self._ended) < self._choice_count:
+        if not self.is_whole:
             return None
         return TRAILER_SECONDS if self._has_usage else USAGE_SECONDS
 
@@ -87,6 +91,16 @@ class Decoder:
         """What a JSON document says, a whole answer or one chunk. Raises ProviderError."""
         return self._said(self._decoded(data))
 
+    def whole(self, data: bytes) -> ChatCompletionChunk:
+        """What a whole answer says. Raises ProviderError."""
+        event = self.document(data)
+        if not event.choices:
+            raise self._refusals.broken("sent an answer without choices")
+        for choice in event.choices:
+            if not choice.HasField("delta"):
+                raise self._refusals.broken("sent an answer without a message")
+        return event
+
     def _decoded(self, data: bytes) -> Any:
         try:
             document = orjson.loads(data)
@@ -109,6 +123,8 @@ class Decoder:
         for choice in event.choices:
             index = choice.index
             if choice.finish_reason:
+                if choice.finish_reason == FAILED:
+                    raise self._failure(document)
                 self._open.discard(index)
                 self._ended.add(index)
             elif index not in self._ended:
@@ -125,6 +141,11 @@ class Decoder:
             self._id = event.id = self._id or self._own_id
         if not event.created and event.choices:
             event.created = int(time.time())
+
+    def _failure(self, document: Any) -> ProviderError:
+        """Why an answer ended with an error, as far as the choice tells."""
+        errors = [choice["error"] for choice in document["choices"] if choice.get("error")]
+        return self._refusals.event(errors[0]) if errors else self._refusals.broken("ended its answer with an error")
 
     def _error(self, data: bytes) -> Any:
         try:

@@ -134,28 +134,35 @@ async def test_an_authorization_of_the_configuration_stands_in_place_of_the_key(
     assert upstream.requests[0].headers["authorization"] == "Basic x"
 
 
-async def test_a_unary_call_sends_nothing_about_streaming(upstream: Upstream, make: Make) -> None:
+async def test_a_unary_call_sends_nothing_about_streaming_and_says_so(upstream: Upstream, make: Make) -> None:
     upstream.script(json_answer(whole()))
-    await events(make(), call_of(spec(stream_options=StreamOptions(include_usage=True)), stream=False))
+    call = call_of(spec(stream_options=StreamOptions(include_usage=True)), stream=False)
+    await events(make(), call)
     assert upstream.requests[0].json().keys() == {"model", "messages"}
+    assert call.rewrites == [Rewrite("stream_options", "dropped, the answer is not streamed")]
+    call = call_of(call.request, stream=False, on_unsupported="reject")
+    with pytest.raises(errors.UnsupportedParameter, match="not streamed"):
+        await make().open_chat_completion(call)
+    assert len(upstream.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "rewritten"),
+    [
+        (None, []),
+        (StreamOptions(include_usage=True), []),
+        (StreamOptions(include_usage=True, include_obfuscation=False), ["stream_options"]),
+        (StreamOptions(extra_json='{"x":1}'), ["stream_options"]),
+    ],
+)
 async def test_a_host_that_does_not_take_stream_options_is_not_asked_for_the_usage(
-    upstream: Upstream, make: Make
+    upstream: Upstream, make: Make, options: StreamOptions | None, rewritten: list[str]
 ) -> None:
     upstream.script(sse_answer([delta("a", "stop")]))
-    call = call_of(spec())
+    call = call_of(spec(stream_options=options))
     await events(make(unsupported_parameters=["stream_options"]), call)
     assert "stream_options" not in upstream.requests[0].json()
-    assert call.rewrites == []
-
-
-async def test_opening_waits_for_the_status_and_no_longer(upstream: Upstream, make: Make) -> None:
-    go_on = asyncio.Event()
-    upstream.script(sse_answer([Wait(go_on), delta("a", "stop")]))
-    async with aclosing(await make().open_chat_completion(call_of(spec()))) as opened:
-        go_on.set()
-        assert (await anext(opened)).choices[0].delta.content == "a"
+    assert [rewrite.name for rewrite in call.rewrites] == rewritten
 
 
 async def test_closing_the_events_closes_the_connection(upstream: Upstream, make: Make) -> None:
@@ -309,7 +316,7 @@ async def test_an_answer_without_an_id_gets_one(upstream: Upstream, make: Make) 
     [
         (400, errors.ProviderRefused),
         (401, errors.ProviderUnauthorized),
-        (403, errors.ProviderUnauthorized),
+        (403, errors.ProviderRefused),
         (404, errors.ProviderRefused),
         (429, errors.ProviderRefused),
         (500, errors.ProviderRefused),
