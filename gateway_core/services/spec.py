@@ -10,6 +10,7 @@ from headgate.v1.message_pb2 import ChatMessage
 from headgate.v1.tool_pb2 import FunctionTool, Tool, ToolChoice
 
 from gateway_core.errors import InvalidRequest
+from gateway_core.unsupported import extra_fields
 
 Check = Callable[[Any], None]
 """Raises InvalidRequest where the value of a field that is set is none that any provider could take."""
@@ -41,6 +42,8 @@ def check(spec: ChatCompletionSpec) -> None:
         check_value = CHECKS.get(field)
         if check_value is not None:
             check_value(value)
+    if spec.extra_json and spec.extra_format in ("", "openai"):
+        check_extra_json(spec.extra_json)
 
 
 def missing(path: str) -> InvalidRequest:
@@ -113,6 +116,15 @@ def check_moderation(asked: Moderation) -> None:
     if not asked.model:
         raise missing("moderation.model")
 
+
+def check_extra_json(text: str) -> None:
+    """It is what the contract has no field for: what has one is checked, limited and counted there."""
+    for name in extra_fields(text):
+        if name in OWN:
+            raise InvalidRequest(f"extra_json must not have {name}, which has a field of its own.", param=f"extra_json.{name}")
+
+
+OWN = frozenset(ChatCompletionSpec.DESCRIPTOR.fields_by_name) - {"extra_json", "extra_format"}
 
 CHECKS_BY_NAME: dict[str, Check] = {
     **{name: within(name, *limits) for name, limits in RANGES.items()},

@@ -112,6 +112,8 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"extra_json": "[]"}, "extra_json"),
     ({"extra_json": '{"a": NaN}'}, "extra_json"),
     ({"extra_json": DEEP}, "extra_json"),
+    ({"extra_json": '{"x_vendor": 1, "n": 2}'}, "extra_json.n"),
+    ({"extra_json": '{"temperature": null}', "extra_format": "openai"}, "extra_json.temperature"),
     ({"extra_json": DEEP, "extra_format": "openai"}, "extra_json"),
 ]
 
