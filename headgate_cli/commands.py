@@ -52,7 +52,8 @@ def work(command: str) -> Any:
 Examples:
     headgate serve                            what is found here, on 127.0.0.1:8080 and 127.0.0.1:50051
     headgate serve --config headgate.yaml --http 0.0.0.0:8080
-    headgate serve core --grpc 0.0.0.0:50051  the core alone
+    headgate serve core --grpc 0.0.0.0:50051 --http 127.0.0.1:9464
+                                              the core alone, with its health and metrics over HTTP
     headgate serve bridge --core 10.0.0.7:50051 --http 0.0.0.0:8080"""
 )
 def serve(  # noqa: PLR0913  # its parameters are the options

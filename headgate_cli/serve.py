@@ -24,6 +24,7 @@ from headgate_cli.http import HttpServer
 from headgate_cli.locations import config_file, read_config
 from headgate_cli.open_files import allow_open_files
 from headgate_cli.startup import Startup
+from rest_bridge import dialects
 from rest_bridge.app import CHANNEL_OPTIONS, create, server
 from rest_bridge.config import BridgeConfig
 
@@ -53,8 +54,6 @@ class ServeOptions:
 
     def check(self) -> None:
         """Raises WrongUse for options that do not go together."""
-        if self.part == "core" and self.http is not None:
-            raise WrongUse("the core alone does not listen for HTTP: leave --http out")
         if self.part == "bridge" and self.grpc is not None:
             raise WrongUse("the bridge alone does not listen for gRPC: leave --grpc out (--core names its core)")
         if self.part != "bridge" and self.core is not None:
@@ -126,7 +125,8 @@ class Claims:
     def made(cls, options: ServeOptions, config: Config) -> "Claims":
         """Takes the addresses; those that nobody chose move on where they are taken. Raises CommandFailed."""
         chosen = config.listen.model_fields_set if "listen" in config.model_fields_set else set()
-        http_text = (options.http or config.listen.http) if options.part != "core" else None
+        # A core alone shows its health and its metrics over HTTP where it is told to: the usual port is the bridge's.
+        http_text = options.http or (config.listen.http if options.part != "core" else None)
         grpc_text = (options.grpc or config.listen.grpc) if options.part != "bridge" else None
         if http_text is None and grpc_text is None:
             raise CommandFailed("there is nothing to serve: listen.http and listen.grpc are both off")
@@ -182,6 +182,7 @@ class Running:
         self.config = config
         self.claims = claims
         self.notes = list(claims.notes)
+        self._part = options.part
         self.core = None if options.part == "bridge" else core_of(config)
         self._core_address = Address.parse(options.core or DEFAULT_CORE, "--core")
         self._channel: aio.Channel | None = None
@@ -193,6 +194,11 @@ class Running:
         """Where the core listens."""
         port = self.core.port if self.core is not None else None
         return None if self.claims.grpc is None or port is None else Address(self.claims.grpc.host, port)
+
+    @property
+    def has_bridge(self) -> bool:
+        """Whether SDKs can call."""
+        return self.claims.http is not None and self._part != "core"
 
     @property
     def shows_metrics(self) -> bool:
@@ -208,7 +214,8 @@ class Running:
             bridge = bridge_config(self.config)
             exposition = self.core.telemetry.exposition if self.core is not None and self.config.metrics else None
             address = address_of(self.claims.http)
-            app = create(channel, bridge, exposition=exposition)
+            names = dialects.NAMES if self.has_bridge else ()
+            app = create(channel, bridge, exposition=exposition, names=names)
             self._http = HttpServer(server(app, bridge, *address), self.claims.http)
             await listening(self._http.start(), address, "HTTP")
 
@@ -291,6 +298,7 @@ def tell(running: Running, path: Path | None, findings: Findings | None) -> None
         http=None if running.claims.http is None else address_of(running.claims.http),
         grpc=running.grpc,
         notes=tuple(running.notes),
+        has_bridge=running.has_bridge,
         shows_metrics=running.shows_metrics,
     )
     print("\n".join(startup.lines()), flush=True)

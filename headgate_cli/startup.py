@@ -27,6 +27,8 @@ class Startup:
     http: Address | None
     grpc: Address | None
     notes: tuple[str, ...] = ()
+    has_bridge: bool = True
+    """Whether SDKs can call at `http`; else it is there for health and metrics only."""
     shows_metrics: bool = False
 
     def lines(self) -> Iterator[str]:
@@ -34,14 +36,14 @@ class Startup:
         yield f"Headgate {self.version}"
         yield from (f"  {line}" for line in self._providers())
         yield from (f"  note: {note}" for note in self.notes)
-        if self.http is not None:
+        if self.http is not None and self.has_bridge:
             yield f"  OpenAI SDK  base_url {self._url}/v1"
             yield f"  Ollama SDK  host     {self._url}"
         if self.grpc is not None:
             yield f"  gRPC        address  {self.grpc.reachable()}"
         if self.shows_metrics:
             yield f"  metrics              {self._url}/metrics"
-        if self.http is not None:
+        if self.http is not None and self.has_bridge:
             yield "  try it:"
             yield f"    {self._curl()}"
 

@@ -32,10 +32,19 @@ provider, is read no faster than the bridge's own callers read.
 """
 
 
-def create(channel: aio.Channel, config: BridgeConfig, *, exposition: Exposition | None = None) -> Router:
-    """The ASGI app whose calls go over a channel; it answers GET /metrics where there is an exposition."""
+def create(
+    channel: aio.Channel,
+    config: BridgeConfig,
+    *,
+    exposition: Exposition | None = None,
+    names: Sequence[str] = dialects.NAMES,
+) -> Router:
+    """The ASGI app whose calls go over a channel, in the dialects named; GET /healthz is always there.
+
+    It answers GET /metrics where there is an exposition.
+    """
     health = Health(channel)
-    routes = [route for name in dialects.NAMES for route in dialects.load(name, channel, config)]
+    routes = [route for name in names for route in dialects.load(name, channel, config)]
     routes.append(Route("/healthz", Endpoint(config, "http", ["GET", "HEAD"], health.check, document)))
     if exposition is not None:
         metrics = Metrics(exposition)

@@ -116,6 +116,20 @@ async def test_core_and_bridge_run_apart(tmp_path: Path) -> None:
         assert await core.code() == 0
 
 
+async def test_a_core_alone_shows_its_health_and_metrics_where_it_is_told_to(tmp_path: Path) -> None:
+    options = ("core", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
+    async with serving(*options, home=tmp_path, last="metrics") as core:
+        assert "OpenAI SDK" not in core.text
+        assert await words(core) == "Hello"
+        metrics = core.lines[-1].split()[-1]
+        async with httpx.AsyncClient(trust_env=False) as client:
+            shown = await client.get(metrics)
+            healthy = await client.get(metrics.replace("/metrics", "/healthz"))
+            nothing = await client.get(metrics.replace("/metrics", "/v1/models"))
+        assert 'headgate_calls_total{dialect="grpc",operation="chat",status="ok"} 1.0' in shown.text
+        assert (healthy.status_code, nothing.status_code) == (200, 404)
+
+
 async def test_a_bridge_starts_before_its_core(tmp_path: Path) -> None:
     async with serving("bridge", "--core", "127.0.0.1:9", "--http", "127.0.0.1:0", home=tmp_path) as bridge:
         assert "does not answer yet" in bridge.text
