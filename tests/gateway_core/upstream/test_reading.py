@@ -327,3 +327,17 @@ async def test_a_body_may_be_empty(upstream: Upstream, make_client: MakeClient) 
     for _ in range(3):
         assert await (await client.open("POST", "/x", body=b"{}")).read() == b""
     assert upstream.connection_count == 1
+
+
+async def test_an_abort_ends_a_read_that_waits_after_what_has_come(upstream: Upstream, make_client: MakeClient) -> None:
+    upstream.script(sse_answer([b"data: 1\n\n", Silence()]))
+    opened = await make_client(upstream.base_url).open("POST", "/x", body=b"{}")
+    pieces = opened.pieces()
+    assert await anext(pieces) == b"data: 1\n\n"
+    reading = asyncio.ensure_future(anext(pieces))
+    await asyncio.sleep(0.02)
+    assert not reading.done()
+    opened.abort()
+    with pytest.raises(errors.ProviderBroken):
+        await asyncio.wait_for(reading, 1)
+    await asyncio.wait_for(upstream.requests[0].closed.wait(), 1)
