@@ -121,7 +121,8 @@ def check_extra_json(text: str) -> None:
     """It is what the contract has no field for: what has one is checked, limited and counted there."""
     for name in extra_fields(text):
         if name in OWN:
-            raise InvalidRequest(f"extra_json must not have {name}, which has a field of its own.", param=f"extra_json.{name}")
+            message = f"extra_json must not have {name}, which has a field of its own."
+            raise InvalidRequest(message, param=f"extra_json.{name}")
 
 
 OWN = frozenset(ChatCompletionSpec.DESCRIPTOR.fields_by_name) - {"extra_json", "extra_format"}

@@ -76,13 +76,17 @@ def whole_call(call: ToolCall) -> Document:
     return document
 
 
+HEAD = ("id", "object", "created", "model", "service_tier", "system_fingerprint")
+"""What every chunk of a stream repeats."""
+
+
 class ChunkWriter:
     """Writes the chunks of one stream as OpenAI's clients expect them.
 
     The role is in the first delta of each choice, which is sent even where it says nothing else: the caller sees that
     the answer has begun. Later chunks that say nothing are left out. The usage is in a last chunk of its own where it
     was asked for; otherwise the last chunk with a finish reason has it, which is therefore held back until the stream
-    ends. Usage that the provider did not tell is not made up.
+    ends; what it says beside is sent at once. Usage that the provider did not tell is not made up.
     """
 
     def __init__(self, include_usage: bool, model: str = "") -> None:
@@ -115,8 +119,9 @@ class ChunkWriter:
         complete(document, extra)
         if self._include_usage or not any(piece.finish_reason for piece in telling):
             return [document]
-        held, self._held = self._held, document
-        return [] if held is None else [held]
+        saying, ending = parted(document)
+        held, self._held = self._held, ending
+        return [sent for sent in (held, saying) if sent is not None]
 
     def finish(self) -> list[Document]:
         """The documents to send when the stream has ended well."""
@@ -163,6 +168,23 @@ class ChunkWriter:
             document.pop("type", None)
         self._called.add(place)
         return document
+
+
+def parted(document: Document) -> tuple[Document | None, Document]:
+    """What a chunk that ends choices says (None: nothing), and the chunk that only ends them, with all that is beside.
+
+    A choice that goes on stays with what is said.
+    """
+    saying, ending = [], []
+    for choice in document["choices"]:
+        speaks = any(value for name, value in choice["delta"].items() if name != "role") or choice["logprobs"]
+        if speaks or choice["finish_reason"] is None:
+            said_only = {name: choice[name] for name in ("index", "delta", "logprobs")}
+            saying.append(choice if choice["finish_reason"] is None else {**said_only, "finish_reason": None})
+        if choice["finish_reason"] is not None:
+            ending.append({**choice, "delta": {}, "logprobs": None} if speaks else choice)
+    head = {name: document[name] for name in HEAD if name in document}
+    return ({**head, "choices": saying} if saying else None), {**document, "choices": ending}
 
 
 class _Piece:

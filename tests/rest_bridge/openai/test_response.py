@@ -132,10 +132,30 @@ def test_unknown_fields_beside_the_usage_reach_the_caller() -> None:
 
 def test_a_chunk_of_unknown_fields_is_forwarded_before_the_finish_chunk() -> None:
     writer = ChunkWriter(False)
-    assert writer.write(chunk(piece("a", finish="stop"))) == []
+    assert writer.write(chunk(piece(finish="stop"))) == []
     (document,) = writer.write(chunk(extra_json='{"servertool":{"name":"web_search"}}'))
     assert document["servertool"] == {"name": "web_search"}
     assert len(writer.finish()) == 1
+
+
+def test_what_is_said_with_the_finish_reason_is_sent_at_once() -> None:
+    writer = ChunkWriter(False)
+    (said,) = writer.write(chunk(piece("a", finish="stop")))
+    assert said["choices"] == [
+        {"index": 0, "delta": {"role": "assistant", "content": "a"}, "logprobs": None, "finish_reason": None}
+    ]
+    (later,) = writer.write(chunk(piece("b")))
+    assert later["choices"][0]["delta"] == {"content": "b"}
+    (ended,) = writer.finish()
+    assert ended["choices"] == [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}]
+
+
+def test_a_choice_that_goes_on_is_not_held_with_one_that_ends() -> None:
+    writer = ChunkWriter(False)
+    (said,) = writer.write(chunk(piece("a", finish="stop"), piece("x", index=1)))
+    assert [(choice["index"], choice["finish_reason"]) for choice in said["choices"]] == [(0, None), (1, None)]
+    (ended,) = writer.finish()
+    assert [(choice["index"], choice["finish_reason"]) for choice in ended["choices"]] == [(0, "stop")]
 
 
 def test_reasoning_is_written_under_both_words() -> None:
