@@ -42,7 +42,6 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         ["sreve"],
         ["serve", "everything"],
         ["serve", "--port", "1"],
-        ["serve", "core", "--http", "127.0.0.1:0"],
         ["serve", "bridge", "--grpc", "127.0.0.1:0"],
         ["serve", "--core", "127.0.0.1:0"],
         ["serve", "--http", "8080"],
