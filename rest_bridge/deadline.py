@@ -34,8 +34,9 @@ class Deadline:
         self._at = None
 
     def close(self) -> None:
-        """Calls it off for good."""
+        """Calls it off for good, and lets go of what was to be called, which may hold this object too."""
         self._at = None
+        self._passed = _nothing
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -53,3 +54,7 @@ class Deadline:
         else:
             self._at = None
             self._passed()
+
+
+def _nothing() -> None:
+    """What a deadline calls that was called off for good."""

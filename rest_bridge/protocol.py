@@ -109,6 +109,7 @@ class LimitedHttpProtocol(asyncio.Protocol):
             if not self.clients[self._address]:
                 del self.clients[self._address]
         self._lose_running()
+        self._running = self._arriving = None  # they hold the connection, and with it what was not read
         self.resume_writing()
 
     def pause_writing(self) -> None:

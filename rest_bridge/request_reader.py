@@ -90,8 +90,9 @@ class RequestReader:
         return True
 
     def close(self) -> None:
-        """Lets go of the parser, which holds this object too."""
+        """Reads no more, and lets go of the parser and the sink, which hold this object too."""
         self._parser = None
+        del self._sink
 
     # ---- the parser's callbacks ----
 

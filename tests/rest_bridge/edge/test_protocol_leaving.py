@@ -1,7 +1,9 @@
 """Clients that leave or read slowly, and servers that end."""
 
 import asyncio
+import gc
 import socket
+import weakref
 
 import pytest
 from structlog.testing import capture_logs
@@ -142,5 +144,33 @@ def test_an_answer_that_outlasts_the_grace_is_broken_off_without_a_traceback(
             assert (await client.rest()).endswith(b"first\r\n")
             await client.close()
         assert not caplog.records
+
+    run(test())
+
+
+@pytest.mark.parametrize("path", [b"/", b"/long"])
+def test_a_connection_that_is_over_is_held_by_nothing(run: Run, path: bytes) -> None:
+    async def work(exchange: Exchange) -> None:
+        if exchange.scope["path"] == "/long":
+            await asyncio.sleep(60)
+        await echo(exchange)
+
+    async def test() -> None:
+        async with serving(work) as server:
+            client = await server.connect()
+            client.writer.write(GET)
+            await client.answer()
+            client.writer.write(b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n" % path + POST)
+            if path == b"/":
+                await client.answer()
+            else:
+                await eventually(lambda: server.state.tasks)
+            (connection,) = [weakref.ref(each) for each in server.state.connections]
+            gc.disable()
+            try:
+                client.cut()
+                await eventually(lambda: connection() is None)
+            finally:
+                gc.enable()
 
     run(test())
