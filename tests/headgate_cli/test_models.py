@@ -3,7 +3,8 @@ import json
 
 import pytest
 
-from gateway_core.config import Config, ModelConfig, PriceConfig, ProviderConfig, TargetConfig
+from gateway_core.config import Config, LogConfig, ModelConfig, PriceConfig, ProviderConfig, TargetConfig
+from gateway_core.telemetry.log import configure_log
 from headgate_cli.models import show
 from tests.support.gateway import running
 from tests.support.upstream import Upstream, json_answer
@@ -13,6 +14,12 @@ SMALL = ModelConfig(
     price=PriceConfig.model_validate({"input_per_million": "0.15", "output_per_million": "0.60"}),
     context_length=128_000,
 )
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> None:
+    """The gateway in this process tells of calls elsewhere than among what the command prints."""
+    configure_log(LogConfig(level="warning"))
 
 
 async def test_the_table_has_a_row_for_each_model(capsys: pytest.CaptureFixture[str]) -> None:
