@@ -20,7 +20,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from gateway_core.catalog.hosts import known_hosts
 from gateway_core.config import ProviderConfig
-from gateway_core.upstream.pool import tls
+from gateway_core.upstream.origin import tls
 from headgate_cli.address import LOOPBACK, Address, bound
 from headgate_cli.client import channel_options
 from headgate_cli.discovery import document, is_headgate, text

@@ -15,7 +15,7 @@ from headgate_cli.discovery import discover
 from headgate_cli.errors import FAILED, CommandFailed
 from headgate_cli.locations import config_file, data_directory, key_place, read_config
 
-LIBRARIES = ("grpcio", "protobuf", "uvicorn", "aiohttp")
+LIBRARIES = ("grpcio", "protobuf", "uvicorn", "httptools")
 MARKS = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
 
 

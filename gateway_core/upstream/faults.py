@@ -1,30 +1,32 @@
-"""From the HTTP library's exceptions to the gateway's errors: the one place where the two meet.
+"""What can go wrong on the way to a provider, as the gateway's errors.
 
-No message holds a URL, an address or a key: the library's own messages do, so they are not passed on.
+No message holds a URL, an address or a key: the system's own messages do, so they are not passed on.
 """
 
-import aiohttp
+import socket
+import ssl
+from typing import Literal
 
 from gateway_core import errors
 
-# What the library raises for faults of the other side or of the way to it.
-LIBRARY_ERRORS = (aiohttp.ClientError, OSError, aiohttp.http_exceptions.HttpProcessingError)
+Broken = Literal["unanswered", "reset", "cut", "garbage"]
 
-# The first class that fits tells the error and what the provider did.
-FAULTS: tuple[tuple[type[BaseException], type[errors.ProviderError], str], ...] = (
-    (aiohttp.ConnectionTimeoutError, errors.ProviderTimeout, "did not accept a connection in time"),
-    (aiohttp.ClientConnectorCertificateError, errors.ProviderUnreachable, "has a certificate that is not trusted"),
-    (aiohttp.ClientConnectorSSLError, errors.ProviderUnreachable, "could not agree on TLS"),
-    (aiohttp.ClientConnectorDNSError, errors.ProviderUnreachable, "has a host name that does not resolve"),
-    (aiohttp.ClientProxyConnectionError, errors.ProviderUnreachable, "is behind a proxy that accepts no connection"),
-    (aiohttp.ClientHttpProxyError, errors.ProviderUnreachable, "is behind a proxy that refused to connect to it"),
-    (aiohttp.ClientConnectorError, errors.ProviderUnreachable, "did not accept a connection"),
-    (aiohttp.ServerDisconnectedError, errors.ProviderBroken, "closed the connection without an answer"),
-    (aiohttp.ClientPayloadError, errors.ProviderBroken, "sent an answer that broke off or was badly encoded"),
-    (aiohttp.ClientResponseError, errors.ProviderBroken, "sent an answer that is not HTTP"),
-    (OSError, errors.ProviderBroken, "broke the connection off"),
+BROKEN: dict[Broken, str] = {
+    "unanswered": "closed the connection without an answer",
+    "reset": "broke the connection off",
+    "cut": "sent an answer that broke off or was badly encoded",
+    "garbage": "sent an answer that is not HTTP",
+}
+
+# The first class that fits tells what the provider did.
+UNREACHABLE: tuple[tuple[type[Exception], str], ...] = (
+    (ssl.SSLCertVerificationError, "has a certificate that is not trusted"),
+    (ssl.SSLError, "could not agree on TLS"),
+    (socket.gaierror, "has a host name that does not resolve"),
+    (UnicodeError, "has a host name that does not resolve"),
+    (OSError, "did not accept a connection"),
 )
-OTHER_FAULT = (errors.ProviderBroken, "sent an answer that makes no sense")
+DIAL_ERRORS = (OSError, UnicodeError)
 
 # The numbers are OpenSSL's (X509_V_ERR_…, openssl/x509_vfy.h).
 CERTIFICATE_FAULTS = {
@@ -37,7 +39,9 @@ CERTIFICATE_FAULTS = {
     64: "it is for another address",
 }
 
-WAITS = {
+Phase = Literal["connect", "first_byte", "idle", "total"]
+
+WAITS: dict[Phase, str] = {
     "connect": "a connection",
     "first_byte": "the beginning of an answer",
     "idle": "the next piece of an answer",
@@ -45,27 +49,30 @@ WAITS = {
 }
 
 
-def fault(provider: str, error: BaseException) -> errors.ProviderError:
-    """The gateway's error for one of LIBRARY_ERRORS."""
-    kind, what = next(((kind, what) for raised, kind, what in FAULTS if isinstance(error, raised)), OTHER_FAULT)
-    if kind is errors.ProviderTimeout:
-        return timeout(provider, "connect")
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        code = getattr(error.certificate_error, "verify_code", None)
-        what += f": {CERTIFICATE_FAULTS[code]}" if code in CERTIFICATE_FAULTS else ""
-    return kind(f"Provider {provider} {what}.", provider=provider)
+class ProxyFault(OSError):
+    """The proxy did what its message says."""
 
 
-def timeout(provider: str, phase: str) -> errors.ProviderTimeout:
-    """The error of a provider that was waited for as long as the configuration allows; phase: a key of WAITS."""
+def broken(provider: str, what: Broken) -> errors.ProviderBroken:
+    """The error of a connection that stood and ended, or carried what it should not."""
+    return errors.ProviderBroken(f"Provider {provider} {BROKEN[what]}.", provider=provider)
+
+
+def unreachable(provider: str, error: Exception) -> errors.ProviderUnreachable:
+    """The error for one of DIAL_ERRORS, raised before a connection stood."""
+    if isinstance(error, ProxyFault):
+        what = f"is behind a proxy that {error}"
+    else:
+        what = next(what for raised, what in UNREACHABLE if isinstance(error, raised))
+    if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in CERTIFICATE_FAULTS:
+        what += f": {CERTIFICATE_FAULTS[error.verify_code]}"
+    return errors.ProviderUnreachable(f"Provider {provider} {what}.", provider=provider)
+
+
+def timeout(provider: str, phase: Phase) -> errors.ProviderTimeout:
+    """The error of a provider that was waited for as long as the configuration allows."""
     message = f"Provider {provider} took too long: waited for {WAITS[phase]}."
     return errors.ProviderTimeout(message, provider=provider, phase=phase)
-
-
-def oversized(provider: str, limit: int) -> errors.ProviderBroken:
-    """The error of a provider whose answer, or one event of it, has more bytes than the configuration allows."""
-    message = f"Provider {provider} sent more than the {limit} bytes that answer_bytes allows for an answer."
-    return errors.ProviderBroken(message, provider=provider)
 
 
 def late(provider: str) -> errors.DeadlineExceeded:
@@ -73,3 +80,9 @@ def late(provider: str) -> errors.DeadlineExceeded:
     return errors.DeadlineExceeded(
         f"The deadline passed before provider {provider} had answered in full.", provider=provider
     )
+
+
+def oversized(provider: str, limit: int) -> errors.ProviderBroken:
+    """The error of a provider whose answer, or one event of it, has more bytes than the configuration allows."""
+    message = f"Provider {provider} sent more than the {limit} bytes that answer_bytes allows for an answer."
+    return errors.ProviderBroken(message, provider=provider)

@@ -1,29 +1,24 @@
 """Requests to one provider over HTTP: pooled, bounded in time, their failures named."""
 
 import asyncio
-import io
-from collections.abc import Mapping
-
-import aiohttp
-from multidict import CIMultiDict
-from yarl import URL
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from gateway_core import errors
 from gateway_core.config import ProviderConfig
 from gateway_core.upstream import faults
-from gateway_core.upstream.answer import Answer, Limits
-from gateway_core.upstream.encoding import ACCEPTED
-from gateway_core.upstream.pool import ATTEMPT, KEEP_ALIVE_SECONDS, Attempt, Pool, proxy, tls
+from gateway_core.upstream.answer import Answer
+from gateway_core.upstream.connection import Connection
+from gateway_core.upstream.dial import Dial
+from gateway_core.upstream.exchange import Bounds, Exchange
+from gateway_core.upstream.origin import PORTS, base, proxy, tls
+from gateway_core.upstream.pool import Pool
+from gateway_core.upstream.request import Heads, check
 
 __all__ = ["Answer", "Upstream"]
 
-# An answer is read no further than twice this beyond what its reader has taken.
-READ_BUFFER_BYTES = 8 * 1024
-
-# The library wants longer bodies as a file, which it sends in pieces.
-WHOLE_BODY_BYTES = 1024 * 1024
-
-HEADERS = {"user-agent": "headgate", "content-type": "application/json", "accept-encoding": ACCEPTED}
+BODILESS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS"})
+"""Methods whose requests need not say that they have no body (RFC 9110, 8.6)."""
 
 
 class Upstream:
@@ -31,19 +26,29 @@ class Upstream:
 
     def __init__(self, provider: str, config: ProviderConfig, headers: Mapping[str, str]) -> None:
         """Takes the headers of every request; raises ValueError where they or the URL cannot be sent."""
-        url = URL(config.base_url or "")
-        if not url.host or url.user or url.password:
-            raise ValueError(f"providers.{provider}.base_url must have a host, and no user name or password")
+        origin, path = base(provider, config.base_url or "")
         for name, value in headers.items():
-            if not value.isprintable():
-                raise ValueError(f"providers.{provider}: the header {name} has a line break or a control character")
+            try:
+                check(name, value)
+            except ValueError as error:
+                raise ValueError(f"providers.{provider}: {error}") from None
+        try:
+            between = proxy(origin)
+        except ValueError:
+            raise ValueError(f"providers.{provider}: the proxy that the environment names cannot be asked") from None
         self._provider = provider
-        self._config = config
-        self._base_url = url
-        self._headers = CIMultiDict({**HEADERS, **{name.lower(): value for name, value in headers.items()}})
-        self._timeout = aiohttp.ClientTimeout(total=None, connect=config.timeouts.connect_seconds)
-        self._sessions: dict[bool, aiohttp.ClientSession] = {}
-        self._closed = False
+        self._connect_seconds = config.timeouts.connect_seconds
+        self._bounds = Bounds(
+            provider,
+            config.timeouts.first_byte_seconds,
+            config.timeouts.idle_seconds,
+            config.timeouts.total_seconds,
+            config.answer_bytes,
+        )
+        self._unspoken = between.origin.scheme if between and between.origin.scheme not in PORTS else None
+        self._heads = Heads(origin, path, headers, between)
+        needs_tls = "https" in (origin.scheme, between.origin.scheme if between else "")
+        self._pool = Pool(provider, Dial(origin, between, tls() if needs_tls else None), config.max_connections)
 
     async def open(
         self,
@@ -59,85 +64,44 @@ class Upstream:
         Raises ProviderUnreachable, ProviderTimeout, ProviderBroken (a redirect is one: keys go nowhere else) and
         DeadlineExceeded. Any other status is the caller's to judge.
         """
-        now = asyncio.get_running_loop().time()
-        limits = self._limits(now, deadline)
-        opening = limits
-        if now + self._config.timeouts.first_byte_seconds < limits.ends_at:
-            ends_at = now + self._config.timeouts.first_byte_seconds
-            opening = limits._replace(ends_at=ends_at, phase="first_byte")
-        if opening.ends_at <= now:
-            raise opening.error()
-        try:
-            async with asyncio.timeout_at(opening.ends_at):
-                response, attempt = await self._send(method, path, body, headers)
-        except TimeoutError:
-            raise opening.error() from None
-        answer = Answer(response, attempt, limits)
-        if answer.status < 200 or 300 <= answer.status < 400:
-            answer.abort()
-            message = f"Provider {self._provider} answered with status {answer.status}, which is not followed."
+        head = self._heads.head(method, path, headers)
+        if body is None and method not in BODILESS:
+            body = b""
+        exchange = Exchange(self._bounds, asyncio.get_running_loop(), deadline, method == "HEAD")
+        if deadline is not None and deadline <= exchange.began_at:
+            raise faults.late(self._provider)
+        connection = self._pool.idle() or await self._connect(exchange)
+        connection.send(exchange, head, body)
+        if not exchange.status:
+            await exchange.wait()
+        if not exchange.status:
+            if self._pool.was_stale(connection, exchange):
+                exchange.begin()
+                connection = await self._connect(exchange, may_be_used=False)
+                connection.send(exchange, head, body)
+                if not exchange.status:
+                    await exchange.wait()
+            if not exchange.status:
+                assert exchange.failure is not None  # nothing else ends the wait
+                raise exchange.failure
+        status = exchange.status
+        if status < 200 or 300 <= status < 400:
+            exchange.abort()
+            message = f"Provider {self._provider} answered with status {status}, which is not followed."
             raise errors.ProviderBroken(message, provider=self._provider)
-        return answer
+        return Answer(exchange)
 
     async def close(self) -> None:
-        """Closes the connections; answers that are still being read must have been closed before."""
-        self._closed = True
-        while self._sessions:
-            await self._sessions.popitem()[1].close()
+        """Closes the connections; answers that are still being read break off."""
+        await self._pool.close()
 
-    def _limits(self, now: float, deadline: float | None) -> Limits:
-        ends_at, phase = now + self._config.timeouts.total_seconds, "total"
-        limits = Limits(self._provider, ends_at, phase, self._config.timeouts.idle_seconds, self._config.answer_bytes)
-        return limits if deadline is None or deadline > ends_at else limits._replace(ends_at=deadline, phase=None)
-
-    async def _send(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None
-    ) -> tuple[aiohttp.ClientResponse, Attempt]:
-        attempt = Attempt()
-        token = ATTEMPT.set(attempt)
-        try:
-            try:
-                return await self._request(True, method, path, body, headers), attempt
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                if not attempt.was_stale(error):
-                    raise
-                return await self._request(False, method, path, body, headers), attempt
-        except BaseException as error:
-            attempt.abort()
-            if isinstance(error, faults.LIBRARY_ERRORS):
-                raise faults.fault(self._provider, error) from None
-            raise
-        finally:
-            ATTEMPT.reset(token)
-
-    async def _request(
-        self, pooled: bool, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None
-    ) -> aiohttp.ClientResponse:
-        session = self._sessions.get(pooled) or self._open_session(pooled)
-        fields = self._headers
-        if headers:
-            fields = fields.copy()
-            fields.update(headers)
-        return await session.request(
-            method,
-            URL(f"{self._base_url}{path}", encoded=True),
-            data=body if body is None or len(body) <= WHOLE_BODY_BYTES else io.BytesIO(body),
-            headers=fields,
-            allow_redirects=False,
-        )
-
-    def _open_session(self, pooled: bool) -> aiohttp.ClientSession:
-        if self._closed:
-            raise errors.ShuttingDown("The server is shutting down.")
-        keep_alive = {"keepalive_timeout": KEEP_ALIVE_SECONDS} if pooled else {"force_close": True}
-        session = aiohttp.ClientSession(
-            connector=Pool(limit=self._config.max_connections, ssl=tls(), **keep_alive),
-            # No headers here: the library would send a session's headers, the key among them, to the proxy too.
-            proxy=proxy(self._provider, self._base_url),
-            timeout=self._timeout,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            read_bufsize=READ_BUFFER_BYTES,
-            auto_decompress=False,
-        )
-        self._sessions[pooled] = session
-        return session
+    async def _connect(self, exchange: Exchange, *, may_be_used: bool = True) -> Connection:
+        if self._unspoken:
+            what = f"is behind a proxy that speaks {self._unspoken}; only http and https are spoken"
+            message = f"Provider {self._provider} {what}."
+            raise errors.ProviderUnreachable(message, provider=self._provider)
+        until = asyncio.get_running_loop().time() + self._connect_seconds
+        late: Callable[[], errors.GatewayError] = partial(faults.timeout, self._provider, "connect")
+        if exchange.due() <= until:
+            until, late = exchange.due(), exchange.unopened
+        return await self._pool.connect(until, late, may_be_used=may_be_used)

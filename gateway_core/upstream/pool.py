@@ -1,21 +1,14 @@
-"""Connections to one provider: pooled, verified, through the proxy that the environment names."""
+"""Connections to one provider: the last used serves first, and who waits for one is served in turn."""
 
 import asyncio
-import os
-import ssl
-from contextvars import ContextVar
-from functools import lru_cache
-from ipaddress import ip_address
-from urllib.request import getproxies, proxy_bypass
-
-import aiohttp
-import certifi
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.connector import Connection
-from aiohttp.tracing import Trace
-from yarl import URL
+from collections.abc import Callable
+from contextvars import Context
 
 from gateway_core import errors
+from gateway_core.upstream import faults
+from gateway_core.upstream.connection import WHOLE_READ_BYTES, Connection
+from gateway_core.upstream.dial import Dial
+from gateway_core.upstream.exchange import Exchange
 
 # Shorter than the idle limit of the usual load balancers (60 s), so that it is mostly we who close.
 KEEP_ALIVE_SECONDS = 50
@@ -24,125 +17,166 @@ KEEP_ALIVE_SECONDS = 50
 # that closes later may have worked on the request.
 STALE_SECONDS = 1
 
-# Most bytes of one read from a connection. The loops' own reads take up to 256 KiB, however little is wanted, so that a
-# thousand answers that nobody reads would be held with a quarter of a gigabyte.
-READ_BYTES = 16 * 1024
+Waiter = asyncio.Future[Connection]
 
 
-class Attempt:
-    """One way of a request to the provider, as far as it got."""
+class Pool:
+    """Belongs to the loop in which it is first used."""
 
-    __slots__ = ("connected_at", "protocol", "reused", "transport")
+    def __init__(self, provider: str, dial: Dial, max_connections: int) -> None:
+        """Opens nothing yet."""
+        self.room = memoryview(bytearray(WHOLE_READ_BYTES))
+        self._provider = provider
+        self._dial = dial
+        self._free = max_connections
+        self._open: set[Connection] = set()
+        self._idle: dict[Connection, None] = {}  # the last used is the last
+        self._dials: dict[Waiter, asyncio.Task[Connection]] = {}
+        self._waiters: dict[Waiter, bool] = {}
+        """Who waits for a place, first come first, and whether a used connection will do."""
+        self._reaper: asyncio.TimerHandle | None = None
+        self._is_closed = False
+        self._emptied: asyncio.Future[None] | None = None
 
-    def __init__(self) -> None:
-        """Starts without a connection."""
-        self.transport: asyncio.Transport | None = None
-        self.protocol: ResponseHandler | None = None
-        self.reused = False
-        self.connected_at = 0.0
-
-    def was_stale(self, error: aiohttp.ClientError) -> bool:
-        """Whether it failed because the host had closed a pooled connection, so that nothing was asked of it."""
-        answered = isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str)
-        late = asyncio.get_running_loop().time() - self.connected_at > STALE_SECONDS
-        return self.transport is not None and self.reused and not answered and not late
-
-    def abort(self) -> None:
-        """Closes the connection without sending what still waits to be sent."""
-        if self.transport is not None:
-            self.transport.abort()
-
-
-# The library has no other way from a request to its connection before the answer's headers are there.
-ATTEMPT: ContextVar[Attempt] = ContextVar("attempt")
-
-
-class BoundedReads(asyncio.BufferedProtocol):
-    """Stands before the library's protocol, and reads no more at once than is wanted."""
-
-    def __init__(self, protocol: ResponseHandler) -> None:
-        """Takes the protocol that gets what is read."""
-        self._protocol = protocol
-        self._room = bytearray()
-        self.connection_lost = protocol.connection_lost  # type: ignore[method-assign]
-        self.eof_received = protocol.eof_received  # type: ignore[method-assign]
-        self.pause_writing = protocol.pause_writing  # type: ignore[method-assign]
-        self.resume_writing = protocol.resume_writing  # type: ignore[method-assign]
-
-    def get_buffer(self, _: int) -> bytearray:
-        """Room for one read, whatever size the loop hints at."""
-        self._room = bytearray(READ_BYTES)
-        return self._room
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Hands on what was read."""
-        room, self._room = self._room, bytearray()
-        self._protocol.data_received(bytes(memoryview(room)[:nbytes]))
-
-
-class Pool(aiohttp.TCPConnector):
-    """Connections that tell the attempt of the running task what they are."""
+    def idle(self) -> Connection | None:
+        """A connection that stands and is free, if there is one."""
+        return self._idle.popitem()[0] if self._idle else None
 
     async def connect(
-        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+        self, until: float, late: Callable[[], errors.GatewayError], *, may_be_used: bool = True
     ) -> Connection:
-        """A connection of the pool, or a new one."""
-        attempt = ATTEMPT.get()
-        attempt.reused = True
-        connection = await super().connect(req, traces, timeout)
-        attempt.transport = connection.transport
-        attempt.protocol = connection.protocol
-        attempt.connected_at = self._loop.time()
-        if not attempt.reused and connection.protocol is not None and connection.protocol.closed is not None:
-            # Without this the loop would log that nobody asked why a connection ended.
-            connection.protocol.closed.add_done_callback(asyncio.Future.exception)
+        """A new connection, or a used one that becomes free before there is a place for a new one.
+
+        Until a time of the loop's clock; then raises what `late` returns. Raises ProviderUnreachable and ShuttingDown.
+        """
+        if self._is_closed:
+            raise errors.ShuttingDown("The server is shutting down.")
+        loop = asyncio.get_running_loop()
+        waiter: Waiter = loop.create_future()
+        timer = loop.call_at(until, _expire, waiter, late)
+        if self._free > 0:
+            self._begin(waiter)
+        else:
+            self._waiters[waiter] = may_be_used
+        try:
+            return await waiter
+        except BaseException:
+            self._waiters.pop(waiter, None)
+            if (dial := self._dials.get(waiter)) is not None:
+                dial.cancel()
+            elif waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self.release(waiter.result())  # the caller left just when it came
+            raise
+        finally:
+            timer.cancel()
+
+    def release(self, connection: Connection) -> None:
+        """Keeps a connection for the next, unless one waits for it."""
+        if connection.is_lost or connection.early:
+            connection.abort()
+            return
+        while self._waiters:
+            waiter = next(iter(self._waiters))
+            if not self._waiters[waiter]:
+                connection.abort()  # its place is for a new one
+                return
+            del self._waiters[waiter]
+            if not waiter.done():
+                waiter.set_result(connection)
+                return
+        if not connection.has_served:
+            connection.abort()  # who wanted it has left
+            return
+        loop = asyncio.get_running_loop()
+        connection.idle_since = loop.time()
+        self._idle[connection] = None
+        if self._reaper is None:
+            self._reaper = loop.call_at(connection.idle_since + KEEP_ALIVE_SECONDS, self._reap)
+
+    def lose(self, connection: Connection) -> None:
+        """Forgets a connection that has ended."""
+        self._idle.pop(connection, None)
+        if connection in self._open:
+            self._open.remove(connection)
+            self._vacate()
+
+    def was_stale(self, connection: Connection, exchange: Exchange) -> bool:
+        """Whether a request failed because the host had closed an idle connection, so that nothing was asked of it."""
+        is_soon = asyncio.get_running_loop().time() - connection.sent_at <= STALE_SECONDS
+        return connection.has_served and exchange.is_unanswered and is_soon
+
+    async def close(self) -> None:
+        """Closes every connection, and ends what is being opened."""
+        self._is_closed = True
+        if self._reaper is not None:
+            self._reaper.cancel()
+        for waiter in [*self._waiters, *self._dials]:
+            if not waiter.done():
+                waiter.set_exception(errors.ShuttingDown("The server is shutting down."))
+        self._waiters.clear()
+        dials = list(self._dials.values())
+        for dial in dials:
+            dial.cancel()
+        self._dial.close()
+        for connection in list(self._open):
+            connection.abort()
+        if dials:
+            await asyncio.wait(dials)
+        await asyncio.sleep(0)  # the loop closes the sockets in its next turn
+
+    def _begin(self, waiter: Waiter) -> None:
+        self._free -= 1
+        # A connection outlives the call that wants it first: nothing of that call's context stays with it.
+        dial = asyncio.create_task(self._dialled(), context=Context())
+        self._dials[waiter] = dial
+        dial.add_done_callback(lambda done: self._hand_over(waiter, done))
+
+    async def _dialled(self) -> Connection:
+        connection = Connection(self, asyncio.get_running_loop())
+        try:
+            await self._dial.connect(connection)
+        except faults.DIAL_ERRORS as error:
+            raise faults.unreachable(self._provider, error) from None
         return connection
 
-    async def _create_connection(
-        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
-    ) -> ResponseHandler:
-        ATTEMPT.get().reused = False
-        protocol = await super()._create_connection(req, traces, timeout)
-        if protocol.transport is not None:
-            protocol.transport.set_protocol(BoundedReads(protocol))
-        return protocol
+    def _hand_over(self, waiter: Waiter, dial: "asyncio.Task[Connection]") -> None:
+        del self._dials[waiter]
+        error = asyncio.CancelledError() if dial.cancelled() else dial.exception()
+        if error is not None:
+            if not waiter.done():
+                waiter.set_exception(error)
+            self._vacate()
+            return
+        connection = dial.result()
+        self._open.add(connection)
+        if connection.is_lost:
+            self.lose(connection)
+        if self._is_closed:
+            connection.abort()
+        if waiter.done():
+            self.release(connection)
+        else:
+            waiter.set_result(connection)
+
+    def _vacate(self) -> None:
+        self._free += 1
+        while self._waiters and self._free > 0 and not self._is_closed:
+            waiter = next(iter(self._waiters))
+            del self._waiters[waiter]
+            if not waiter.done():
+                self._begin(waiter)
+
+    def _reap(self) -> None:
+        self._reaper = None
+        loop = asyncio.get_running_loop()
+        oldest_kept = loop.time() - KEEP_ALIVE_SECONDS
+        for connection in list(self._idle):
+            if connection.idle_since > oldest_kept:
+                self._reaper = loop.call_at(connection.idle_since + KEEP_ALIVE_SECONDS, self._reap)
+                return
+            connection.abort()
 
 
-def tls() -> ssl.SSLContext:
-    """What verifies providers: the roots of SSL_CERT_FILE and SSL_CERT_DIR, else the system's, else Mozilla's."""
-    return _tls(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
-
-
-@lru_cache(maxsize=4)
-def _tls(*_: str | None) -> ssl.SSLContext:
-    # Loading the roots takes tens of milliseconds: providers share them.
-    paths = ssl.get_default_verify_paths()
-    has_roots = paths.cafile is not None or (paths.capath is not None and bool(os.listdir(paths.capath)))
-    context = ssl.create_default_context(cafile=None if has_roots else certifi.where())
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
-def proxy(provider: str, url: URL) -> URL | None:
-    """The proxy that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY name for a URL; this machine needs none.
-
-    Raises ProviderUnreachable where it speaks anything but HTTP.
-    """
-    proxies = getproxies()
-    address = proxies.get(url.scheme) or proxies.get("all")
-    if not address or _is_loopback(url.host) or proxy_bypass(f"{url.host_subcomponent}:{url.port}"):
-        return None
-    chosen = URL(address if "://" in address else f"http://{address}")
-    if chosen.scheme not in ("http", "https"):
-        message = f"Provider {provider} is behind a proxy that speaks {chosen.scheme}; only http and https are spoken."
-        raise errors.ProviderUnreachable(message, provider=provider)
-    return chosen
-
-
-def _is_loopback(host: str | None) -> bool:
-    if host is None or host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _expire(waiter: Waiter, late: Callable[[], errors.GatewayError]) -> None:
+    if not waiter.done():
+        waiter.set_exception(late())

@@ -1,10 +1,11 @@
 """Fixtures for tests of the way to providers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import pytest
+import uvloop
 
 from gateway_core.config import ProviderConfig, TimeoutsConfig
 from gateway_core.upstream.http import Upstream as Client
@@ -12,6 +13,11 @@ from gateway_core.upstream.http import Upstream as Client
 KEY = "sk-a-secret-key"
 
 MakeClient = Callable[..., Client]
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Runs every test on both loops: what one does with sockets and TLS the other does otherwise."""
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture

@@ -234,7 +234,7 @@ async def test_a_silent_host_times_out_before_the_first_byte(
 ) -> None:
     upstream.script(silent)
     with pytest.raises(errors.ProviderTimeout) as caught:
-        await make_client(upstream.base_url, first_byte=0.05, idle=0.01).open("POST", "/x", body=b"{}")
+        await make_client(upstream.base_url, first_byte=0.2, idle=0.01).open("POST", "/x", body=b"{}")
     assert caught.value.metadata == {"provider": "lab", "phase": "first_byte"}
     await asyncio.wait_for(upstream.requests[0].closed.wait(), 1)
 

@@ -261,6 +261,8 @@ async def test_a_deadline_that_passes_after_the_answer_leaves_the_connection_alo
     assert b"[DONE]" in await opened.read()
     with pytest.raises(errors.DeadlineExceeded):
         await unread.read()
+    with pytest.raises(errors.DeadlineExceeded):
+        await pieces_of(unread)
     assert upstream.connection_count == 1
 
 
@@ -341,3 +343,37 @@ async def test_an_abort_ends_a_read_that_waits_after_what_has_come(upstream: Ups
     with pytest.raises(errors.ProviderBroken):
         await asyncio.wait_for(reading, 1)
     await asyncio.wait_for(upstream.requests[0].closed.wait(), 1)
+
+
+@pytest.mark.parametrize("gzip", [False, True])
+async def test_a_read_that_is_held_while_its_reader_does_something_else_harms_only_itself(
+    upstream: Upstream, make_client: MakeClient, gzip: bool
+) -> None:
+    upstream.script(sse_answer([b"data: 1\n\n", Silence()], gzip=gzip))
+    opened = await make_client(upstream.base_url).open("POST", "/x", body=b"{}", deadline=now() + 0.1)
+    async with aclosing(opened.pieces()) as pieces:
+        assert await anext(pieces) == b"data: 1\n\n"
+        # As rest_bridge.batches does it: the read waits, and its task goes on with other things.
+        step = anext(pieces).__await__()
+        waited_for = next(step)
+        await asyncio.sleep(0.15)
+        assert waited_for.done()
+        with pytest.raises(errors.DeadlineExceeded):
+            next(step)
+
+
+async def test_a_connection_whose_answer_was_read_slowly_serves_again(
+    upstream: Upstream, make_client: MakeClient
+) -> None:
+    upstream.script(answer([bytes(200_000)]), json_answer({}))
+    client = make_client(upstream.base_url)
+    opened = await client.open("POST", "/x", body=b"{}")
+    size = 0
+    async with aclosing(opened.pieces()) as pieces:
+        async for piece in pieces:
+            assert len(piece) <= 64 * 1024
+            size += len(piece)
+            await asyncio.sleep(0.001)
+    assert size == 200_000
+    assert await (await client.open("POST", "/x", body=b"{}")).read() == b"{}"
+    assert upstream.connection_count == 1
