@@ -44,7 +44,7 @@ check: $(VENV)/.test generated-is-current build/googleapis  ## lint, types, laye
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q -p no:xdist tests/test_house.py
+	$(BIN)/pytest -q -n 0 tests/test_house.py
 
 format: $(VENV)/.test  ## rewrite the sources in the house's format
 	$(BIN)/buf format -w proto
