@@ -133,7 +133,7 @@ async def test_a_thousand_slow_readers_are_held_with_bounded_memory(
         files = open_file_count(pid)
         upstream.requests.clear()
         held = []
-        for answer in (ENDLESS, TOKENS, ENDLESS):
+        for answer in (TOKENS, ENDLESS, ENDLESS):
             upstream.script(answer)
             async with slow_readers(port, READERS):
                 await upstream.received(READERS, within=30)
@@ -143,8 +143,8 @@ async def test_a_thousand_slow_readers_are_held_with_bounded_memory(
             assert max(taken) < BYTES_AT_MOST
             await all_left(upstream, program, port, files)
         assert peak_rss_bytes(pid) < RSS_AT_MOST
-        # What the allocator keeps of the round of small events does not go back to the system: a leak would be thrice that.
-        assert held[-1] < 1.3 * held[0]
+        # The first round is for the allocator, which keeps what small events took.
+        assert held[2] < 1.1 * held[1]
 
 
 @pytest.mark.slow
