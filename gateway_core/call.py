@@ -1,8 +1,8 @@
 """What travels down the pipeline, and what comes back."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from headgate.v1.token_usage_pb2 import TokenUsage
@@ -11,6 +11,39 @@ Request = TypeVar("Request")
 
 Events = AsyncGenerator[ChatCompletionChunk, None]
 """The answer: awaiting the pipeline opens it, iterating reads it, closing it closes the upstream connection."""
+
+
+class Given(AsyncGenerator[ChatCompletionChunk, None]):
+    """Events that are there already: the answer of a call that is not streamed."""
+
+    __slots__ = ("events",)
+
+    def __init__(self, *events: ChatCompletionChunk) -> None:
+        """Takes the events."""
+        self.events: Sequence[ChatCompletionChunk] = events
+
+    async def asend(self, value: None, /) -> ChatCompletionChunk:
+        """The next event; raises StopAsyncIteration where there is none."""
+        if not self.events:
+            raise StopAsyncIteration
+        event, *self.events = self.events
+        return event
+
+    async def athrow(self, *error: Any) -> ChatCompletionChunk:
+        """Raises the error: nothing here could handle it."""
+        self.events = ()
+        return await super().athrow(*error)
+
+
+async def whole(events: Events) -> Sequence[ChatCompletionChunk]:
+    """All events of an answer, which is closed."""
+    if isinstance(events, Given):
+        return events.events
+    try:
+        return [event async for event in events]
+    finally:
+        await events.aclose()
+
 
 OnUnsupported = Literal["reject", "warn", "drop"]
 

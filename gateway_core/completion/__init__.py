@@ -11,15 +11,18 @@ from gateway_core.completion.extra import extra_json, folded_extra, merge, of_an
 from gateway_core.completion.message import folded_logprobs, folded_message, mend
 
 
-def fold(chunks: Iterable[ChatCompletionChunk]) -> ChatCompletion:
-    """The whole answer whose chunks these are."""
+def fold(chunks: Iterable[ChatCompletionChunk], into: ChatCompletion | None = None) -> ChatCompletion:
+    """The whole answer whose chunks these are: a new one, or put into one that is empty."""
+    completion = ChatCompletion() if into is None else into
     pieces = list(chunks)
     if len(pieces) == 1 and (len(pieces[0].choices) == 1 or are_in_order(pieces[0].choices)):
-        return whole(pieces[0])
+        put_whole(pieces[0], completion)
+        return completion
     folded = Fold()
-    for piece in pieces:
-        folded.add(piece)
-    return folded.completion()
+    for chunk in pieces:
+        folded.add(chunk)
+    completion.CopyFrom(folded.completion())
+    return completion
 
 
 def are_in_order(choices: Iterable[ChunkChoice]) -> bool:
@@ -32,17 +35,16 @@ def are_in_order(choices: Iterable[ChunkChoice]) -> bool:
     return True
 
 
-def whole(chunk: ChatCompletionChunk) -> ChatCompletion:
-    """The answer that came in one chunk, its choices in order: what folding makes of it, in a tenth of the time."""
+def put_whole(chunk: ChatCompletionChunk, completion: ChatCompletion) -> None:
+    """Puts in the answer that came in one chunk, its choices in order: as folding would, in a tenth of the time."""
     # The two messages have fields of the same numbers and types: one is read as the other.
-    completion = ChatCompletion.FromString(chunk.SerializeToString())
+    completion.MergeFromString(chunk.SerializeToString())
     for choice in completion.choices:
         mend(choice.message)
         if not choice.finish_reason:
             choice.ClearField("finish_reason")
     if completion.extra_json:
         completion.extra_json = extra_json(of_answers(orjson.loads(completion.extra_json)))
-    return completion
 
 
 class Fold:

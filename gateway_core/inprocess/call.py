@@ -119,7 +119,8 @@ class Call(Servicing, grpc.aio.Call):
 
     async def trailing_metadata(self) -> grpc.aio.Metadata:
         """What the servicer sent at the end, once the call has ended."""
-        await self._ending()
+        if self._state != ENDED:
+            await self._ending()
         return grpc.aio.Metadata(*self._trailing)
 
     async def initial_metadata(self) -> grpc.aio.Metadata:

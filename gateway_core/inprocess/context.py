@@ -89,10 +89,7 @@ class Context(grpc.aio.ServicerContext[Request, Response]):
         if trailing_metadata is self._sent and type(trailing_metadata) is tuple:
             self.trailing = self.initial or ()  # the same again, which was looked at
             return
-        if isinstance(trailing_metadata, Mapping) or not all(
-            isinstance(item, tuple) and len(item) == 2 for item in trailing_metadata
-        ):
-            raise TypeError(f"Invalid trailing metadata type, expected tuples of two: {type(trailing_metadata)}")
+        _check_pairs(trailing_metadata)
         try:
             self.trailing = received(trailing_metadata)
         except grpc.aio.InternalError:
@@ -170,3 +167,14 @@ class Context(grpc.aio.ServicerContext[Request, Response]):
     async def write(self, message: Response) -> None:
         """Raises NotImplementedError: a servicer yields its events."""
         raise NotImplementedError("a servicer on the in-process channel yields its events")
+
+
+def _check_pairs(metadata: SentMetadata) -> None:
+    """Raises TypeError where metadata are no sequence of pairs."""
+    if type(metadata) is tuple or not isinstance(metadata, Mapping):
+        for item in metadata:
+            if not isinstance(item, tuple) or len(item) != 2:
+                break
+        else:
+            return
+    raise TypeError(f"Invalid trailing metadata type, expected tuples of two: {type(metadata)}")

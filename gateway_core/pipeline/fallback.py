@@ -17,6 +17,7 @@ class Stage:
 
     async def __call__(self, call: Call[Any], next: Next[Any]) -> Events:
         """Opens at the first target that accepts; raises the last failure where none does."""
+        attempts = self._telemetry.attempts
         left = len(call.targets)
         for target in call.targets:
             left -= 1
@@ -25,16 +26,17 @@ class Stage:
             call.target = target
             call.attempt_count += 1
             del call.rewrites[:]
-            attempt = self._telemetry.attempts.begin(call)
+            attempt = attempts.begin(call)
             try:
                 events = await next(call)
             except GatewayError as error:
-                attempt.failed(error)
+                attempts.failed(attempt, error)
                 if left == 0 or not error.retryable:
                     raise
             except BaseException as error:
-                attempt.failed(error)
+                attempts.failed(attempt, error)
                 raise
             else:
-                return attempt.watch(events)
+                attempts.opened(attempt)
+                return events
         raise AssertionError("the stage `route` sets at least one target")

@@ -4,7 +4,7 @@ from typing import Any
 
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 
-from gateway_core.call import Call, Events, Next
+from gateway_core.call import Call, Events, Given, Next, whole
 from gateway_core.errors import GatewayError, Internal
 from gateway_core.telemetry import Telemetry
 from gateway_core.telemetry.record import CallRecord
@@ -26,6 +26,12 @@ class Stage:
         record = telemetry.begin(call)
         try:
             events = await next(call)
+            if not call.stream:
+                answer = await whole(events)
+                for event in answer:
+                    record.note(event)
+                telemetry.end(record, None)
+                return Given(*answer)
         except Exception as error:
             telemetry.end(record, error)
             if isinstance(error, GatewayError):
@@ -49,11 +55,6 @@ class Stage:
                     yield event
             finally:
                 await events.aclose()
-        except GeneratorExit as error:
-            # A unary call is answered by its one event: a caller that took it may stop there.
-            is_answered = not record.call.stream and record.first_event_at is not None
-            self._telemetry.end(record, None if is_answered else error)
-            raise
         except Exception as error:
             self._telemetry.end(record, error)
             if isinstance(error, GatewayError):

@@ -5,6 +5,7 @@ attempt that opened ends together with its call, with the outcome that the stage
 once, not once more for the attempt.
 """
 
+import asyncio
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,7 @@ from importlib.metadata import version as installed_version
 from typing import Any
 from urllib.parse import urlsplit
 
-from gateway_core.call import Call, Events
+from gateway_core.call import Call
 from gateway_core.config import Config
 from gateway_core.telemetry import names
 from gateway_core.telemetry.log import CallLog
@@ -32,6 +33,7 @@ class Telemetry:
         self._log = CallLog()
         self._tracer: Tracer = tracer(environ, version, provider_addresses(config))
         self.attempts = Attempts(self.metrics)
+        self._untold: list[CallRecord] = []
 
     @property
     def calls_in_flight(self) -> int:
@@ -45,28 +47,44 @@ class Telemetry:
         return record
 
     def end(self, record: CallRecord, error: BaseException | None) -> None:
-        """Tells how a call ended, and with it the attempt that answered; only the first time counts."""
+        """Notes how a call ended, and with it the attempt that answered; only the first time counts.
+
+        It is told at the next turn of the event loop, together with all that end in this one: that costs half as much.
+        """
         if record.ended:
             return
         record.ended = time.perf_counter()
         record.status = status(error, record.call)
         record.error = error
         self.metrics.calls_in_flight -= 1
-        for attempt in record.attempts:
-            self.attempts.end(attempt, record.status, error)
-        self.metrics.record_call(record)
-        record.span.end(record)
-        self._log.write(record)
-        # They know each other: left so, only the garbage collector would free them.
-        record.attempts.clear()
-        record.call.record = None
+        self._untold.append(record)
+        if len(self._untold) == 1:
+            try:
+                asyncio.get_running_loop().call_soon(self.tell)
+            except RuntimeError:  # there is no loop
+                self.tell()
+
+    def tell(self) -> None:
+        """Tells of the calls that have ended and were not told of."""
+        records, self._untold = self._untold, []
+        for record in records:
+            for attempt in record.attempts:
+                self.attempts.end(attempt, record.status, record.error, record.ended)
+            self.metrics.record_call(record)
+            record.span.end(record)
+        self._log.write(records)
+        for record in records:
+            # They know each other: left so, only the garbage collector would free them.
+            record.attempts.clear()
+            record.call.record = None
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """The body of GET /metrics and its content type, in the form that the Accept header asks for."""
         return self.metrics.exposition(accept)
 
     async def close(self) -> None:
-        """Sends the spans that have not been sent; waits some seconds for a collector that does not answer."""
+        """Tells what was not told; waits some seconds for a collector of spans that does not answer."""
+        self.tell()
         await self._tracer.close()
 
 
@@ -77,47 +95,34 @@ class Attempts:
         """Takes where they are counted."""
         self._metrics = metrics
 
-    def begin(self, call: Call[Any]) -> "Attempt":
-        """Begins the record of an attempt at call.target."""
+    def begin(self, call: Call[Any]) -> AttemptRecord:
+        """Begins the record of an attempt at call.target; it must be given to `failed` or `opened`."""
         assert call.target is not None, "the stage `fallback` sets the target"
         record = AttemptRecord(call, call.target, NO_SPAN, call.attempt_count)
         answered = call.record
-        if not isinstance(answered, CallRecord):
-            return Attempt(self, record, None)
-        record.span = answered.span.attempt(call, call.target)
-        answered.attempts.append(record)
-        return Attempt(self, record, answered)
+        if isinstance(answered, CallRecord):
+            record.span = answered.span.attempt(call, call.target)
+            answered.attempts.append(record)
+        return record
 
-    def end(self, record: AttemptRecord, status: str, error: BaseException | None) -> None:
-        """Tells how an attempt ended; only the first time counts."""
+    def failed(self, record: AttemptRecord, error: BaseException) -> None:
+        """Tells that an attempt did not open."""
+        self.end(record, status(error, record.call), error, time.perf_counter())
+
+    def opened(self, record: AttemptRecord) -> None:
+        """Notes that an attempt has opened: it ends when the stage `trace` sees its call end."""
+        answered = record.call.record
+        record.answer = answered if isinstance(answered, CallRecord) else None
+
+    def end(self, record: AttemptRecord, status: str, error: BaseException | None, ended: float) -> None:
+        """Tells how an attempt ended, and when; only the first time counts."""
         if record.ended:
             return
-        record.ended = time.perf_counter()
+        record.ended = ended
         record.status = status
         record.error = error
         self._metrics.record_attempt(record)
         record.span.end(record)
-
-
-class Attempt:
-    """One attempt, from its beginning until it has failed or opened."""
-
-    __slots__ = ("_answered", "_attempts", "_record")
-
-    def __init__(self, attempts: Attempts, record: AttemptRecord, answered: CallRecord | None) -> None:
-        """Takes the record, and that of the call which the attempt would answer."""
-        self._attempts = attempts
-        self._record = record
-        self._answered = answered
-
-    def failed(self, error: BaseException) -> None:
-        """Tells that it did not open."""
-        self._attempts.end(self._record, status(error, self._record.call), error)
-
-    def watch(self, events: Events) -> Events:
-        """The events as they are: the attempt has opened, and ends when the stage `trace` sees its call end."""
-        self._record.answer = self._answered
-        return events
 
 
 def version_of(distribution: str) -> str:

@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import Any, BinaryIO, cast
 
 import orjson
@@ -166,18 +166,29 @@ class CallLog:
         sink = structlog.get_config()["logger_factory"]()
         self._json_sink = sink if isinstance(sink, Sink) and sink.is_json else None
 
-    def write(self, record: CallRecord) -> None:
-        """Writes the line of a call."""
-        level = call_level(record)
-        if not self._log.is_enabled_for(level):
-            return
-        if self._json_sink is None or level == logging.ERROR:
+    def write(self, records: Iterable[CallRecord]) -> None:
+        """Writes the lines of calls, those that may go together in one piece."""
+        lines: list[bytes] = []
+        for record in records:
+            level = call_level(record)
+            if not self._log.is_enabled_for(level):
+                continue
+            if self._json_sink is not None and level != logging.ERROR:
+                lines.append(self._line(record, "info" if level == logging.INFO else "warning"))
+                continue
+            self._send(lines)
             self._log.log(level, names.CALL, **call_fields(record))
-            return
-        # What structlog's chain does, without the chain, which would cost more than all else that is told of a call.
-        name = "info" if level == logging.INFO else "warning"
-        line = {names.TIMESTAMP: CLOCK.now(), names.LEVEL: name, names.EVENT: names.CALL, **call_fields(record)}
-        self._json_sink.write(json_line(self._log, name, line))
+        self._send(lines)
+
+    def _line(self, record: CallRecord, level: str) -> bytes:
+        """What structlog's chain makes: the chain would cost more than all else that is told of a call."""
+        event = {names.TIMESTAMP: CLOCK.now(), names.LEVEL: level, names.EVENT: names.CALL, **call_fields(record)}
+        return json_line(self._log, level, event)
+
+    def _send(self, lines: list[bytes]) -> None:
+        if lines and self._json_sink is not None:
+            self._json_sink.write(b"".join(lines))
+            lines.clear()
 
 
 def call_level(record: CallRecord) -> int:

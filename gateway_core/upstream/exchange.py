@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
 from gateway_core import errors
 from gateway_core.upstream import faults
+
+Default = TypeVar("Default")
 
 
 class Bounds(NamedTuple):
@@ -44,6 +47,15 @@ class Headers(Mapping[str, str]):
         """Raises KeyError where there is none."""
         return self._fields[name.lower().encode()].decode("utf-8", "replace")
 
+    @overload
+    def get(self, name: str, /) -> str | None: ...
+    @overload
+    def get(self, name: str, /, default: Default) -> str | Default: ...
+    def get(self, name: str, /, default: Any = None) -> Any:
+        """As of every mapping, without the error that a missing name costs there."""
+        value = self._fields.get(name.lower().encode())
+        return default if value is None else value.decode("utf-8", "replace")
+
     def __iter__(self) -> Iterator[str]:
         """The names, in lower case."""
         return (name.decode("latin-1") for name in self._fields)
@@ -56,11 +68,22 @@ class Headers(Mapping[str, str]):
 class Exchange:
     """What is known of an answer so far."""
 
-    __slots__ = (
-        "began_at", "bounds", "carrier", "ends_at", "failure", "first_byte_at", "headers", "is_complete", "is_head",
-        "is_paused", "is_unanswered", "is_whole", "loop", "phase", "pieces", "size", "status", "waiter",
-        "waiting_since",
-    )  # fmt: skip
+    # Class attributes are the state of an exchange to which nothing has happened: nothing to set up for most.
+    phase: faults.Phase | None = "total"
+    status = 0
+    headers: Mapping[str, str] = MappingProxyType({})
+    carrier: Carrier | None = None
+    """None: before the request is sent, and once the answer has ended."""
+    size = 0
+    is_complete = False
+    is_whole = False
+    """Whether the reader waits for the end, not for the next piece."""
+    is_paused = False
+    is_unanswered = False
+    """Whether the connection ended before a byte of an answer."""
+    failure: errors.GatewayError | None = None
+    waiter: asyncio.Future[None] | None = None
+    waiting_since: float | None = None
 
     def __init__(self, bounds: Bounds, loop: asyncio.AbstractEventLoop, deadline: float | None, is_head: bool) -> None:
         """Begins now; the deadline is of the loop's clock."""
@@ -69,31 +92,17 @@ class Exchange:
         self.bounds = bounds
         self.first_byte_at = now + bounds.first_byte_seconds
         self.ends_at = now + bounds.total_seconds
-        self.phase: faults.Phase | None = "total"
         if deadline is not None and deadline <= self.ends_at:
             self.ends_at = deadline
             self.phase = None
         self.is_head = is_head
         """Whether the answer has no body, whatever its headers say."""
-        self.begin()
-
-    def begin(self) -> None:
-        """Forgets every answer: the times go on."""
-        self.status = 0
-        self.headers: Mapping[str, str] = {}
-        self.carrier: Carrier | None = None
-        """None: before the request is sent, and once the answer has ended."""
         self.pieces: list[bytes] = []
-        self.size = 0
-        self.is_complete = False
-        self.is_whole = False
-        """Whether the reader waits for the end, not for the next piece."""
-        self.is_paused = False
+
+    def again(self) -> None:
+        """Forgets that the connection ended before an answer; the times go on."""
         self.is_unanswered = False
-        """Whether the connection ended before a byte of an answer."""
-        self.failure: errors.GatewayError | None = None
-        self.waiter: asyncio.Future[None] | None = None
-        self.waiting_since: float | None = None
+        self.failure = self.waiting_since = None
 
     def due(self) -> float:
         """When it fails if nothing happens."""

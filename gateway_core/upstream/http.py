@@ -76,7 +76,7 @@ class Upstream:
             await exchange.wait()
         if not exchange.status:
             if self._pool.was_stale(connection, exchange):
-                exchange.begin()
+                exchange.again()
                 connection = await self._connect(exchange, may_be_used=False)
                 connection.send(exchange, head, body)
                 if not exchange.status:

@@ -325,7 +325,7 @@ async def test_a_callers_request_id_is_kept(sdk: AsyncOpenAI, chat: Any, given: 
     assert raw.headers["x-headgate-request-id"] == raw.headers["x-request-id"] == given
     call = unary(chat, model="echo/echo", metadata=(("x-request-id", given),))
     await call
-    assert dict(await call.initial_metadata())["x-headgate-request-id"] == given
+    assert dict(await call.trailing_metadata())["x-headgate-request-id"] == given
 
 
 async def test_the_access_log_tells_calls_and_no_secrets(front: Front, chat: Any, upstream: Upstream) -> None:

@@ -93,15 +93,14 @@ async def test_a_chat_is_streamed(channel: aio.Channel, upstream: Upstream) -> N
     assert chunks[-1].usage.total_tokens == 13
 
 
-async def test_what_is_rewritten_is_told_before_and_after_the_answer(channel: aio.Channel) -> None:
-    for call in (
-        unary(channel, model="echo/echo", verbosity="low"),
-        stream(channel, model="echo/echo", verbosity="low"),
-    ):
-        before = await call.initial_metadata()
-        responses = [response async for response in call] if hasattr(call, "__aiter__") else [await call]
-        assert responses
-        for metadata in (before, await call.trailing_metadata()):
+async def test_what_is_rewritten_is_told_before_a_stream_and_after_every_answer(channel: aio.Channel) -> None:
+    streamed_call = stream(channel, model="echo/echo", verbosity="low")
+    before = await streamed_call.initial_metadata()
+    assert [response async for response in streamed_call]
+    call = unary(channel, model="echo/echo", verbosity="low")
+    await call
+    for told_by in (streamed_call, call):
+        for metadata in (before, await told_by.trailing_metadata()):
             told = [value for key, value in metadata if key == "x-headgate-warning"]
             assert [warning.partition(":")[0] for warning in told] == ["verbosity"]
             assert ("x-headgate-provider", "echo") in list(metadata)
@@ -228,4 +227,4 @@ async def test_strange_metadata_does_no_harm(channel: aio.Channel) -> None:
     )
     call = unary(channel, model="echo/echo", metadata=strange)
     assert (await call).completion.choices[0].message.content == "hi"
-    assert dict(await call.initial_metadata())["x-headgate-request-id"] == "second"
+    assert dict(await call.trailing_metadata())["x-headgate-request-id"] == "second"

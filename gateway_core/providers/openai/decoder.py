@@ -11,6 +11,7 @@ from gateway_core.providers.openai.chunk import chunk
 from gateway_core.providers.openai.continuation import Continuation
 from gateway_core.providers.openai.depth import DEEPEST, SHORT, is_within
 from gateway_core.providers.openai.place import Places
+from gateway_core.providers.openai.plain import plain_answer
 from gateway_core.providers.openai.refusal import Refusals
 from gateway_core.upstream.sse import Event
 
@@ -87,13 +88,13 @@ class Decoder:
             self._continuation.keep(document, said)
         return said
 
-    def document(self, data: bytes) -> ChatCompletionChunk:
-        """What a JSON document says, a whole answer or one chunk. Raises ProviderError."""
-        return self._said(self._decoded(data))
-
     def whole(self, data: bytes) -> ChatCompletionChunk:
         """What a whole answer says. Raises ProviderError."""
-        event = self.document(data)
+        document = self._decoded(data)
+        event = plain_answer(document)
+        if event is not None:
+            return event
+        event = self._said(document)
         if not event.choices:
             raise self._refusals.broken("sent an answer without choices")
         for choice in event.choices:

@@ -10,7 +10,7 @@ from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from headgate.v1.chat_pb2 import ChatCompletionSpec, StreamOptions
 from headgate.v1.model_pb2 import Model
 
-from gateway_core.call import Call, Events
+from gateway_core.call import Call, Events, Given, whole
 from gateway_core.config import ProviderConfig
 from gateway_core.errors import ProviderError
 from gateway_core.providers.openai.body import Body
@@ -71,9 +71,9 @@ class Provider:
         if "event-stream" in content_type or (call.stream and "json" not in content_type):
             events = self._stream(answer, decoder)
             await anext(events)
-            return events if call.stream else self._whole([event async for event in events])
+            return events if call.stream else Given(*await whole(events))
         try:
-            return self._whole([decoder.whole(await answer.read())])
+            return Given(decoder.whole(await answer.read()))
         finally:
             answer.abort()
 
@@ -122,10 +122,6 @@ class Provider:
         finally:
             answer.abort()
         return self._refusals.answer(answer.status, answer.headers, body)
-
-    async def _whole(self, events: Sequence[ChatCompletionChunk]) -> Events:
-        for event in events:
-            yield event
 
     async def _stream(self, answer: Answer, decoder: Decoder) -> Events:
         """First OPENED, once the answer has begun, and then its events: until OPENED another target may be tried."""

@@ -55,7 +55,7 @@ class Completions:
             document = completion_document(writer, response.completion, timing, time.time_ns())
         except UnreadableToolCall as error:
             raise Refused(broken(error)) from error
-        headers = answer_headers(await call.initial_metadata())
+        headers = answer_headers(await call.trailing_metadata())
         await exchange.respond(200, orjson.dumps(document), [*JSON, *headers])
 
     async def stream(self, exchange: Exchange, spec: ChatCompletionSpec, writer: ChunkWriter) -> None:

@@ -10,7 +10,6 @@ from headgate.v1.chat_completion_service_pb2 import (
     StreamChatCompletionResponse,
 )
 from headgate.v1.chat_completion_service_pb2_grpc import ChatCompletionServiceStub
-from headgate.v1.chat_pb2 import ChatCompletionSpec
 
 from rest_bridge.batches import batches
 from rest_bridge.dialects.openai import errors
@@ -34,25 +33,26 @@ class ChatCompletions:
     async def create(self, exchange: Exchange) -> None:
         """Answers one request."""
         body = await exchange.body_json()
-        spec = chat_completion_spec(body)
+        # The spec is read into the request: put there later, it would be copied.
         if is_stream(body):
-            await self._stream(exchange, spec)
+            streaming = StreamChatCompletionRequest()
+            chat_completion_spec(body, streaming.spec)
+            await self._stream(exchange, streaming)
         else:
-            await self._answer(exchange, spec)
+            request = CreateChatCompletionRequest()
+            chat_completion_spec(body, request.spec)
+            await self._answer(exchange, request)
 
-    async def _answer(self, exchange: Exchange, spec: ChatCompletionSpec) -> None:
-        call = self._stub.CreateChatCompletion(
-            CreateChatCompletionRequest(spec=spec), metadata=exchange.metadata(), timeout=exchange.timeout()
-        )
+    async def _answer(self, exchange: Exchange, request: CreateChatCompletionRequest) -> None:
+        call = self._stub.CreateChatCompletion(request, metadata=exchange.metadata(), timeout=exchange.timeout())
         response = await call
-        headers = answer_headers(await call.initial_metadata())
-        document = completion_document(response.completion, spec.model)
+        headers = answer_headers(await call.trailing_metadata())
+        document = completion_document(response.completion, request.spec.model)
         await exchange.respond(200, orjson.dumps(document), [*JSON, *headers])
 
-    async def _stream(self, exchange: Exchange, spec: ChatCompletionSpec) -> None:
-        call = self._stub.StreamChatCompletion(
-            StreamChatCompletionRequest(spec=spec), metadata=exchange.metadata(), timeout=exchange.timeout()
-        )
+    async def _stream(self, exchange: Exchange, request: StreamChatCompletionRequest) -> None:
+        spec = request.spec
+        call = self._stub.StreamChatCompletion(request, metadata=exchange.metadata(), timeout=exchange.timeout())
         writer = EventWriter(ChunkWriter(spec.stream_options.include_usage, spec.model))
         async with aclosing(batches(call, StreamChatCompletionResponse.ByteSize)) as groups:
             # Until the first event is there, a failure has a status of its own.

@@ -9,30 +9,30 @@ from rest_bridge.dialects.openai.message import ROLES
 from rest_bridge.dialects.openai.scalar import SCALARS
 
 
-def plain_spec(body: dict[str, Any]) -> ChatCompletionSpec | None:
-    """What a body asks for; None for one of any other shape, be it right or wrong.
+def put_plain_spec(body: dict[str, Any], spec: ChatCompletionSpec) -> bool:
+    """Puts what a body asks for into a spec that is empty; false for one of any other shape, be it right or wrong.
 
-    Whatever is told here is what `chat_completion_spec` would tell, which is asked for everything else.
+    Whatever is put is what `any_spec` would tell, which is asked for everything else; some of it may be in the spec
+    by then.
     """
     if type(body) is not dict or not body.get("model") or not body.get("messages"):
-        return None
-    spec = ChatCompletionSpec()
+        return False
     try:
         for name, value in body.items():
             scalar = SCALARS.get(name)
             if scalar is None:
                 if not _is_set(spec, name, value):
-                    return None
+                    return False
             elif value is not None:
                 kind = type(value)
                 if kind not in scalar.types or (
                     kind is not str and kind is not bool and not scalar.low <= value <= scalar.high
                 ):
-                    return None
+                    return False
                 setattr(spec, name, value)
     except UnicodeEncodeError:  # half of a surrogate pair
-        return None
-    return spec
+        return False
+    return True
 
 
 def plain_message(document: Any) -> ChatMessage | None:

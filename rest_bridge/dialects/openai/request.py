@@ -17,7 +17,7 @@ from rest_bridge.dialects.openai.option import (
     stream_options,
     web_search_options,
 )
-from rest_bridge.dialects.openai.plain import plain_message, plain_spec
+from rest_bridge.dialects.openai.plain import plain_message, put_plain_spec
 from rest_bridge.dialects.openai.scalar import scalars
 from rest_bridge.dialects.openai.tool import function_choice, function_tool, tool, tool_choice
 
@@ -38,14 +38,17 @@ def includes_usage(body: dict[str, Any]) -> bool:
     return bool(options and options.boolean("include_usage"))
 
 
-def chat_completion_spec(body: dict[str, Any]) -> ChatCompletionSpec:
+def chat_completion_spec(body: dict[str, Any], into: ChatCompletionSpec | None = None) -> ChatCompletionSpec:
     """What a decoded body asks for; raises InvalidBody, which names the field at fault.
 
     An empty array or map is as absent, and so is null; `stream` is the endpoint's. A `prompt` without `messages` is
     one user message. What has no field in the contract is carried, at every level, as it is. Source: OpenAI's
     CompletionCreateParams; Headgate's own: `prefill`, `top_k` and `min_p` (which vLLM, llama.cpp and others share).
     """
-    return plain_spec(body) or any_spec(body)
+    spec = ChatCompletionSpec() if into is None else into
+    if not put_plain_spec(body, spec):
+        spec.CopyFrom(any_spec(body))
+    return spec
 
 
 def any_spec(body: dict[str, Any]) -> ChatCompletionSpec:

@@ -49,6 +49,7 @@ async def read(events: Events) -> list[ChatCompletionChunk]:
 
 def ended_once(telemetry: Telemetry, log: Log) -> dict[str, Any]:
     """The line of the one call, which every part of the telemetry tells of once."""
+    telemetry.tell()  # what the next turn of the loop would
     (line,) = log.calls
     labels = {"operation": "chat", "dialect": "grpc", "status": line["status"]}
     assert telemetry.metrics.registry.get_sample_value("headgate_calls_total", labels) == 1
@@ -187,18 +188,45 @@ async def test_an_answer_that_nobody_closes_is_told_when_it_is_collected(telemet
     assert ended_once(telemetry, log)["status"] == "cancelled"
 
 
-async def test_a_unary_call_whose_one_event_was_taken_has_ended_well(telemetry: Telemetry, log: Log) -> None:
+async def test_a_unary_call_has_ended_once_it_is_open(telemetry: Telemetry, log: Log) -> None:
     events = await Stage(telemetry)(new_call(stream=False), opens([finish()]))
-    await anext(events)
-    await events.aclose()
     line = ended_once(telemetry, log)
     assert (line["status"], line["output_tokens"]) == ("ok", 5)
+    assert await read(events) == [finish()]
 
 
-async def test_a_unary_call_that_is_left_before_its_event_is_told_as_cancelled(telemetry: Telemetry, log: Log) -> None:
-    events = await Stage(telemetry)(new_call(stream=False), opens([finish()]))
-    await events.aclose()
+async def test_a_unary_call_whose_answer_breaks_off_is_told_so(telemetry: Telemetry, log: Log) -> None:
+    broken = ProviderBroken("lab broke off.", provider="lab")
+    with pytest.raises(ProviderBroken):
+        await Stage(telemetry)(new_call(stream=False), opens([text("a")], then=broken))
+    assert ended_once(telemetry, log)["status"] == "provider_broken"
+
+
+async def test_a_unary_call_that_is_cancelled_while_it_is_read_is_told_as_cancelled(
+    telemetry: Telemetry, log: Log
+) -> None:
+    upstream = Upstream()
+    task = asyncio.ensure_future(Stage(telemetry)(new_call(stream=False), upstream))
+    await upstream.paused.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert upstream.closed
     assert ended_once(telemetry, log)["status"] == "cancelled"
+
+
+async def test_calls_are_told_at_the_next_turn_of_the_loop_all_in_order(telemetry: Telemetry, log: Log) -> None:
+    for number in range(3):
+        await Stage(telemetry)(new_call(request_id=f"r-{number}", stream=False), opens([finish()]))
+    assert not log.lines
+    await asyncio.sleep(0)
+    assert [line["request_id"] for line in log.calls] == ["r-0", "r-1", "r-2"]
+
+
+async def test_what_was_not_told_is_told_when_it_closes(telemetry: Telemetry, log: Log) -> None:
+    await Stage(telemetry)(new_call(stream=False), opens([finish()]))
+    await telemetry.close()
+    assert ended_once(telemetry, log)["status"] == "ok"
 
 
 @pytest.mark.parametrize(("seconds_left", "status"), [(-0.001, "deadline_exceeded"), (60, "cancelled")])
@@ -229,6 +257,7 @@ async def test_a_call_inside_a_call_keeps_its_attempts_to_itself(telemetry: Tele
         return await attempting(telemetry, (LAB, opens([text("y", model="outer-model")])))(call)
 
     await read(await stage(new_call(request_id="outer"), asks_another))
+    telemetry.tell()
     models = {line["request_id"]: line["response_model"] for line in log.calls}
     assert models == {"inner": "inner-model", "outer": "outer-model"}
     answered_by = {
@@ -243,6 +272,6 @@ async def test_a_call_inside_a_call_keeps_its_attempts_to_itself(telemetry: Tele
 async def test_an_attempt_outside_of_a_traced_call_is_counted_all_the_same(telemetry: Telemetry) -> None:
     call = new_call()
     call.target, call.attempt_count = LAB, 1
-    telemetry.attempts.begin(call).failed(ProviderUnreachable("lab refused.", provider="lab"))
+    telemetry.attempts.failed(telemetry.attempts.begin(call), ProviderUnreachable("lab refused.", provider="lab"))
     labels = {"provider": "lab", "outcome": "provider_unreachable"}
     assert telemetry.metrics.registry.get_sample_value("headgate_attempts_total", labels) == 1

@@ -97,11 +97,14 @@ def attempting(telemetry: Telemetry, *attempts: tuple[Target, Open]) -> Next[Any
             call.attempt_count += 1
             attempt = telemetry.attempts.begin(call)
             try:
-                return attempt.watch(await open_(call))
+                events = await open_(call)
             except BaseException as error:
-                attempt.failed(error)
+                telemetry.attempts.failed(attempt, error)
                 if call.attempt_count == len(attempts):
                     raise
+            else:
+                telemetry.attempts.opened(attempt)
+                return events
         raise AssertionError
 
     return below

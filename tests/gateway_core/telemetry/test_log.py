@@ -36,7 +36,9 @@ def test_a_call_is_one_line_with_all_that_is_known_of_it(log: Log) -> None:
     call.targets, call.target, call.attempt_count = (LAB,), LAB, 2
     call.rewrites.append(Rewrite("logit_bias", "lab has no word for it"))
     call.target = Target("spare", "tiny-2")
-    telemetry.attempts.begin(call).failed(ProviderTimeout("spare was silent.", provider="spare", phase="idle"))
+    telemetry.attempts.failed(
+        telemetry.attempts.begin(call), ProviderTimeout("spare was silent.", provider="spare", phase="idle")
+    )
     call.target = LAB
     record.usage, record.response_model, record.finish_reasons = finish().usage, "tiny-2026", {1: "length", 0: "stop"}
     record.first_event_at = record.started + 0.25

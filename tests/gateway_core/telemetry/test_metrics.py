@@ -51,7 +51,7 @@ def answered(telemetry: Telemetry, model: str = "small", *, stream: bool = True,
     record = telemetry.begin(call)
     call.targets, call.target, call.attempt_count = (LAB,), LAB, 1
     attempt = telemetry.attempts.begin(call)
-    attempt.watch(None)  # type: ignore[arg-type]
+    telemetry.attempts.opened(attempt)
     record.usage, record.response_model = finish().usage, "tiny-2026"
     record.started -= seconds
     record.first_event_at = record.started + 0.5
@@ -116,9 +116,11 @@ def test_every_attempt_is_counted_with_its_outcome_and_no_tokens_twice(telemetry
     record = telemetry.begin(call)
     call.targets = (DEAD, LAB)
     call.target, call.attempt_count = DEAD, 1
-    telemetry.attempts.begin(call).failed(ProviderTimeout("dead was silent.", provider="dead", phase="connect"))
+    telemetry.attempts.failed(
+        telemetry.attempts.begin(call), ProviderTimeout("dead was silent.", provider="dead", phase="connect")
+    )
     call.target, call.attempt_count = LAB, 2
-    telemetry.attempts.begin(call).watch(None)  # type: ignore[arg-type]
+    telemetry.attempts.opened(telemetry.attempts.begin(call))
     record.usage = finish().usage
     telemetry.end(record, None)
     counted = "headgate_attempts_total"

@@ -74,7 +74,7 @@ def streamed(case: str) -> list[ChatCompletionChunk]:
 
 
 def whole(case: str) -> ChatCompletion:
-    return fold([decoder(case).document((HERE / f"{case}.answer.json").read_bytes())])
+    return fold([decoder(case).whole((HERE / f"{case}.answer.json").read_bytes())])
 
 
 @every_case
@@ -121,7 +121,7 @@ def test_a_stream_folded_is_the_whole_answer(case: str) -> None:
 @every_case
 def test_what_a_caller_is_streamed_folded_is_what_it_is_answered_whole(case: str) -> None:
     # The caller's stream is a stream of the same format: read it as a vendor's.
-    answered = decoder(case).document((HERE / f"{case}.caller.json").read_bytes())
+    answered = decoder(case).whole((HERE / f"{case}.caller.json").read_bytes())
     assert fold(decoded(case, [(HERE / f"{case}.caller.sse").read_bytes()])) == fold([answered])
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import orjson
 import pytest
 from google.protobuf.message import Message
+from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from gateway_core.config import ProviderConfig
 from gateway_core.providers.openai.decoder import Decoder
 from gateway_core.providers.openai.refusal import Refusals
 from gateway_core.providers.openai.request import request_document
+from gateway_core.upstream.sse import Event
 from rest_bridge.dialects.openai.request import chat_completion_spec
 from rest_bridge.dialects.openai.response import ChunkWriter, completion_document
 from tests.support.openai_documents import (
@@ -55,9 +57,15 @@ def decoder() -> Decoder:
     return Decoder(Refusals("lab", ProviderConfig(kind="openai", base_url="http://127.0.0.1:1/v1")), "test", 1)
 
 
+def said(reader: Decoder, document: Document) -> ChatCompletionChunk:
+    chunk = reader.event(Event("message", orjson.dumps(document)))
+    assert chunk is not None
+    return chunk
+
+
 def answered(document: Document) -> Document:
     """What the caller is answered for a vendor's answer, after a way over the wire."""
-    completion = fold([decoder().document(orjson.dumps(document))])
+    completion = fold([decoder().whole(orjson.dumps(document))])
     completion = type(completion).FromString(completion.SerializeToString())
     answer = orjson.loads(orjson.dumps(completion_document(completion)))
     assert isinstance(answer, dict)
@@ -159,7 +167,7 @@ def test_an_answer_with_unknown_fields_everywhere_reaches_the_caller_unchanged(d
 @pytest.mark.parametrize("document", [numbered(each) for each in FULLEST_ANSWERS], ids=range(len(FULLEST_ANSWERS)))
 def test_every_documented_field_of_an_answer_is_typed_and_reaches_the_caller(document: Document) -> None:
     named = {name: value for name, value in document.items() if name not in CARRIED_IN_ANSWERS}
-    assert carried(decoder().document(orjson.dumps(named))) == []
+    assert carried(decoder().whole(orjson.dumps(named))) == []
     assert answered(document) == document
 
 
@@ -184,14 +192,14 @@ def test_an_answer_cut_into_any_deltas_is_the_same_answer(
         ]
     head = {"id": "chatcmpl-1", "created": 1, "model": "tiny"}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    whole = decoder().document(orjson.dumps({**head, "choices": [choice]}))
+    whole = decoder().whole(orjson.dumps({**head, "choices": [choice]}))
     reader, writer = decoder(), ChunkWriter(include_usage=False)
     choices = [{"index": 0, "delta": piece} for piece in pieces] + [{"index": 0, "delta": {}, "finish_reason": "stop"}]
-    chunks = [reader.document(orjson.dumps({**head, "choices": [choice]})) for choice in choices]
+    chunks = [said(reader, {**head, "choices": [choice]}) for choice in choices]
     assert fold(chunks) == fold([whole])
     written = [document for chunk in chunks for document in writer.write(chunk)] + writer.finish()
     again = decoder()
-    assert fold(again.document(orjson.dumps(document)) for document in written) == fold([whole])
+    assert fold(said(again, document) for document in written) == fold([whole])
 
 
 def cut(text: str, data: st.DataObject) -> list[str]:

@@ -79,7 +79,7 @@ class Core(ChatCompletionServiceServicer, ModelServiceServicer):
         if isinstance(self.completion, Refusal):
             await self.completion.end(context)
         assert isinstance(self.completion, ChatCompletion)
-        await context.send_initial_metadata(self.answer_metadata)
+        context.set_trailing_metadata(self.answer_metadata)
         return CreateChatCompletionResponse(completion=self.completion)
 
     async def StreamChatCompletion(

@@ -217,7 +217,7 @@ async def test_key_and_deadline_reach_the_core(bridge: Bridge) -> None:
     await bridge.http.post("/api/generate", json=body, headers=headers)
     assert bridge.core.metadata["authorization"] == "Bearer k"
     assert bridge.core.time_remaining is not None
-    assert 0 < bridge.core.time_remaining <= 30
+    assert 0 < bridge.core.time_remaining <= 31  # gRPC's clock is a coarse one
 
 
 @pytest.mark.parametrize("line_read", [False, True])

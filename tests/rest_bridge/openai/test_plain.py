@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rest_bridge.dialects.openai.plain import plain_message, plain_spec
+from headgate.v1.chat_pb2 import ChatCompletionSpec
+from rest_bridge.dialects.openai.plain import plain_message, put_plain_spec
 from rest_bridge.dialects.openai.request import any_spec
 from rest_bridge.dialects.openai.scalar import SCALARS
 from tests.support.openai_documents import documented_requests, json_values, requests
@@ -60,6 +61,11 @@ bodies = st.fixed_dictionaries(
 )
 
 
+def plain_spec(body: Any) -> ChatCompletionSpec | None:
+    spec = ChatCompletionSpec()
+    return spec if put_plain_spec(body, spec) else None
+
+
 @settings(max_examples=500)
 @given(body=bodies | requests | documented_requests)
 def test_what_is_read_in_one_pass_is_what_is_read_field_by_field(body: dict[str, Any]) -> None:
@@ -80,6 +86,7 @@ def test_the_usual_request_is_read_in_one_pass() -> None:
         **{name: next(iter(scalar.types))(1) for name, scalar in SCALARS.items()},
     }
     spec = plain_spec(body)
+    assert spec is not None
     assert spec == any_spec(body)
     assert [message.text for message in spec.messages] == ["Be nice.", "Hello"]
     assert spec.stream_options.include_usage
