@@ -16,11 +16,12 @@ Events = AsyncGenerator[ChatCompletionChunk, None]
 class Given(AsyncGenerator[ChatCompletionChunk, None]):
     """Events that are there already: the answer of a call that is not streamed."""
 
-    __slots__ = ("events",)
+    __slots__ = ("events", "json")
 
-    def __init__(self, *events: ChatCompletionChunk) -> None:
-        """Takes the events."""
+    def __init__(self, *events: ChatCompletionChunk, json: bytes | None = None) -> None:
+        """Takes the events; and the JSON document that says the same, in the format that the call takes."""
         self.events: Sequence[ChatCompletionChunk] = events
+        self.json = json
 
     async def asend(self, value: None, /) -> ChatCompletionChunk:
         """The next event; raises StopAsyncIteration where there is none."""
@@ -35,12 +36,12 @@ class Given(AsyncGenerator[ChatCompletionChunk, None]):
         return await super().athrow(*error)
 
 
-async def whole(events: Events) -> Sequence[ChatCompletionChunk]:
+async def whole(events: Events) -> Given:
     """All events of an answer, which is closed."""
     if isinstance(events, Given):
-        return events.events
+        return events
     try:
-        return [event async for event in events]
+        return Given(*[event async for event in events])
     finally:
         await events.aclose()
 
@@ -102,6 +103,8 @@ class Call(Generic[Request]):
     """The caller's metadata; keys in lower case, binary ones left out."""
     deadline: float | None = None
     """Time of the event loop's clock, in seconds, at which the caller stops waiting. None: never."""
+    json_format: str = ""
+    """The vendor's format in which the caller takes a whole answer as JSON too. Empty: in none."""
     targets: tuple[Target, ...] = ()
     """Where it can go, the first choice first; set by the stage `route`."""
     target: Target | None = None

@@ -4,7 +4,7 @@ from typing import Any
 
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 
-from gateway_core.call import Call, Events, Given, Next, whole
+from gateway_core.call import Call, Events, Next, whole
 from gateway_core.errors import GatewayError, Internal
 from gateway_core.telemetry import Telemetry
 from gateway_core.telemetry.record import CallRecord
@@ -28,10 +28,10 @@ class Stage:
             events = await next(call)
             if not call.stream:
                 answer = await whole(events)
-                for event in answer:
+                for event in answer.events:
                     record.note(event)
                 telemetry.end(record, None)
-                return Given(*answer)
+                return answer
         except Exception as error:
             telemetry.end(record, error)
             if isinstance(error, GatewayError):

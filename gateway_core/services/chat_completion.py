@@ -63,11 +63,15 @@ class ChatCompletionService(ChatCompletionServiceServicer):
     ) -> CreateChatCompletionResponse:
         """Answers at once: the same way as in chunks, folded."""
         call = self._call(request.spec, context, stream=False)
+        call.json_format = request.json_format
         try:
-            chunks = await whole(await self._pipeline(call))
+            answer = await whole(await self._pipeline(call))
             context.set_trailing_metadata(answer_metadata(call))
             response = CreateChatCompletionResponse()
-            fold(chunks, response.completion)
+            if answer.json is not None:
+                response.json = answer.json
+            else:
+                fold(answer.events, response.completion)
             return response
         except Exception as error:
             await fail(context, error, answer_metadata(call))

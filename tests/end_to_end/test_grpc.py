@@ -1,6 +1,7 @@
 """The contract's own clients: generated stubs, over a socket and within the process, against a whole core."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -84,6 +85,24 @@ async def test_a_chat_is_answered(channel: aio.Channel, upstream: Upstream) -> N
     (choice,) = answer.choices
     assert (choice.message.content, choice.finish_reason, answer.usage.total_tokens) == ("Hello", "stop", 13)
     assert (await upstream.received()).json()["temperature"] == 0.5
+
+
+async def test_an_answer_comes_as_json_where_the_caller_takes_it_and_the_provider_speaks_it(
+    channel: aio.Channel, upstream: Upstream
+) -> None:
+    stub = ChatCompletionServiceStub(channel)
+    usage = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}
+    for model, json_format, kind in [
+        ("lab/tiny", "openai", "json"),
+        ("lab/tiny", "anthropic", "completion"),
+        ("echo/echo", "openai", "completion"),
+    ]:
+        upstream.script(json_answer(completion({"content": "Hello"}, usage=usage)))
+        request = CreateChatCompletionRequest(spec={"model": model, "messages": [HI]}, json_format=json_format)
+        response = await stub.CreateChatCompletion(request, timeout=30)
+        assert response.WhichOneof("answer") == kind
+        if kind == "json":
+            assert json.loads(response.json)["choices"][0]["message"]["content"] == "Hello"
 
 
 async def test_a_chat_is_streamed(channel: aio.Channel, upstream: Upstream) -> None:

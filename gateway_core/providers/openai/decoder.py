@@ -6,12 +6,13 @@ from typing import Any
 import orjson
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 
+from gateway_core.call import Given
 from gateway_core.errors import ProviderError
 from gateway_core.providers.openai.chunk import chunk
 from gateway_core.providers.openai.continuation import Continuation
 from gateway_core.providers.openai.depth import DEEPEST, SHORT, is_within
 from gateway_core.providers.openai.place import Places
-from gateway_core.providers.openai.plain import plain_answer
+from gateway_core.providers.openai.plain import plain_answer, plain_json
 from gateway_core.providers.openai.refusal import Refusals
 from gateway_core.upstream.sse import Event
 
@@ -90,17 +91,21 @@ class Decoder:
 
     def whole(self, data: bytes) -> ChatCompletionChunk:
         """What a whole answer says. Raises ProviderError."""
+        return self.answer(data, as_json=False).events[0]
+
+    def answer(self, data: bytes, *, as_json: bool) -> Given:
+        """A whole answer, with its JSON document where that is wished for and at hand. Raises ProviderError."""
         document = self._decoded(data)
         event = plain_answer(document)
         if event is not None:
-            return event
+            return Given(event, json=plain_json(document) if as_json else None)
         event = self._said(document)
         if not event.choices:
             raise self._refusals.broken("sent an answer without choices")
         for choice in event.choices:
             if not choice.HasField("delta"):
                 raise self._refusals.broken("sent an answer without a message")
-        return event
+        return Given(event)
 
     def _decoded(self, data: bytes) -> Any:
         try:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import orjson
 from headgate.v1 import message_pb2
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 
@@ -31,6 +32,45 @@ def plain_answer(document: Any) -> ChatCompletionChunk | None:
     except UnicodeEncodeError:  # half of a surrogate pair
         return None
     return event
+
+
+def plain_json(document: dict[str, Any]) -> bytes | None:
+    """An answer that `plain_answer` has read, as JSON in OpenAI's own form; None where something would be filled in.
+
+    It is what the bridge would write of the typed answer. Source: OpenAI's ChatCompletion.
+    """
+    model, used = document.get("model"), document.get("usage")
+    if not model:
+        return None
+    (choice,) = document["choices"]
+    written = {
+        "id": document["id"],
+        "object": "chat.completion",
+        "created": document["created"],
+        "model": model,
+        "choices": [
+            {
+                "index": 0,
+                "message": {
+                    "role": "assistant",
+                    "content": choice["message"]["content"],
+                    "refusal": None,
+                    "annotations": [],
+                },
+                "logprobs": None,
+                "finish_reason": choice["finish_reason"],
+            }
+        ],
+    }
+    if used is not None:
+        if None in used.values() or not used.keys() >= COUNTS:
+            return None
+        written["usage"] = used
+    for name in ("service_tier", "system_fingerprint"):
+        told = document.get(name)
+        if told is not None:
+            written[name] = told
+    return orjson.dumps(written)
 
 
 def _is_set(event: ChatCompletionChunk, name: str, value: Any) -> bool:

@@ -10,7 +10,7 @@ from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from headgate.v1.chat_pb2 import ChatCompletionSpec, StreamOptions
 from headgate.v1.model_pb2 import Model
 
-from gateway_core.call import Call, Events, Given, whole
+from gateway_core.call import Call, Events, whole
 from gateway_core.config import ProviderConfig
 from gateway_core.errors import ProviderError
 from gateway_core.providers.openai.body import Body
@@ -71,9 +71,9 @@ class Provider:
         if "event-stream" in content_type or (call.stream and "json" not in content_type):
             events = self._stream(answer, decoder)
             await anext(events)
-            return events if call.stream else Given(*await whole(events))
+            return events if call.stream else await whole(events)
         try:
-            return Given(decoder.whole(await answer.read()))
+            return decoder.answer(await answer.read(), as_json=call.json_format == FORMAT)
         finally:
             answer.abort()
 

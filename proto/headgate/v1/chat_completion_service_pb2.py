@@ -26,7 +26,7 @@ from headgate.v1 import chat_pb2 as headgate_dot_v1_dot_chat__pb2
 from headgate.v1 import chat_completion_pb2 as headgate_dot_v1_dot_chat__completion__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)headgate/v1/chat_completion_service.proto\x12\x0bheadgate.v1\x1a\x16headgate/v1/chat.proto\x1a!headgate/v1/chat_completion.proto\"L\n\x1b\x43reateChatCompletionRequest\x12-\n\x04spec\x18\x01 \x01(\x0b\x32\x1f.headgate.v1.ChatCompletionSpec\"O\n\x1c\x43reateChatCompletionResponse\x12/\n\ncompletion\x18\x01 \x01(\x0b\x32\x1b.headgate.v1.ChatCompletion\"L\n\x1bStreamChatCompletionRequest\x12-\n\x04spec\x18\x01 \x01(\x0b\x32\x1f.headgate.v1.ChatCompletionSpec\"O\n\x1cStreamChatCompletionResponse\x12/\n\x05\x63hunk\x18\x01 \x01(\x0b\x32 .headgate.v1.ChatCompletionChunk2\xf3\x01\n\x15\x43hatCompletionService\x12k\n\x14\x43reateChatCompletion\x12(.headgate.v1.CreateChatCompletionRequest\x1a).headgate.v1.CreateChatCompletionResponse\x12m\n\x14StreamChatCompletion\x12(.headgate.v1.StreamChatCompletionRequest\x1a).headgate.v1.StreamChatCompletionResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)headgate/v1/chat_completion_service.proto\x12\x0bheadgate.v1\x1a\x16headgate/v1/chat.proto\x1a!headgate/v1/chat_completion.proto\"a\n\x1b\x43reateChatCompletionRequest\x12-\n\x04spec\x18\x01 \x01(\x0b\x32\x1f.headgate.v1.ChatCompletionSpec\x12\x13\n\x0bjson_format\x18\x02 \x01(\t\"k\n\x1c\x43reateChatCompletionResponse\x12\x31\n\ncompletion\x18\x01 \x01(\x0b\x32\x1b.headgate.v1.ChatCompletionH\x00\x12\x0e\n\x04json\x18\x02 \x01(\x0cH\x00\x42\x08\n\x06\x61nswer\"L\n\x1bStreamChatCompletionRequest\x12-\n\x04spec\x18\x01 \x01(\x0b\x32\x1f.headgate.v1.ChatCompletionSpec\"O\n\x1cStreamChatCompletionResponse\x12/\n\x05\x63hunk\x18\x01 \x01(\x0b\x32 .headgate.v1.ChatCompletionChunk2\xf3\x01\n\x15\x43hatCompletionService\x12k\n\x14\x43reateChatCompletion\x12(.headgate.v1.CreateChatCompletionRequest\x1a).headgate.v1.CreateChatCompletionResponse\x12m\n\x14StreamChatCompletion\x12(.headgate.v1.StreamChatCompletionRequest\x1a).headgate.v1.StreamChatCompletionResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,13 +34,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headgate.v1.chat_completion
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CREATECHATCOMPLETIONREQUEST']._serialized_start=117
-  _globals['_CREATECHATCOMPLETIONREQUEST']._serialized_end=193
-  _globals['_CREATECHATCOMPLETIONRESPONSE']._serialized_start=195
-  _globals['_CREATECHATCOMPLETIONRESPONSE']._serialized_end=274
-  _globals['_STREAMCHATCOMPLETIONREQUEST']._serialized_start=276
-  _globals['_STREAMCHATCOMPLETIONREQUEST']._serialized_end=352
-  _globals['_STREAMCHATCOMPLETIONRESPONSE']._serialized_start=354
-  _globals['_STREAMCHATCOMPLETIONRESPONSE']._serialized_end=433
-  _globals['_CHATCOMPLETIONSERVICE']._serialized_start=436
-  _globals['_CHATCOMPLETIONSERVICE']._serialized_end=679
+  _globals['_CREATECHATCOMPLETIONREQUEST']._serialized_end=214
+  _globals['_CREATECHATCOMPLETIONRESPONSE']._serialized_start=216
+  _globals['_CREATECHATCOMPLETIONRESPONSE']._serialized_end=323
+  _globals['_STREAMCHATCOMPLETIONREQUEST']._serialized_start=325
+  _globals['_STREAMCHATCOMPLETIONREQUEST']._serialized_end=401
+  _globals['_STREAMCHATCOMPLETIONRESPONSE']._serialized_start=403
+  _globals['_STREAMCHATCOMPLETIONRESPONSE']._serialized_end=482
+  _globals['_CHATCOMPLETIONSERVICE']._serialized_start=485
+  _globals['_CHATCOMPLETIONSERVICE']._serialized_end=728
 # @@protoc_insertion_point(module_scope)

@@ -32,7 +32,7 @@ class ChatCompletionServiceStub:
     printable ASCII characters). The call's deadline bounds the whole call, the provider included; cancelling the call
     closes the connection to the provider.
 
-    Metadata of an answer, initial and trailing: `x-headgate-request-id`, `x-headgate-provider` and one
+    Metadata of an answer, trailing, and of a stream initial too: `x-headgate-request-id`, `x-headgate-provider` and one
     `x-headgate-warning` ("name: reason") for each parameter that was dropped or rewritten.
 
     A failure is a status with google.rpc.ErrorInfo: `reason` is a name of ErrorReason, `domain` is "headgate.v1".
@@ -63,7 +63,7 @@ class ChatCompletionServiceServicer:
     printable ASCII characters). The call's deadline bounds the whole call, the provider included; cancelling the call
     closes the connection to the provider.
 
-    Metadata of an answer, initial and trailing: `x-headgate-request-id`, `x-headgate-provider` and one
+    Metadata of an answer, trailing, and of a stream initial too: `x-headgate-request-id`, `x-headgate-provider` and one
     `x-headgate-warning` ("name: reason") for each parameter that was dropped or rewritten.
 
     A failure is a status with google.rpc.ErrorInfo: `reason` is a name of ErrorReason, `domain` is "headgate.v1".
@@ -111,7 +111,7 @@ class ChatCompletionService:
     printable ASCII characters). The call's deadline bounds the whole call, the provider included; cancelling the call
     closes the connection to the provider.
 
-    Metadata of an answer, initial and trailing: `x-headgate-request-id`, `x-headgate-provider` and one
+    Metadata of an answer, trailing, and of a stream initial too: `x-headgate-request-id`, `x-headgate-provider` and one
     `x-headgate-warning` ("name: reason") for each parameter that was dropped or rewritten.
 
     A failure is a status with google.rpc.ErrorInfo: `reason` is a name of ErrorReason, `domain` is "headgate.v1".

@@ -39,7 +39,7 @@ class ChatCompletions:
             chat_completion_spec(body, streaming.spec)
             await self._stream(exchange, streaming)
         else:
-            request = CreateChatCompletionRequest()
+            request = CreateChatCompletionRequest(json_format="openai")
             chat_completion_spec(body, request.spec)
             await self._answer(exchange, request)
 
@@ -47,8 +47,9 @@ class ChatCompletions:
         call = self._stub.CreateChatCompletion(request, metadata=exchange.metadata(), timeout=exchange.timeout())
         response = await call
         headers = answer_headers(await call.trailing_metadata())
-        document = completion_document(response.completion, request.spec.model)
-        await exchange.respond(200, orjson.dumps(document), [*JSON, *headers])
+        # Where the provider speaks the same JSON, it is there already.
+        body = response.json or orjson.dumps(completion_document(response.completion, request.spec.model))
+        await exchange.respond(200, body, [*JSON, *headers])
 
     async def _stream(self, exchange: Exchange, request: StreamChatCompletionRequest) -> None:
         spec = request.spec

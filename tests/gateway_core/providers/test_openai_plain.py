@@ -4,12 +4,15 @@ import copy
 from random import Random
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway_core.completion import fold
 from gateway_core.providers.openai.chunk import chunk
-from gateway_core.providers.openai.plain import plain_answer
+from gateway_core.providers.openai.plain import plain_answer, plain_json
+from rest_bridge.dialects.openai.response import completion_document
 from tests.support.json_mutation import mutate
 from tests.support.openai_documents import answers
 
@@ -38,6 +41,35 @@ USUAL: dict[str, Any] = {
 }
 
 
+def assert_same_json(document: dict[str, Any]) -> None:
+    """What is written at once says what the bridge writes of the typed answer."""
+    event = plain_answer(document)
+    written = plain_json(document) if event is not None else None
+    if event is not None and written is not None:
+        assert orjson.loads(written) == orjson.loads(orjson.dumps(completion_document(fold([event]))))
+
+
+def test_a_usual_answer_is_written_at_once() -> None:
+    event = plain_answer(USUAL)
+    assert event is not None
+    assert plain_json(USUAL) == orjson.dumps(completion_document(fold([event])))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": ""},
+        {"model": None},
+        {"usage": {"prompt_tokens": 1}},
+        {"usage": {**USUAL["usage"], "prompt_tokens_details": None}},
+    ],
+)
+def test_what_the_bridge_would_fill_in_is_left_to_it(change: dict[str, Any]) -> None:
+    document = {**USUAL, **change}
+    assert plain_answer(document) is not None
+    assert plain_json(document) is None
+
+
 def test_a_usual_answer_is_read_in_one_pass() -> None:
     event = plain_answer(USUAL)
     assert event is not None
@@ -58,6 +90,7 @@ def test_answers_to_which_something_was_done_are_read_as_field_by_field_or_not_i
         if event is not None:
             read += 1
             assert event == chunk(document), document
+            assert_same_json(document)
     assert read
 
 
@@ -66,6 +99,7 @@ def test_answers_to_which_something_was_done_are_read_as_field_by_field_or_not_i
 def test_documented_answers_are_read_as_field_by_field_or_not_in_one_pass(document: dict[str, Any]) -> None:
     event = plain_answer(document)
     assert event is None or event == chunk(document)
+    assert_same_json(document)
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
+from headgate.v1.chat_pb2 import ChatCompletionSpec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headgate.v1.chat_pb2 import ChatCompletionSpec
 from rest_bridge.dialects.openai.plain import plain_message, put_plain_spec
 from rest_bridge.dialects.openai.request import any_spec
 from rest_bridge.dialects.openai.scalar import SCALARS
