@@ -26,21 +26,24 @@ from gateway_core.config import Config, LimitsConfig, ProviderConfig
 from gateway_core.inprocess import InProcessChannel
 from gateway_core.pipeline import Stage, compose, fallback, route, trace, validate
 from gateway_core.providers import Provider
+from gateway_core.services import unimplemented
 from gateway_core.services.chat_completion import ChatCompletionService
 from gateway_core.services.model import ModelService
 from gateway_core.services.sockets import Sockets
-from gateway_core.services.unimplemented import unimplemented
 from gateway_core.telemetry import Telemetry
 
 LATER = "This service is answered once the gateway has accounts."
-SERVICES = tuple(
-    module.DESCRIPTOR.services_by_name[name].full_name
-    for module, name in (
-        (chat_completion_service_pb2, "ChatCompletionService"),
-        (model_service_pb2, "ModelService"),
-        (gateway_service_pb2, "GatewayService"),
-        (usage_service_pb2, "UsageService"),
+SERVICES = (
+    tuple(
+        module.DESCRIPTOR.services_by_name[name].full_name
+        for module, name in (
+            (chat_completion_service_pb2, "ChatCompletionService"),
+            (model_service_pb2, "ModelService"),
+            (gateway_service_pb2, "GatewayService"),
+            (usage_service_pb2, "UsageService"),
+        )
     )
+    + unimplemented.SERVICES
 )
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
@@ -108,13 +111,14 @@ class Core:
         usage = service_of(usage_service_pb2_grpc.UsageServiceServicer, usage_service_pb2)
         gateway_service_pb2_grpc.add_GatewayServiceServicer_to_server(gateways, server)
         usage_service_pb2_grpc.add_UsageServiceServicer_to_server(usage, server)
+        unimplemented.register(server, LATER)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
 
 
 def service_of(servicer: type[Any], module: Any) -> Any:
     """A servicer that answers UNIMPLEMENTED, for the one service of a generated module."""
     (service,) = module.DESCRIPTOR.services_by_name.values()
-    return unimplemented(servicer, service, LATER)
+    return unimplemented.unimplemented(servicer, service, LATER)
 
 
 def with_echo(config: Config) -> Config:

@@ -22,11 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from headgate.v1 import chat_pb2 as headgate_dot_v1_dot_chat__pb2
+from headgate.v1 import message_pb2 as headgate_dot_v1_dot_message__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19headgate/v1/gateway.proto\x12\x0bheadgate.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16headgate/v1/chat.proto\"\xdf\x04\n\x07Gateway\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04slug\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x19\n\x0cinstructions\x18\x05 \x01(\tH\x00\x88\x01\x01\x12!\n\x14user_prompt_template\x18\x06 \x01(\tH\x01\x88\x01\x01\x12\x38\n\nparameters\x18\x07 \x01(\x0b\x32\x1f.headgate.v1.ChatCompletionSpecH\x02\x88\x01\x01\x12!\n\x14\x63ontext_limit_tokens\x18\x08 \x01(\x03H\x03\x88\x01\x01\x12\x43\n\x17\x63ontext_overflow_action\x18\t \x01(\x0e\x32\".headgate.v1.ContextOverflowAction\x12\x11\n\toverrides\x18\n \x03(\t\x12\x34\n\x08metadata\x18\x0b \x03(\x0b\x32\".headgate.v1.Gateway.MetadataEntry\x12\x0f\n\x07version\x18\x0c \x01(\x03\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0f\n\r_instructionsB\x17\n\x15_user_prompt_templateB\r\n\x0b_parametersB\x17\n\x15_context_limit_tokens*\x89\x01\n\x15\x43ontextOverflowAction\x12\'\n#CONTEXT_OVERFLOW_ACTION_UNSPECIFIED\x10\x00\x12!\n\x1d\x43ONTEXT_OVERFLOW_ACTION_ERROR\x10\x01\x12$\n CONTEXT_OVERFLOW_ACTION_TRUNCATE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19headgate/v1/gateway.proto\x12\x0bheadgate.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16headgate/v1/chat.proto\x1a\x19headgate/v1/message.proto\"\xb5\x07\n\x07Gateway\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\naccount_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04slug\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x0f\n\x05model\x18\x05 \x01(\tH\x00\x12,\n\x08\x65ndpoint\x18\x06 \x01(\x0b\x32\x18.headgate.v1.OwnEndpointH\x00\x12\x19\n\x0cinstructions\x18\x07 \x01(\tH\x01\x88\x01\x01\x12,\n\x11instructions_role\x18\x08 \x01(\x0e\x32\x11.headgate.v1.Role\x12\x42\n\x16instructions_placement\x18\t \x01(\x0e\x32\".headgate.v1.InstructionsPlacement\x12!\n\x14user_prompt_template\x18\n \x01(\tH\x02\x88\x01\x01\x12\x38\n\nparameters\x18\x0b \x01(\x0b\x32\x1f.headgate.v1.ChatCompletionSpecH\x03\x88\x01\x01\x12\x14\n\x07prefill\x18\x0c \x01(\tH\x04\x88\x01\x01\x12\x14\n\x0c\x65\x63ho_prefill\x18\r \x01(\x08\x12!\n\x14\x63ontext_limit_tokens\x18\x0e \x01(\x03H\x05\x88\x01\x01\x12\x43\n\x17\x63ontext_overflow_action\x18\x0f \x01(\x0e\x32\".headgate.v1.ContextOverflowAction\x12\x35\n\toverrides\x18\x10 \x01(\x0b\x32\x1d.headgate.v1.GatewayOverridesH\x06\x88\x01\x01\x12\x34\n\x08metadata\x18\x11 \x03(\x0b\x32\".headgate.v1.Gateway.MetadataEntry\x12\x15\n\x07version\x18\x12 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\n\n\x08upstreamB\x0f\n\r_instructionsB\x17\n\x15_user_prompt_templateB\r\n\x0b_parametersB\n\n\x08_prefillB\x17\n\x15_context_limit_tokensB\x0c\n\n_overrides\"\x98\x01\n\x0bOwnEndpoint\x12\x16\n\x08\x62\x61se_url\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05model\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x07\x61pi_key\x18\x03 \x01(\tB\x04\xe2\x41\x01\x04H\x00\x88\x01\x01\x12!\n\x0emasked_api_key\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03H\x01\x88\x01\x01\x42\n\n\x08_api_keyB\x11\n\x0f_masked_api_key\"&\n\x10GatewayOverrides\x12\x12\n\nparameters\x18\x01 \x03(\t*\x84\x01\n\x15InstructionsPlacement\x12&\n\"INSTRUCTIONS_PLACEMENT_UNSPECIFIED\x10\x00\x12!\n\x1dINSTRUCTIONS_PLACEMENT_BEFORE\x10\x01\x12 \n\x1cINSTRUCTIONS_PLACEMENT_AFTER\x10\x02*\x89\x01\n\x15\x43ontextOverflowAction\x12\'\n#CONTEXT_OVERFLOW_ACTION_UNSPECIFIED\x10\x00\x12!\n\x1d\x43ONTEXT_OVERFLOW_ACTION_ERROR\x10\x01\x12$\n CONTEXT_OVERFLOW_ACTION_TRUNCATE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,10 +37,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GATEWAY_METADATAENTRY']._loaded_options = None
   _globals['_GATEWAY_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_CONTEXTOVERFLOWACTION']._serialized_start=710
-  _globals['_CONTEXTOVERFLOWACTION']._serialized_end=847
-  _globals['_GATEWAY']._serialized_start=100
-  _globals['_GATEWAY']._serialized_end=707
-  _globals['_GATEWAY_METADATAENTRY']._serialized_start=578
-  _globals['_GATEWAY_METADATAENTRY']._serialized_end=625
+  _globals['_GATEWAY'].fields_by_name['id']._loaded_options = None
+  _globals['_GATEWAY'].fields_by_name['id']._serialized_options = b'\342A\001\003'
+  _globals['_GATEWAY'].fields_by_name['account_id']._loaded_options = None
+  _globals['_GATEWAY'].fields_by_name['account_id']._serialized_options = b'\342A\001\003'
+  _globals['_GATEWAY'].fields_by_name['name']._loaded_options = None
+  _globals['_GATEWAY'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_GATEWAY'].fields_by_name['slug']._loaded_options = None
+  _globals['_GATEWAY'].fields_by_name['slug']._serialized_options = b'\342A\001\003'
+  _globals['_GATEWAY'].fields_by_name['version']._loaded_options = None
+  _globals['_GATEWAY'].fields_by_name['version']._serialized_options = b'\342A\001\003'
+  _globals['_GATEWAY'].fields_by_name['create_time']._loaded_options = None
+  _globals['_GATEWAY'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
+  _globals['_GATEWAY'].fields_by_name['update_time']._loaded_options = None
+  _globals['_GATEWAY'].fields_by_name['update_time']._serialized_options = b'\342A\001\003'
+  _globals['_OWNENDPOINT'].fields_by_name['base_url']._loaded_options = None
+  _globals['_OWNENDPOINT'].fields_by_name['base_url']._serialized_options = b'\342A\001\002'
+  _globals['_OWNENDPOINT'].fields_by_name['model']._loaded_options = None
+  _globals['_OWNENDPOINT'].fields_by_name['model']._serialized_options = b'\342A\001\002'
+  _globals['_OWNENDPOINT'].fields_by_name['api_key']._loaded_options = None
+  _globals['_OWNENDPOINT'].fields_by_name['api_key']._serialized_options = b'\342A\001\004'
+  _globals['_OWNENDPOINT'].fields_by_name['masked_api_key']._loaded_options = None
+  _globals['_OWNENDPOINT'].fields_by_name['masked_api_key']._serialized_options = b'\342A\001\003'
+  _globals['_INSTRUCTIONSPLACEMENT']._serialized_start=1307
+  _globals['_INSTRUCTIONSPLACEMENT']._serialized_end=1439
+  _globals['_CONTEXTOVERFLOWACTION']._serialized_start=1442
+  _globals['_CONTEXTOVERFLOWACTION']._serialized_end=1579
+  _globals['_GATEWAY']._serialized_start=160
+  _globals['_GATEWAY']._serialized_end=1109
+  _globals['_GATEWAY_METADATAENTRY']._serialized_start=942
+  _globals['_GATEWAY_METADATAENTRY']._serialized_end=989
+  _globals['_OWNENDPOINT']._serialized_start=1112
+  _globals['_OWNENDPOINT']._serialized_end=1264
+  _globals['_GATEWAYOVERRIDES']._serialized_start=1266
+  _globals['_GATEWAYOVERRIDES']._serialized_end=1304
 # @@protoc_insertion_point(module_scope)

@@ -23,47 +23,56 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from headgate.v1 import gateway_pb2 as headgate_dot_v1_dot_gateway__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!headgate/v1/gateway_service.proto\x12\x0bheadgate.v1\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x19headgate/v1/gateway.proto\"=\n\x14\x43reateGatewayRequest\x12%\n\x07gateway\x18\x01 \x01(\x0b\x32\x14.headgate.v1.Gateway\">\n\x15\x43reateGatewayResponse\x12%\n\x07gateway\x18\x01 \x01(\x0b\x32\x14.headgate.v1.Gateway\"\x1f\n\x11GetGatewayRequest\x12\n\n\x02id\x18\x01 \x01(\t\";\n\x12GetGatewayResponse\x12%\n\x07gateway\x18\x01 \x01(\x0b\x32\x14.headgate.v1.Gateway\"S\n\x13ListGatewaysRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x15\n\rname_contains\x18\x03 \x01(\t\"W\n\x14ListGatewaysResponse\x12&\n\x08gateways\x18\x01 \x03(\x0b\x32\x14.headgate.v1.Gateway\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"n\n\x14UpdateGatewayRequest\x12%\n\x07gateway\x18\x01 \x01(\x0b\x32\x14.headgate.v1.Gateway\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\">\n\x15UpdateGatewayResponse\x12%\n\x07gateway\x18\x01 \x01(\x0b\x32\x14.headgate.v1.Gateway\"\"\n\x14\x44\x65leteGatewayRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteGatewayResponse2\x88\x06\n\x0eGatewayService\x12\x99\x01\n\rCreateGateway\x12!.headgate.v1.CreateGatewayRequest\x1a\".headgate.v1.CreateGatewayResponse\"A\x82\xd3\xe4\x93\x02;\"\x10/api/v1/gateways:\x07gatewayZ\x1e\"\x13/api/v1/ai-gateways:\x07gateway\x12\x88\x01\n\nGetGateway\x12\x1e.headgate.v1.GetGatewayRequest\x1a\x1f.headgate.v1.GetGatewayResponse\"9\x82\xd3\xe4\x93\x02\x33\x12\x15/api/v1/gateways/{id}Z\x1a\x12\x18/api/v1/ai-gateways/{id}\x12\x84\x01\n\x0cListGateways\x12 .headgate.v1.ListGatewaysRequest\x1a!.headgate.v1.ListGatewaysResponse\"/\x82\xd3\xe4\x93\x02)\x12\x10/api/v1/gatewaysZ\x15\x12\x13/api/v1/ai-gateways\x12\xb3\x01\n\rUpdateGateway\x12!.headgate.v1.UpdateGatewayRequest\x1a\".headgate.v1.UpdateGatewayResponse\"[\x82\xd3\xe4\x93\x02U2\x1d/api/v1/gateways/{gateway.id}:\x07gatewayZ+2 /api/v1/ai-gateways/{gateway.id}:\x07gateway\x12\x91\x01\n\rDeleteGateway\x12!.headgate.v1.DeleteGatewayRequest\x1a\".headgate.v1.DeleteGatewayResponse\"9\x82\xd3\xe4\x93\x02\x33*\x15/api/v1/gateways/{id}Z\x1a*\x18/api/v1/ai-gateways/{id}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!headgate/v1/gateway_service.proto\x12\x0bheadgate.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x19headgate/v1/gateway.proto\"C\n\x14\x43reateGatewayRequest\x12+\n\x07gateway\x18\x01 \x01(\x0b\x32\x14.headgate.v1.GatewayB\x04\xe2\x41\x01\x02\">\n\x15\x43reateGatewayResponse\x12%\n\x07gateway\x18\x01 \x01(\x0b\x32\x14.headgate.v1.Gateway\"%\n\x11GetGatewayRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\";\n\x12GetGatewayResponse\x12%\n\x07gateway\x18\x01 \x01(\x0b\x32\x14.headgate.v1.Gateway\"S\n\x13ListGatewaysRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x15\n\rname_contains\x18\x03 \x01(\t\"W\n\x14ListGatewaysResponse\x12&\n\x08gateways\x18\x01 \x03(\x0b\x32\x14.headgate.v1.Gateway\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"t\n\x14UpdateGatewayRequest\x12+\n\x07gateway\x18\x01 \x01(\x0b\x32\x14.headgate.v1.GatewayB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\">\n\x15UpdateGatewayResponse\x12%\n\x07gateway\x18\x01 \x01(\x0b\x32\x14.headgate.v1.Gateway\"(\n\x14\x44\x65leteGatewayRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x17\n\x15\x44\x65leteGatewayResponse2\xbe\x06\n\x0eGatewayService\x12\xab\x01\n\rCreateGateway\x12!.headgate.v1.CreateGatewayRequest\x1a\".headgate.v1.CreateGatewayResponse\"S\x82\xd3\xe4\x93\x02M\"\x10/api/v1/gateways:\x07gatewayZ\'\"\x13/api/v1/ai-gateways:\x07gatewayb\x07gatewayb\x07gateway\x12\x9a\x01\n\nGetGateway\x12\x1e.headgate.v1.GetGatewayRequest\x1a\x1f.headgate.v1.GetGatewayResponse\"K\x82\xd3\xe4\x93\x02\x45\x12\x15/api/v1/gateways/{id}Z#\x12\x18/api/v1/ai-gateways/{id}b\x07gatewayb\x07gateway\x12\x84\x01\n\x0cListGateways\x12 .headgate.v1.ListGatewaysRequest\x1a!.headgate.v1.ListGatewaysResponse\"/\x82\xd3\xe4\x93\x02)\x12\x10/api/v1/gatewaysZ\x15\x12\x13/api/v1/ai-gateways\x12\xc5\x01\n\rUpdateGateway\x12!.headgate.v1.UpdateGatewayRequest\x1a\".headgate.v1.UpdateGatewayResponse\"m\x82\xd3\xe4\x93\x02g2\x1d/api/v1/gateways/{gateway.id}:\x07gatewayZ42 /api/v1/ai-gateways/{gateway.id}:\x07gatewayb\x07gatewayb\x07gateway\x12\x91\x01\n\rDeleteGateway\x12!.headgate.v1.DeleteGatewayRequest\x1a\".headgate.v1.DeleteGatewayResponse\"9\x82\xd3\xe4\x93\x02\x33*\x15/api/v1/gateways/{id}Z\x1a*\x18/api/v1/ai-gateways/{id}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headgate.v1.gateway_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_CREATEGATEWAYREQUEST'].fields_by_name['gateway']._loaded_options = None
+  _globals['_CREATEGATEWAYREQUEST'].fields_by_name['gateway']._serialized_options = b'\342A\001\002'
+  _globals['_GETGATEWAYREQUEST'].fields_by_name['id']._loaded_options = None
+  _globals['_GETGATEWAYREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002'
+  _globals['_UPDATEGATEWAYREQUEST'].fields_by_name['gateway']._loaded_options = None
+  _globals['_UPDATEGATEWAYREQUEST'].fields_by_name['gateway']._serialized_options = b'\342A\001\002'
+  _globals['_DELETEGATEWAYREQUEST'].fields_by_name['id']._loaded_options = None
+  _globals['_DELETEGATEWAYREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002'
   _globals['_GATEWAYSERVICE'].methods_by_name['CreateGateway']._loaded_options = None
-  _globals['_GATEWAYSERVICE'].methods_by_name['CreateGateway']._serialized_options = b'\202\323\344\223\002;\"\020/api/v1/gateways:\007gatewayZ\036\"\023/api/v1/ai-gateways:\007gateway'
+  _globals['_GATEWAYSERVICE'].methods_by_name['CreateGateway']._serialized_options = b'\202\323\344\223\002M\"\020/api/v1/gateways:\007gatewayZ\'\"\023/api/v1/ai-gateways:\007gatewayb\007gatewayb\007gateway'
   _globals['_GATEWAYSERVICE'].methods_by_name['GetGateway']._loaded_options = None
-  _globals['_GATEWAYSERVICE'].methods_by_name['GetGateway']._serialized_options = b'\202\323\344\223\0023\022\025/api/v1/gateways/{id}Z\032\022\030/api/v1/ai-gateways/{id}'
+  _globals['_GATEWAYSERVICE'].methods_by_name['GetGateway']._serialized_options = b'\202\323\344\223\002E\022\025/api/v1/gateways/{id}Z#\022\030/api/v1/ai-gateways/{id}b\007gatewayb\007gateway'
   _globals['_GATEWAYSERVICE'].methods_by_name['ListGateways']._loaded_options = None
   _globals['_GATEWAYSERVICE'].methods_by_name['ListGateways']._serialized_options = b'\202\323\344\223\002)\022\020/api/v1/gatewaysZ\025\022\023/api/v1/ai-gateways'
   _globals['_GATEWAYSERVICE'].methods_by_name['UpdateGateway']._loaded_options = None
-  _globals['_GATEWAYSERVICE'].methods_by_name['UpdateGateway']._serialized_options = b'\202\323\344\223\002U2\035/api/v1/gateways/{gateway.id}:\007gatewayZ+2 /api/v1/ai-gateways/{gateway.id}:\007gateway'
+  _globals['_GATEWAYSERVICE'].methods_by_name['UpdateGateway']._serialized_options = b'\202\323\344\223\002g2\035/api/v1/gateways/{gateway.id}:\007gatewayZ42 /api/v1/ai-gateways/{gateway.id}:\007gatewayb\007gatewayb\007gateway'
   _globals['_GATEWAYSERVICE'].methods_by_name['DeleteGateway']._loaded_options = None
   _globals['_GATEWAYSERVICE'].methods_by_name['DeleteGateway']._serialized_options = b'\202\323\344\223\0023*\025/api/v1/gateways/{id}Z\032*\030/api/v1/ai-gateways/{id}'
-  _globals['_CREATEGATEWAYREQUEST']._serialized_start=141
-  _globals['_CREATEGATEWAYREQUEST']._serialized_end=202
-  _globals['_CREATEGATEWAYRESPONSE']._serialized_start=204
-  _globals['_CREATEGATEWAYRESPONSE']._serialized_end=266
-  _globals['_GETGATEWAYREQUEST']._serialized_start=268
-  _globals['_GETGATEWAYREQUEST']._serialized_end=299
-  _globals['_GETGATEWAYRESPONSE']._serialized_start=301
-  _globals['_GETGATEWAYRESPONSE']._serialized_end=360
-  _globals['_LISTGATEWAYSREQUEST']._serialized_start=362
-  _globals['_LISTGATEWAYSREQUEST']._serialized_end=445
-  _globals['_LISTGATEWAYSRESPONSE']._serialized_start=447
-  _globals['_LISTGATEWAYSRESPONSE']._serialized_end=534
-  _globals['_UPDATEGATEWAYREQUEST']._serialized_start=536
-  _globals['_UPDATEGATEWAYREQUEST']._serialized_end=646
-  _globals['_UPDATEGATEWAYRESPONSE']._serialized_start=648
-  _globals['_UPDATEGATEWAYRESPONSE']._serialized_end=710
-  _globals['_DELETEGATEWAYREQUEST']._serialized_start=712
-  _globals['_DELETEGATEWAYREQUEST']._serialized_end=746
-  _globals['_DELETEGATEWAYRESPONSE']._serialized_start=748
-  _globals['_DELETEGATEWAYRESPONSE']._serialized_end=771
-  _globals['_GATEWAYSERVICE']._serialized_start=774
-  _globals['_GATEWAYSERVICE']._serialized_end=1550
+  _globals['_CREATEGATEWAYREQUEST']._serialized_start=174
+  _globals['_CREATEGATEWAYREQUEST']._serialized_end=241
+  _globals['_CREATEGATEWAYRESPONSE']._serialized_start=243
+  _globals['_CREATEGATEWAYRESPONSE']._serialized_end=305
+  _globals['_GETGATEWAYREQUEST']._serialized_start=307
+  _globals['_GETGATEWAYREQUEST']._serialized_end=344
+  _globals['_GETGATEWAYRESPONSE']._serialized_start=346
+  _globals['_GETGATEWAYRESPONSE']._serialized_end=405
+  _globals['_LISTGATEWAYSREQUEST']._serialized_start=407
+  _globals['_LISTGATEWAYSREQUEST']._serialized_end=490
+  _globals['_LISTGATEWAYSRESPONSE']._serialized_start=492
+  _globals['_LISTGATEWAYSRESPONSE']._serialized_end=579
+  _globals['_UPDATEGATEWAYREQUEST']._serialized_start=581
+  _globals['_UPDATEGATEWAYREQUEST']._serialized_end=697
+  _globals['_UPDATEGATEWAYRESPONSE']._serialized_start=699
+  _globals['_UPDATEGATEWAYRESPONSE']._serialized_end=761
+  _globals['_DELETEGATEWAYREQUEST']._serialized_start=763
+  _globals['_DELETEGATEWAYREQUEST']._serialized_end=803
+  _globals['_DELETEGATEWAYRESPONSE']._serialized_start=805
+  _globals['_DELETEGATEWAYRESPONSE']._serialized_end=828
+  _globals['_GATEWAYSERVICE']._serialized_start=831
+  _globals['_GATEWAYSERVICE']._serialized_end=1661
 # @@protoc_insertion_point(module_scope)

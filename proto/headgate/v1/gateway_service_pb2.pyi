@@ -1,4 +1,5 @@
 from google.api import annotations_pb2 as _annotations_pb2
+from google.api import field_behavior_pb2 as _field_behavior_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from headgate.v1 import gateway_pb2 as _gateway_pb2
 from google.protobuf.internal import containers as _containers

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class GatewayServiceStub:
-    """Keeps the gateways of an account.
+    """Keeps the gateways of the caller's account. All of it takes a private key.
     """
 
     def __init__(self, channel):
@@ -63,11 +63,11 @@ class GatewayServiceStub:
 
 
 class GatewayServiceServicer:
-    """Keeps the gateways of an account.
+    """Keeps the gateways of the caller's account. All of it takes a private key.
     """
 
     def CreateGateway(self, request, context):
-        """Makes a gateway.
+        """Makes a gateway. Parameters that its model cannot take are refused.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,7 +88,7 @@ class GatewayServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateGateway(self, request, context):
-        """Changes the fields that the mask names.
+        """Changes the fields that the mask names. Calls that are running keep the version that they began with.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,7 +138,7 @@ def add_GatewayServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class GatewayService:
-    """Keeps the gateways of an account.
+    """Keeps the gateways of the caller's account. All of it takes a private key.
     """
 
     @staticmethod

@@ -27,41 +27,41 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class GatewayServiceStub:
-    """Keeps the gateways of an account."""
+    """Keeps the gateways of the caller's account. All of it takes a private key."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> GatewayServiceAsyncStub: ...
     CreateGateway: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.CreateGatewayRequest, _gateway_service_pb2.CreateGatewayResponse]
-    """Makes a gateway."""
+    """Makes a gateway. Parameters that its model cannot take are refused."""
     GetGateway: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.GetGatewayRequest, _gateway_service_pb2.GetGatewayResponse]
     """Tells of one gateway."""
     ListGateways: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.ListGatewaysRequest, _gateway_service_pb2.ListGatewaysResponse]
     """Lists the gateways, the newest first."""
     UpdateGateway: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.UpdateGatewayRequest, _gateway_service_pb2.UpdateGatewayResponse]
-    """Changes the fields that the mask names."""
+    """Changes the fields that the mask names. Calls that are running keep the version that they began with."""
     DeleteGateway: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.DeleteGatewayRequest, _gateway_service_pb2.DeleteGatewayResponse]
     """Deletes a gateway."""
 
 @_typing.type_check_only
 class GatewayServiceAsyncStub(GatewayServiceStub):
-    """Keeps the gateways of an account."""
+    """Keeps the gateways of the caller's account. All of it takes a private key."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateGateway: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.CreateGatewayRequest, _gateway_service_pb2.CreateGatewayResponse]  # type: ignore[assignment]
-    """Makes a gateway."""
+    """Makes a gateway. Parameters that its model cannot take are refused."""
     GetGateway: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.GetGatewayRequest, _gateway_service_pb2.GetGatewayResponse]  # type: ignore[assignment]
     """Tells of one gateway."""
     ListGateways: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.ListGatewaysRequest, _gateway_service_pb2.ListGatewaysResponse]  # type: ignore[assignment]
     """Lists the gateways, the newest first."""
     UpdateGateway: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.UpdateGatewayRequest, _gateway_service_pb2.UpdateGatewayResponse]  # type: ignore[assignment]
-    """Changes the fields that the mask names."""
+    """Changes the fields that the mask names. Calls that are running keep the version that they began with."""
     DeleteGateway: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.DeleteGatewayRequest, _gateway_service_pb2.DeleteGatewayResponse]  # type: ignore[assignment]
     """Deletes a gateway."""
 
 class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Keeps the gateways of an account."""
+    """Keeps the gateways of the caller's account. All of it takes a private key."""
 
     @_abc_1.abstractmethod
     def CreateGateway(
@@ -69,7 +69,7 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_service_pb2.CreateGatewayRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_service_pb2.CreateGatewayResponse, _abc.Awaitable[_gateway_service_pb2.CreateGatewayResponse]]:
-        """Makes a gateway."""
+        """Makes a gateway. Parameters that its model cannot take are refused."""
 
     @_abc_1.abstractmethod
     def GetGateway(
@@ -93,7 +93,7 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_service_pb2.UpdateGatewayRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_service_pb2.UpdateGatewayResponse, _abc.Awaitable[_gateway_service_pb2.UpdateGatewayResponse]]:
-        """Changes the fields that the mask names."""
+        """Changes the fields that the mask names. Calls that are running keep the version that they began with."""
 
     @_abc_1.abstractmethod
     def DeleteGateway(

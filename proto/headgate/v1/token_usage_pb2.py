@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dheadgate/v1/token_usage.proto\x12\x0bheadgate.v1\"\xb4\x02\n\nTokenUsage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x03\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x03\x12\x14\n\x0ctotal_tokens\x18\x03 \x01(\x03\x12\x44\n\x15prompt_tokens_details\x18\x04 \x01(\x0b\x32 .headgate.v1.PromptTokensDetailsH\x00\x88\x01\x01\x12L\n\x19\x63ompletion_tokens_details\x18\x05 \x01(\x0b\x32$.headgate.v1.CompletionTokensDetailsH\x01\x88\x01\x01\x12\x12\n\nextra_json\x18\x0f \x01(\tB\x18\n\x16_prompt_tokens_detailsB\x1c\n\x1a_completion_tokens_details\"\x91\x02\n\x13PromptTokensDetails\x12\x1a\n\rcached_tokens\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x19\n\x0c\x61udio_tokens\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x1f\n\x12\x63\x61\x63he_write_tokens\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x18\n\x0btext_tokens\x18\x04 \x01(\x03H\x03\x88\x01\x01\x12\x19\n\x0cimage_tokens\x18\x05 \x01(\x03H\x04\x88\x01\x01\x12\x12\n\nextra_json\x18\x0f \x01(\tB\x10\n\x0e_cached_tokensB\x0f\n\r_audio_tokensB\x15\n\x13_cache_write_tokensB\x0e\n\x0c_text_tokensB\x0f\n\r_image_tokens\"\xc7\x02\n\x17\x43ompletionTokensDetails\x12\x1d\n\x10reasoning_tokens\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x19\n\x0c\x61udio_tokens\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x18\n\x0btext_tokens\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\'\n\x1a\x61\x63\x63\x65pted_prediction_tokens\x18\x04 \x01(\x03H\x03\x88\x01\x01\x12\'\n\x1arejected_prediction_tokens\x18\x05 \x01(\x03H\x04\x88\x01\x01\x12\x12\n\nextra_json\x18\x0f \x01(\tB\x13\n\x11_reasoning_tokensB\x0f\n\r_audio_tokensB\x0e\n\x0c_text_tokensB\x1d\n\x1b_accepted_prediction_tokensB\x1d\n\x1b_rejected_prediction_tokensb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dheadgate/v1/token_usage.proto\x12\x0bheadgate.v1\"\xd8\x02\n\nTokenUsage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x03\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x03\x12\x14\n\x0ctotal_tokens\x18\x03 \x01(\x03\x12\x44\n\x15prompt_tokens_details\x18\x04 \x01(\x0b\x32 .headgate.v1.PromptTokensDetailsH\x00\x88\x01\x01\x12L\n\x19\x63ompletion_tokens_details\x18\x05 \x01(\x0b\x32$.headgate.v1.CompletionTokensDetailsH\x01\x88\x01\x01\x12\x15\n\x08\x63ost_usd\x18\x06 \x01(\tH\x02\x88\x01\x01\x12\x12\n\nextra_json\x18\x0f \x01(\tB\x18\n\x16_prompt_tokens_detailsB\x1c\n\x1a_completion_tokens_detailsB\x0b\n\t_cost_usd\"\x91\x02\n\x13PromptTokensDetails\x12\x1a\n\rcached_tokens\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x19\n\x0c\x61udio_tokens\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x1f\n\x12\x63\x61\x63he_write_tokens\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x18\n\x0btext_tokens\x18\x04 \x01(\x03H\x03\x88\x01\x01\x12\x19\n\x0cimage_tokens\x18\x05 \x01(\x03H\x04\x88\x01\x01\x12\x12\n\nextra_json\x18\x0f \x01(\tB\x10\n\x0e_cached_tokensB\x0f\n\r_audio_tokensB\x15\n\x13_cache_write_tokensB\x0e\n\x0c_text_tokensB\x0f\n\r_image_tokens\"\xc7\x02\n\x17\x43ompletionTokensDetails\x12\x1d\n\x10reasoning_tokens\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x19\n\x0c\x61udio_tokens\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x18\n\x0btext_tokens\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\'\n\x1a\x61\x63\x63\x65pted_prediction_tokens\x18\x04 \x01(\x03H\x03\x88\x01\x01\x12\'\n\x1arejected_prediction_tokens\x18\x05 \x01(\x03H\x04\x88\x01\x01\x12\x12\n\nextra_json\x18\x0f \x01(\tB\x13\n\x11_reasoning_tokensB\x0f\n\r_audio_tokensB\x0e\n\x0c_text_tokensB\x1d\n\x1b_accepted_prediction_tokensB\x1d\n\x1b_rejected_prediction_tokensb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,9 +32,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headgate.v1.token_usage_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TOKENUSAGE']._serialized_start=47
-  _globals['_TOKENUSAGE']._serialized_end=355
-  _globals['_PROMPTTOKENSDETAILS']._serialized_start=358
-  _globals['_PROMPTTOKENSDETAILS']._serialized_end=631
-  _globals['_COMPLETIONTOKENSDETAILS']._serialized_start=634
-  _globals['_COMPLETIONTOKENSDETAILS']._serialized_end=961
+  _globals['_TOKENUSAGE']._serialized_end=391
+  _globals['_PROMPTTOKENSDETAILS']._serialized_start=394
+  _globals['_PROMPTTOKENSDETAILS']._serialized_end=667
+  _globals['_COMPLETIONTOKENSDETAILS']._serialized_start=670
+  _globals['_COMPLETIONTOKENSDETAILS']._serialized_end=997
 # @@protoc_insertion_point(module_scope)

@@ -23,10 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from headgate.v1 import error_reason_pb2 as headgate_dot_v1_dot_error__reason__pb2
+from headgate.v1 import model_pb2 as headgate_dot_v1_dot_model__pb2
 from headgate.v1 import token_usage_pb2 as headgate_dot_v1_dot_token__usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17headgate/v1/usage.proto\x12\x0bheadgate.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dheadgate/v1/token_usage.proto\"\xa2\x04\n\x0bUsageRecord\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\naccount_id\x18\x03 \x01(\t\x12\x0e\n\x06key_id\x18\x04 \x01(\t\x12\x12\n\ngateway_id\x18\x05 \x01(\t\x12\x17\n\x0fgateway_version\x18\x06 \x01(\x03\x12\x17\n\x0frequested_model\x18\x07 \x01(\t\x12\x16\n\x0eresponse_model\x18\x08 \x01(\t\x12\x10\n\x08provider\x18\t \x01(\t\x12+\n\x05usage\x18\n \x01(\x0b\x32\x17.headgate.v1.TokenUsageH\x00\x88\x01\x01\x12\x10\n\x08\x63ost_usd\x18\x0b \x01(\t\x12\x13\n\x0b\x64uration_ms\x18\x0c \x01(\x03\x12#\n\x16time_to_first_token_ms\x18\r \x01(\x03H\x01\x88\x01\x01\x12\x15\n\rfinish_reason\x18\x0e \x01(\t\x12\x0e\n\x06status\x18\x0f \x01(\t\x12\x0b\n\x03tag\x18\x10 \x01(\t\x12\x38\n\x08metadata\x18\x11 \x03(\x0b\x32&.headgate.v1.UsageRecord.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_usageB\x19\n\x17_time_to_first_token_ms\"\x8c\x01\n\x0cUsageSummary\x12\r\n\x05group\x18\x01 \x01(\t\x12\x15\n\rrequest_count\x18\x02 \x01(\x03\x12\x1c\n\x14\x66\x61iled_request_count\x18\x03 \x01(\x03\x12&\n\x05usage\x18\x04 \x01(\x0b\x32\x17.headgate.v1.TokenUsage\x12\x10\n\x08\x63ost_usd\x18\x05 \x01(\t*\x95\x01\n\rUsageGrouping\x12\x1e\n\x1aUSAGE_GROUPING_UNSPECIFIED\x10\x00\x12\x16\n\x12USAGE_GROUPING_DAY\x10\x01\x12\x18\n\x14USAGE_GROUPING_MODEL\x10\x02\x12\x16\n\x12USAGE_GROUPING_KEY\x10\x03\x12\x1a\n\x16USAGE_GROUPING_GATEWAY\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17headgate/v1/usage.proto\x12\x0bheadgate.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1eheadgate/v1/error_reason.proto\x1a\x17headgate/v1/model.proto\x1a\x1dheadgate/v1/token_usage.proto\"\xeb\x06\n\x0bUsageRecord\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\naccount_id\x18\x04 \x01(\t\x12\x0e\n\x06key_id\x18\x05 \x01(\t\x12\x12\n\ngateway_id\x18\x06 \x01(\t\x12\x17\n\x0fgateway_version\x18\x07 \x01(\x03\x12\x11\n\toperation\x18\x08 \x01(\t\x12\x0f\n\x07\x64ialect\x18\t \x01(\t\x12\x0e\n\x06stream\x18\n \x01(\x08\x12\x17\n\x0frequested_model\x18\x0b \x01(\t\x12\x16\n\x0eresponse_model\x18\x0c \x01(\t\x12\x10\n\x08provider\x18\r \x01(\t\x12(\n\x06status\x18\x0e \x01(\x0e\x32\x18.headgate.v1.UsageStatus\x12.\n\x0c\x65rror_reason\x18\x0f \x01(\x0e\x32\x18.headgate.v1.ErrorReason\x12\x15\n\rfinish_reason\x18\x10 \x01(\t\x12+\n\x05usage\x18\x11 \x01(\x0b\x32\x17.headgate.v1.TokenUsageH\x00\x88\x01\x01\x12+\n\x05price\x18\x12 \x01(\x0b\x32\x17.headgate.v1.ModelPriceH\x01\x88\x01\x01\x12\x18\n\x10price_multiplier\x18\x13 \x01(\t\x12\x10\n\x08\x63ost_usd\x18\x14 \x01(\t\x12\x13\n\x0b\x63harged_usd\x18\x15 \x01(\t\x12\x15\n\rreserve_units\x18\x16 \x01(\t\x12\x18\n\x0b\x64uration_ms\x18\x17 \x01(\x03H\x02\x88\x01\x01\x12#\n\x16time_to_first_token_ms\x18\x18 \x01(\x03H\x03\x88\x01\x01\x12\x0b\n\x03tag\x18\x19 \x01(\t\x12\x38\n\x08metadata\x18\x1a \x03(\x0b\x32&.headgate.v1.UsageRecord.MetadataEntry\x12+\n\x08\x61ttempts\x18\x1b \x03(\x0b\x32\x19.headgate.v1.UsageAttempt\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_usageB\x08\n\x06_priceB\x0e\n\x0c_duration_msB\x19\n\x17_time_to_first_token_ms\"\xcd\x03\n\x0cUsageAttempt\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12(\n\x06status\x18\x04 \x01(\x0e\x32\x18.headgate.v1.UsageStatus\x12.\n\x0c\x65rror_reason\x18\x05 \x01(\x0e\x32\x18.headgate.v1.ErrorReason\x12\x18\n\x0bhttp_status\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12+\n\x05usage\x18\x07 \x01(\x0b\x32\x17.headgate.v1.TokenUsageH\x01\x88\x01\x01\x12+\n\x05price\x18\x08 \x01(\x0b\x32\x17.headgate.v1.ModelPriceH\x02\x88\x01\x01\x12\x10\n\x08\x63ost_usd\x18\t \x01(\t\x12\x18\n\x0b\x64uration_ms\x18\n \x01(\x03H\x03\x88\x01\x01\x12#\n\x16time_to_first_token_ms\x18\x0b \x01(\x03H\x04\x88\x01\x01\x42\x0e\n\x0c_http_statusB\x08\n\x06_usageB\x08\n\x06_priceB\x0e\n\x0c_duration_msB\x19\n\x17_time_to_first_token_ms\"\xa1\x01\n\x0cUsageSummary\x12\r\n\x05group\x18\x01 \x01(\t\x12\x15\n\rrequest_count\x18\x02 \x01(\x03\x12\x1c\n\x14\x66\x61iled_request_count\x18\x03 \x01(\x03\x12&\n\x05usage\x18\x04 \x01(\x0b\x32\x17.headgate.v1.TokenUsage\x12\x10\n\x08\x63ost_usd\x18\x05 \x01(\t\x12\x13\n\x0b\x63harged_usd\x18\x06 \x01(\t*\xaa\x01\n\x0bUsageStatus\x12\x1c\n\x18USAGE_STATUS_UNSPECIFIED\x10\x00\x12\x15\n\x11USAGE_STATUS_OPEN\x10\x01\x12\x13\n\x0fUSAGE_STATUS_OK\x10\x02\x12\x17\n\x13USAGE_STATUS_FAILED\x10\x03\x12\x1a\n\x16USAGE_STATUS_CANCELLED\x10\x04\x12\x1c\n\x18USAGE_STATUS_INTERRUPTED\x10\x05*\xe2\x01\n\rUsageGrouping\x12\x1e\n\x1aUSAGE_GROUPING_UNSPECIFIED\x10\x00\x12\x16\n\x12USAGE_GROUPING_DAY\x10\x01\x12\x17\n\x13USAGE_GROUPING_HOUR\x10\x02\x12\x18\n\x14USAGE_GROUPING_MODEL\x10\x03\x12\x16\n\x12USAGE_GROUPING_KEY\x10\x04\x12\x1a\n\x16USAGE_GROUPING_GATEWAY\x10\x05\x12\x16\n\x12USAGE_GROUPING_TAG\x10\x06\x12\x1a\n\x16USAGE_GROUPING_ACCOUNT\x10\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,12 +37,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_USAGERECORD_METADATAENTRY']._loaded_options = None
   _globals['_USAGERECORD_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_USAGEGROUPING']._serialized_start=797
-  _globals['_USAGEGROUPING']._serialized_end=946
-  _globals['_USAGERECORD']._serialized_start=105
-  _globals['_USAGERECORD']._serialized_end=651
-  _globals['_USAGERECORD_METADATAENTRY']._serialized_start=567
-  _globals['_USAGERECORD_METADATAENTRY']._serialized_end=614
-  _globals['_USAGESUMMARY']._serialized_start=654
-  _globals['_USAGESUMMARY']._serialized_end=794
+  _globals['_USAGESTATUS']._serialized_start=1668
+  _globals['_USAGESTATUS']._serialized_end=1838
+  _globals['_USAGEGROUPING']._serialized_start=1841
+  _globals['_USAGEGROUPING']._serialized_end=2067
+  _globals['_USAGERECORD']._serialized_start=162
+  _globals['_USAGERECORD']._serialized_end=1037
+  _globals['_USAGERECORD_METADATAENTRY']._serialized_start=927
+  _globals['_USAGERECORD_METADATAENTRY']._serialized_end=974
+  _globals['_USAGEATTEMPT']._serialized_start=1040
+  _globals['_USAGEATTEMPT']._serialized_end=1501
+  _globals['_USAGESUMMARY']._serialized_start=1504
+  _globals['_USAGESUMMARY']._serialized_end=1665
 # @@protoc_insertion_point(module_scope)

@@ -23,29 +23,39 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from headgate.v1 import usage_pb2 as headgate_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fheadgate/v1/usage_service.proto\x12\x0bheadgate.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17headgate/v1/usage.proto\"\xd1\x01\n\x17ListUsageRecordsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0e\n\x06key_id\x18\x06 \x01(\t\x12\x12\n\ngateway_id\x18\x07 \x01(\t\"^\n\x18ListUsageRecordsResponse\x12)\n\x07records\x18\x01 \x03(\x0b\x32\x18.headgate.v1.UsageRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa3\x01\n\x15SummarizeUsageRequest\x12,\n\x08group_by\x18\x01 \x01(\x0e\x32\x1a.headgate.v1.UsageGrouping\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"F\n\x16SummarizeUsageResponse\x12,\n\tsummaries\x18\x01 \x03(\x0b\x32\x19.headgate.v1.UsageSummary2\x88\x02\n\x0cUsageService\x12~\n\x10ListUsageRecords\x12$.headgate.v1.ListUsageRecordsRequest\x1a%.headgate.v1.ListUsageRecordsResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/api/v1/usage/records\x12x\n\x0eSummarizeUsage\x12\".headgate.v1.SummarizeUsageRequest\x1a#.headgate.v1.SummarizeUsageResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/api/v1/usage/summaryb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fheadgate/v1/usage_service.proto\x12\x0bheadgate.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17headgate/v1/usage.proto\"\xce\x02\n\x17ListUsageRecordsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x12\n\naccount_id\x18\x03 \x01(\t\x12\x1c\n\x14include_sub_accounts\x18\x04 \x01(\x08\x12\x0e\n\x06key_id\x18\x05 \x01(\t\x12\x12\n\ngateway_id\x18\x06 \x01(\t\x12\r\n\x05model\x18\x07 \x01(\t\x12\x0b\n\x03tag\x18\x08 \x01(\t\x12(\n\x06status\x18\t \x01(\x0e\x32\x18.headgate.v1.UsageStatus\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrequest_id\x18\x0c \x01(\t\"^\n\x18ListUsageRecordsResponse\x12)\n\x07records\x18\x01 \x03(\x0b\x32\x18.headgate.v1.UsageRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x95\x02\n\x19\x45xportUsageRecordsRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x1c\n\x14include_sub_accounts\x18\x02 \x01(\x08\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x12\n\ngateway_id\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0b\n\x03tag\x18\x06 \x01(\t\x12(\n\x06status\x18\x07 \x01(\x0e\x32\x18.headgate.v1.UsageStatus\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"@\n\x1a\x45xportUsageRecordsResponse\x12\"\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBody\"\xec\x02\n\x15SummarizeUsageRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x32\n\x08group_by\x18\x03 \x01(\x0e\x32\x1a.headgate.v1.UsageGroupingB\x04\xe2\x41\x01\x02\x12\x12\n\naccount_id\x18\x04 \x01(\t\x12\x1c\n\x14include_sub_accounts\x18\x05 \x01(\x08\x12\x0e\n\x06key_id\x18\x06 \x01(\t\x12\x12\n\ngateway_id\x18\x07 \x01(\t\x12\r\n\x05model\x18\x08 \x01(\t\x12\x0b\n\x03tag\x18\t \x01(\t\x12(\n\x06status\x18\n \x01(\x0e\x32\x18.headgate.v1.UsageStatus\x12.\n\nstart_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x89\x01\n\x16SummarizeUsageResponse\x12,\n\tsummaries\x18\x01 \x03(\x0b\x32\x19.headgate.v1.UsageSummary\x12(\n\x05total\x18\x02 \x01(\x0b\x32\x19.headgate.v1.UsageSummary\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t2\x96\x03\n\x0cUsageService\x12~\n\x10ListUsageRecords\x12$.headgate.v1.ListUsageRecordsRequest\x1a%.headgate.v1.ListUsageRecordsResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/api/v1/usage/records\x12\x8b\x01\n\x12\x45xportUsageRecords\x12&.headgate.v1.ExportUsageRecordsRequest\x1a\'.headgate.v1.ExportUsageRecordsResponse\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x14/api/v1/usage/exportb\x04\x62ody0\x01\x12x\n\x0eSummarizeUsage\x12\".headgate.v1.SummarizeUsageRequest\x1a#.headgate.v1.SummarizeUsageResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/api/v1/usage/summaryb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headgate.v1.usage_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_SUMMARIZEUSAGEREQUEST'].fields_by_name['group_by']._loaded_options = None
+  _globals['_SUMMARIZEUSAGEREQUEST'].fields_by_name['group_by']._serialized_options = b'\342A\001\002'
   _globals['_USAGESERVICE'].methods_by_name['ListUsageRecords']._loaded_options = None
   _globals['_USAGESERVICE'].methods_by_name['ListUsageRecords']._serialized_options = b'\202\323\344\223\002\027\022\025/api/v1/usage/records'
+  _globals['_USAGESERVICE'].methods_by_name['ExportUsageRecords']._loaded_options = None
+  _globals['_USAGESERVICE'].methods_by_name['ExportUsageRecords']._serialized_options = b'\202\323\344\223\002\034\022\024/api/v1/usage/exportb\004body'
   _globals['_USAGESERVICE'].methods_by_name['SummarizeUsage']._loaded_options = None
   _globals['_USAGESERVICE'].methods_by_name['SummarizeUsage']._serialized_options = b'\202\323\344\223\002\027\022\025/api/v1/usage/summary'
-  _globals['_LISTUSAGERECORDSREQUEST']._serialized_start=137
-  _globals['_LISTUSAGERECORDSREQUEST']._serialized_end=346
-  _globals['_LISTUSAGERECORDSRESPONSE']._serialized_start=348
-  _globals['_LISTUSAGERECORDSRESPONSE']._serialized_end=442
-  _globals['_SUMMARIZEUSAGEREQUEST']._serialized_start=445
-  _globals['_SUMMARIZEUSAGEREQUEST']._serialized_end=608
-  _globals['_SUMMARIZEUSAGERESPONSE']._serialized_start=610
-  _globals['_SUMMARIZEUSAGERESPONSE']._serialized_end=680
-  _globals['_USAGESERVICE']._serialized_start=683
-  _globals['_USAGESERVICE']._serialized_end=947
+  _globals['_LISTUSAGERECORDSREQUEST']._serialized_start=197
+  _globals['_LISTUSAGERECORDSREQUEST']._serialized_end=531
+  _globals['_LISTUSAGERECORDSRESPONSE']._serialized_start=533
+  _globals['_LISTUSAGERECORDSRESPONSE']._serialized_end=627
+  _globals['_EXPORTUSAGERECORDSREQUEST']._serialized_start=630
+  _globals['_EXPORTUSAGERECORDSREQUEST']._serialized_end=907
+  _globals['_EXPORTUSAGERECORDSRESPONSE']._serialized_start=909
+  _globals['_EXPORTUSAGERECORDSRESPONSE']._serialized_end=973
+  _globals['_SUMMARIZEUSAGEREQUEST']._serialized_start=976
+  _globals['_SUMMARIZEUSAGEREQUEST']._serialized_end=1340
+  _globals['_SUMMARIZEUSAGERESPONSE']._serialized_start=1343
+  _globals['_SUMMARIZEUSAGERESPONSE']._serialized_end=1480
+  _globals['_USAGESERVICE']._serialized_start=1483
+  _globals['_USAGESERVICE']._serialized_end=1889
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class UsageServiceStub:
-    """Tells what was used.
+    """Tells what was used. All of it takes a private key.
     """
 
     def __init__(self, channel):
@@ -40,6 +40,11 @@ class UsageServiceStub:
                 request_serializer=headgate_dot_v1_dot_usage__service__pb2.ListUsageRecordsRequest.SerializeToString,
                 response_deserializer=headgate_dot_v1_dot_usage__service__pb2.ListUsageRecordsResponse.FromString,
                 _registered_method=True)
+        self.ExportUsageRecords = channel.unary_stream(
+                '/headgate.v1.UsageService/ExportUsageRecords',
+                request_serializer=headgate_dot_v1_dot_usage__service__pb2.ExportUsageRecordsRequest.SerializeToString,
+                response_deserializer=headgate_dot_v1_dot_usage__service__pb2.ExportUsageRecordsResponse.FromString,
+                _registered_method=True)
         self.SummarizeUsage = channel.unary_unary(
                 '/headgate.v1.UsageService/SummarizeUsage',
                 request_serializer=headgate_dot_v1_dot_usage__service__pb2.SummarizeUsageRequest.SerializeToString,
@@ -48,11 +53,18 @@ class UsageServiceStub:
 
 
 class UsageServiceServicer:
-    """Tells what was used.
+    """Tells what was used. All of it takes a private key.
     """
 
     def ListUsageRecords(self, request, context):
         """Lists the records of calls, the newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportUsageRecords(self, request, context):
+        """Tells the records of calls as one CSV document, in pieces, the oldest first. REST callers get the document itself.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,6 +85,11 @@ def add_UsageServiceServicer_to_server(servicer, server):
                     request_deserializer=headgate_dot_v1_dot_usage__service__pb2.ListUsageRecordsRequest.FromString,
                     response_serializer=headgate_dot_v1_dot_usage__service__pb2.ListUsageRecordsResponse.SerializeToString,
             ),
+            'ExportUsageRecords': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportUsageRecords,
+                    request_deserializer=headgate_dot_v1_dot_usage__service__pb2.ExportUsageRecordsRequest.FromString,
+                    response_serializer=headgate_dot_v1_dot_usage__service__pb2.ExportUsageRecordsResponse.SerializeToString,
+            ),
             'SummarizeUsage': grpc.unary_unary_rpc_method_handler(
                     servicer.SummarizeUsage,
                     request_deserializer=headgate_dot_v1_dot_usage__service__pb2.SummarizeUsageRequest.FromString,
@@ -87,7 +104,7 @@ def add_UsageServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class UsageService:
-    """Tells what was used.
+    """Tells what was used. All of it takes a private key.
     """
 
     @staticmethod
@@ -107,6 +124,33 @@ class UsageService:
             '/headgate.v1.UsageService/ListUsageRecords',
             headgate_dot_v1_dot_usage__service__pb2.ListUsageRecordsRequest.SerializeToString,
             headgate_dot_v1_dot_usage__service__pb2.ListUsageRecordsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportUsageRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/headgate.v1.UsageService/ExportUsageRecords',
+            headgate_dot_v1_dot_usage__service__pb2.ExportUsageRecordsRequest.SerializeToString,
+            headgate_dot_v1_dot_usage__service__pb2.ExportUsageRecordsResponse.FromString,
             options,
             channel_credentials,
             insecure,

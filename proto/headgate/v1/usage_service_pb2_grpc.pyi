@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class UsageServiceStub:
-    """Tells what was used."""
+    """Tells what was used. All of it takes a private key."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -35,21 +35,25 @@ class UsageServiceStub:
     def __new__(cls, channel: _aio.Channel) -> UsageServiceAsyncStub: ...
     ListUsageRecords: _grpc.UnaryUnaryMultiCallable[_usage_service_pb2.ListUsageRecordsRequest, _usage_service_pb2.ListUsageRecordsResponse]
     """Lists the records of calls, the newest first."""
+    ExportUsageRecords: _grpc.UnaryStreamMultiCallable[_usage_service_pb2.ExportUsageRecordsRequest, _usage_service_pb2.ExportUsageRecordsResponse]
+    """Tells the records of calls as one CSV document, in pieces, the oldest first. REST callers get the document itself."""
     SummarizeUsage: _grpc.UnaryUnaryMultiCallable[_usage_service_pb2.SummarizeUsageRequest, _usage_service_pb2.SummarizeUsageResponse]
     """Adds the records up."""
 
 @_typing.type_check_only
 class UsageServiceAsyncStub(UsageServiceStub):
-    """Tells what was used."""
+    """Tells what was used. All of it takes a private key."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListUsageRecords: _aio.UnaryUnaryMultiCallable[_usage_service_pb2.ListUsageRecordsRequest, _usage_service_pb2.ListUsageRecordsResponse]  # type: ignore[assignment]
     """Lists the records of calls, the newest first."""
+    ExportUsageRecords: _aio.UnaryStreamMultiCallable[_usage_service_pb2.ExportUsageRecordsRequest, _usage_service_pb2.ExportUsageRecordsResponse]  # type: ignore[assignment]
+    """Tells the records of calls as one CSV document, in pieces, the oldest first. REST callers get the document itself."""
     SummarizeUsage: _aio.UnaryUnaryMultiCallable[_usage_service_pb2.SummarizeUsageRequest, _usage_service_pb2.SummarizeUsageResponse]  # type: ignore[assignment]
     """Adds the records up."""
 
 class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Tells what was used."""
+    """Tells what was used. All of it takes a private key."""
 
     @_abc_1.abstractmethod
     def ListUsageRecords(
@@ -58,6 +62,14 @@ class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_usage_service_pb2.ListUsageRecordsResponse, _abc.Awaitable[_usage_service_pb2.ListUsageRecordsResponse]]:
         """Lists the records of calls, the newest first."""
+
+    @_abc_1.abstractmethod
+    def ExportUsageRecords(
+        self,
+        request: _usage_service_pb2.ExportUsageRecordsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_usage_service_pb2.ExportUsageRecordsResponse], _abc.AsyncIterator[_usage_service_pb2.ExportUsageRecordsResponse]]:
+        """Tells the records of calls as one CSV document, in pieces, the oldest first. REST callers get the document itself."""
 
     @_abc_1.abstractmethod
     def SummarizeUsage(
