@@ -1,8 +1,9 @@
 """The shape of the one config file: frozen, unknown keys are errors, secrets print as stars."""
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
@@ -153,9 +154,46 @@ class LogConfig(_Part):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+def database_url_problem(url: str) -> str | None:
+    """What is wrong with a database's URL, in words that hold no part of it. None: nothing."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "is no URL; special characters in the user name and the password must be percent-encoded"
+    if parts.scheme in {"postgresql", "postgres"}:
+        return _postgresql_url_problem(parts, port)
+    if parts.scheme != "sqlite":
+        return 'must begin with "postgresql://" or "sqlite:///"'
+    path = unquote(parts.path).removeprefix("/")
+    if parts.netloc or parts.query or parts.fragment or not path or path.endswith("/") or "\x00" in path:
+        return 'must be "sqlite:///" and the path of a file, with no host, "?" or "#"'
+    if path.startswith(":memory:"):
+        return "cannot be in memory: several connections share the database"
+    return None
+
+
+def _postgresql_url_problem(parts: SplitResult, port: int | None) -> str | None:
+    if (
+        parts.fragment
+        or "@" in parts.path
+        or parts.netloc.count("@") > 1
+        or "\x00" in unquote(parts.netloc + parts.path)
+    ):
+        return 'cannot hold "#", "/" or "@" in the user name and the password: percent-encode them'
+    if not (parts.hostname or "host" in parts.query) or port == 0:
+        return 'must be "postgresql://user:password@host:port/database"'
+    return None
+
+
 class Config(_Part):
     """The one config file."""
 
+    data_directory: Path | None = None
+    """Where files are kept. None: as the program's --data says, or where the platform keeps such files."""
+    database_url: SecretStr | None = None
+    """"postgresql://user:password@host/database" or "sqlite:///path", which is relative to the data directory unless it
+    begins with a slash. None: headgate.db in the data directory."""
     listen: ListenConfig = ListenConfig()
     providers: dict[str, ProviderConfig] = Field(default_factory=dict)
     models: dict[str, ModelConfig] = Field(default_factory=dict)
@@ -171,6 +209,27 @@ class Config(_Part):
     """Silence after which a stream gets a comment, so that proxies keep it open."""
     drain_seconds: Seconds = 30
     """How long open calls may go on after SIGTERM."""
+
+    @field_validator("data_directory")
+    @classmethod
+    def _is_a_directory(cls, value: Path | None) -> Path | None:
+        if value is None:
+            return None
+        try:
+            directory = value.expanduser()
+        except RuntimeError:
+            raise ValueError('begins with "~", and there is no home directory') from None
+        if directory.exists() and not directory.is_dir():
+            raise ValueError("is not a directory")
+        return directory
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_a_database_url(cls, value: SecretStr | None) -> SecretStr | None:
+        problem = None if value is None else database_url_problem(value.get_secret_value())
+        if problem is not None:
+            raise ValueError(problem)
+        return value
 
     @field_validator("providers")
     @classmethod

@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import pytest
+
+from gateway_core.config import Config, database_url_problem
+from gateway_core.config_file import ConfigError, parse
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:///headgate.db",
+        "sqlite:////var/lib/headgate/headgate.db",
+        "postgresql://host/db",
+        "postgres://user:p%40ss%2Fword@host:5432/db?sslmode=require",
+        "postgresql://user@[::1]:5432/db",
+        "postgresql://user@/db?host=/run/postgresql",
+    ],
+)
+def test_a_database_url_is_taken(url: str) -> None:
+    assert database_url_problem(url) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("", "must begin with"),
+        ("headgate.db", "must begin with"),
+        ("mysql://user:hush@host/db", "must begin with"),
+        ("postgresql+asyncpg://user:hush@host/db", "must begin with"),
+        ("postgresql://", "must be"),
+        ("postgresql:///db", "must be"),
+        ("postgresql://user:hush@host:port/db", "is no URL"),
+        ("postgresql://user:hush@host:99999/db", "is no URL"),
+        ("postgresql://user:hush@host:0/db", "must be"),
+        ("postgresql://user:hu/sh@host/db", "is no URL"),
+        ("postgresql://user:1/sh@host/db", "percent-encode"),
+        ("postgresql://user:hu@sh@host/db", "percent-encode"),
+        ("postgresql://user:hush#x@host/db", "is no URL"),
+        ("postgresql://user@host/db#hush", "percent-encode"),
+        ("postgresql://[hush/db", "is no URL"),
+        ("sqlite://headgate.db", "and the path of a file"),
+        ("sqlite:///", "and the path of a file"),
+        ("sqlite:///directory/", "and the path of a file"),
+        ("sqlite:///headgate.db?mode=ro", "and the path of a file"),
+        ("sqlite:///:memory:", "cannot be in memory"),
+        ("sqlite:///a%00b", "and the path of a file"),
+    ],
+)
+def test_a_database_url_that_is_wrong_is_told_by_its_key_and_not_by_its_value(url: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as failure:
+        parse("metrics: true\ndatabase_url: '${URL}'\n", "headgate.yaml", {"URL": url})
+    (told,) = failure.value.problems
+    assert told.startswith("headgate.yaml:2: database_url: ")
+    assert problem in told
+    assert "hush" not in told
+
+
+def test_the_database_url_is_never_printed() -> None:
+    config = parse("database_url: postgresql://user:hush@host/db", "headgate.yaml", {})
+    assert "hush" not in f"{config!r} {config} {config.model_dump_json()}"
+    assert config.database_url is not None
+    assert config.database_url.get_secret_value() == "postgresql://user:hush@host/db"
+
+
+def test_without_keys_there_is_neither_directory_nor_url() -> None:
+    assert (Config().data_directory, Config().database_url) == (None, None)
+
+
+def test_a_data_directory_may_be_below_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert parse("data_directory: ~/headgate", "headgate.yaml", {}).data_directory == tmp_path / "headgate"
+
+
+def test_a_data_directory_that_is_a_file_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(ConfigError, match=r"headgate\.yaml:1: data_directory: is not a directory"):
+        parse(f"data_directory: {file}", "headgate.yaml", {})
