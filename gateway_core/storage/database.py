@@ -1,0 +1,138 @@
+"""The database: opened, migrated, written in transactions, read beside them."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Self
+
+from sqlalchemy import exc
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway_core.storage.backend import Backend, completed
+from gateway_core.storage.changes import Changes
+from gateway_core.storage.errors import Conflict, StorageUnavailable
+from gateway_core.storage.identifier import new_id
+from gateway_core.storage.location import Location, PostgresqlServer
+from gateway_core.storage.migration import upgrade
+from gateway_core.storage.postgresql import PostgresqlBackend
+from gateway_core.storage.sqlite import SqliteBackend
+
+# Classes of SQLSTATE that say nothing against the statement: connection, resources, operator, system; and 40, where the
+# server rolled the transaction back for another's sake. https://www.postgresql.org/docs/current/errcodes-appendix.html
+PASSING = ("08", "40", "53", "55", "57", "58")
+
+
+class Database:
+    """A database. Belongs to the event loop in which it is opened."""
+
+    changes: Changes
+
+    def __init__(self, location: Location) -> None:
+        """Takes where it is. Nothing is done before `open`."""
+        self.location = location
+        self.process_id = new_id()
+        """Names this process, from this start on, to the others."""
+        self._backend: Backend = (
+            PostgresqlBackend(location, self.process_id)
+            if isinstance(location, PostgresqlServer)
+            else SqliteBackend(location.path, self.process_id)
+        )
+        self.changes = Changes(self._backend)
+        self._writers: set[asyncio.Task[object] | None] = set()
+
+    async def open(self) -> None:
+        """Connects, brings the tables up to date, and begins to learn what other processes change.
+
+        Raises CannotOpen where it cannot be reached, SchemaTooNew where a newer version of the program was here.
+        """
+        try:
+            with _told():
+                await self._backend.prepare()
+                await self.migrate()
+                await self.changes.start()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def migrate(self) -> None:
+        """Brings the tables up to date; waits while another process does; raises SchemaTooNew."""
+        async with self._backend.migrating() as connection:
+            await connection.run_sync(upgrade)
+
+    async def close(self) -> None:
+        """Ends learning of changes, and closes the connections after a transaction that writes on SQLite."""
+        await self.changes.close()
+        await self._backend.close()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """A connection in a transaction that writes: committed at the end of the block, rolled back when it raises.
+
+        A cancellation that comes while it commits is raised when the commit is done, and what was published is told.
+        A task may have one at a time. Raises StorageUnavailable, after which the commit may or may not have happened
+        if the block had ended; Conflict.
+        """
+        task = asyncio.current_task()
+        if task in self._writers:
+            raise RuntimeError("a transaction within a transaction of the same task would wait for itself")
+        async with self._backend.turn():
+            self._writers.add(task)
+            try:
+                with _told():
+                    async with self._backend.writing.connect() as connection:
+                        await connection.begin()
+                        self.changes.begin(connection)
+                        try:
+                            yield connection
+                            await self._commit(connection)
+                        finally:
+                            self.changes.forget(connection)
+            finally:
+                self._writers.discard(task)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A connection that sees one moment of the database, and cannot write. Raises StorageUnavailable."""
+        with _told():
+            async with self._backend.reading.connect() as connection:
+                yield connection
+
+    async def _commit(self, connection: AsyncConnection) -> None:
+        published = self.changes.forget(connection)
+        try:
+            await completed(connection.commit())
+        finally:
+            # Also when it failed: the connection may have been lost after the commit.
+            self.changes.tell(published)
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Raises the failures of the database as those of the storage: nobody else knows SQLAlchemy."""
+    try:
+        yield
+    except exc.IntegrityError as error:
+        raise Conflict("A row would break a rule of uniqueness or reference.") from error
+    except exc.TimeoutError as error:
+        raise StorageUnavailable("No connection to the database became free in time.") from error
+    except exc.DBAPIError as error:
+        if not _passes(error):
+            raise
+        raise StorageUnavailable(f"The database cannot answer now: {error.orig}") from error
+
+
+def _passes(error: exc.DBAPIError) -> bool:
+    state = getattr(error.orig, "sqlstate", None)
+    return (
+        error.connection_invalidated
+        or isinstance(error, exc.OperationalError | exc.InterfaceError)
+        or (isinstance(state, str) and state.startswith(PASSING))
+    )

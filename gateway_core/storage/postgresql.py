@@ -1,0 +1,96 @@
+"""PostgreSQL: a pool of connections, an advisory lock for migrations, notifications for changes."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import Any
+
+import asyncpg
+import orjson
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from gateway_core.storage.backend import Told, Watcher
+from gateway_core.storage.errors import CannotOpen
+from gateway_core.storage.listening import Listening
+from gateway_core.storage.location import PostgresqlServer
+
+CHANNEL = "headgate_changes"
+MIGRATION_LOCK = 0x6865_6164_6761_7465  # "headgate"
+CONNECT_SECONDS = 10.0
+CONNECTIONS = 10
+WAIT_SECONDS = 30.0
+
+
+class PostgresqlBackend:
+    """A database on a server."""
+
+    def __init__(self, server: PostgresqlServer, process_id: str) -> None:
+        """Takes the server, and the id of this process."""
+        self._server = server
+        self._process_id = process_id
+        self.writing = self._engine(
+            pool_size=CONNECTIONS, max_overflow=CONNECTIONS, pool_timeout=WAIT_SECONDS, pool_pre_ping=True
+        )
+        self.reading = self.writing.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    async def connection(self) -> Any:
+        """A new connection of asyncpg; raises CannotOpen, which tells no password."""
+        try:
+            return await asyncpg.connect(
+                self._server.dsn, timeout=CONNECT_SECONDS, server_settings={"application_name": "headgate"}
+            )
+        except TimeoutError:
+            problem = f"no answer within {CONNECT_SECONDS:g} seconds"
+        except (OSError, asyncpg.PostgresError) as error:
+            problem = str(error)
+        except (ValueError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+            # Its text may hold parts of the URL.
+            problem = f"the URL or the server's answer is not understood ({type(error).__name__})"
+        raise CannotOpen(f"database_url: cannot connect to {self._server}: {problem}")
+
+    async def prepare(self) -> None:
+        """Asks the server for a connection; raises CannotOpen."""
+        connection = await self.connection()
+        await connection.close(timeout=CONNECT_SECONDS)
+
+    @asynccontextmanager
+    async def migrating(self) -> AsyncIterator[AsyncConnection]:
+        """A connection whose transaction holds the advisory lock."""
+        engine = self._engine(poolclass=NullPool)
+        async with engine.begin() as connection:
+            await connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+            yield connection
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Nobody has to wait."""
+        return nullcontext()
+
+    async def mark(self, connection: AsyncConnection, topic: str, key: str | None) -> None:
+        """Notifies at the commit: https://www.postgresql.org/docs/current/sql-notify.html."""
+        payload = orjson.dumps([self._process_id, topic, key]).decode()
+        await connection.execute(select(func.pg_notify(CHANNEL, payload)))
+
+    def watcher(self, told: Told) -> Watcher:
+        """Listens."""
+
+        def heard(payload: str) -> None:
+            process_id, topic, key = orjson.loads(payload)
+            if process_id != self._process_id:
+                told(topic, key)
+
+        return Listening(CHANNEL, self.connection, heard, lambda: told(None, None))
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self.writing.dispose()
+
+    def _engine(self, **pool: Any) -> AsyncEngine:
+        return create_async_engine(
+            "postgresql+asyncpg://",
+            async_creator=self.connection,
+            hide_parameters=True,
+            json_serializer=lambda value: orjson.dumps(value).decode(),
+            json_deserializer=orjson.loads,
+            **pool,
+        )
