@@ -5,4 +5,6 @@ on SQLite and on PostgreSQL. Two rules follow from their difference. A transacti
 on SQLite has the database to itself: what reads and then writes locks the row first (`with_for_update()`, which SQLite
 leaves out) or says it in one statement (`UPDATE … WHERE … RETURNING`). And a failed statement ends a transaction on
 PostgreSQL: what may fail and be gone on with stands in `connection.begin_nested()`, or in `ON CONFLICT` (`insert`).
+
+A cancellation never cuts a statement off. What every call writes goes through `Database.run`, which is the cheapest.
 """

@@ -1,11 +1,13 @@
-"""What differs between SQLite and PostgreSQL, behind one protocol; and waiting for what must not be cut short."""
+"""What differs between SQLite and PostgreSQL, behind one protocol."""
 
-import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
+from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+T = TypeVar("T")
 
 Told = Callable[[str | None, str | None], None]
 """Takes the topic and the key of a change of another process. No key: anything of the topic. No topic: anything."""
@@ -34,8 +36,16 @@ class Backend(Protocol):
     def migrating(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A connection in a transaction that no other process has at the same time, committed at the end."""
 
-    def turn(self) -> AbstractAsyncContextManager[None]:
-        """The right to begin a transaction that writes, first come, first served."""
+    @property
+    def writing_turn(self) -> AbstractAsyncContextManager[None]:
+        """The right to begin a transaction that writes, first come, first served. Waiting for it can be cancelled."""
+
+    @property
+    def reading_turn(self) -> AbstractAsyncContextManager[None]:
+        """Likewise, for one that reads."""
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """What work gives, which is called in a transaction that is committed when it returns. Needs the turn."""
 
     async def mark(self, connection: AsyncConnection, topic: str, key: str | None) -> None:
         """Makes a change known to other processes when the transaction is committed."""
@@ -45,17 +55,3 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Closes the connections."""
-
-
-async def completed(work: Coroutine[Any, Any, None]) -> None:
-    """Waits for work that a cancellation of the caller does not stop; the cancellation is raised when it is done."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled from (None if task.cancelled() else task.exception())
-    task.result()

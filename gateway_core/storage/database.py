@@ -2,14 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from typing import Self
+from typing import Self, TypeVar
 
-from sqlalchemy import exc
+from sqlalchemy import Connection, exc
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway_core.storage.backend import Backend, completed
+from gateway_core.storage.backend import Backend
 from gateway_core.storage.changes import Changes
 from gateway_core.storage.errors import Conflict, StorageUnavailable
 from gateway_core.storage.identifier import new_id
@@ -17,10 +17,14 @@ from gateway_core.storage.location import Location, PostgresqlServer
 from gateway_core.storage.migration import upgrade
 from gateway_core.storage.postgresql import PostgresqlBackend
 from gateway_core.storage.sqlite import SqliteBackend
+from gateway_core.storage.steady import connected, whole
 
 # Classes of SQLSTATE that say nothing against the statement: connection, resources, operator, system; and 40, where the
 # server rolled the transaction back for another's sake. https://www.postgresql.org/docs/current/errcodes-appendix.html
 PASSING = ("08", "40", "53", "55", "57", "58")
+
+
+T = TypeVar("T")
 
 
 class Database:
@@ -69,39 +73,53 @@ class Database:
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """A connection in a transaction that writes: committed at the end of the block, rolled back when it raises.
 
-        A cancellation that comes while it commits is raised when the commit is done, and what was published is told.
-        A task may have one at a time. Raises StorageUnavailable, after which the commit may or may not have happened
-        if the block had ended; Conflict.
+        A cancellation never cuts off a statement or the commit: it is raised when that is done, and what was published
+        is told. A task may have one at a time. Raises Conflict, and StorageUnavailable; where the block had ended then,
+        it may or may not have been committed.
         """
-        task = asyncio.current_task()
-        if task in self._writers:
-            raise RuntimeError("a transaction within a transaction of the same task would wait for itself")
-        async with self._backend.turn():
-            self._writers.add(task)
+        async with self._writing(), connected(self._backend.writing) as connection:
+            self.changes.begin(connection)
             try:
-                with _told():
-                    async with self._backend.writing.connect() as connection:
-                        await connection.begin()
-                        self.changes.begin(connection)
-                        try:
-                            yield connection
-                            await self._commit(connection)
-                        finally:
-                            self.changes.forget(connection)
+                yield connection
+                await self._commit(connection)
             finally:
-                self._writers.discard(task)
+                self.changes.forget(connection)
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """What work gives, which is called with a synchronous connection in a transaction that writes.
+
+        This is the cheap way for what is written with every call: on SQLite all of it, the commit included, is one step
+        of a thread that only writes; on PostgreSQL it runs in the event loop and waits there where it looks as if it
+        blocked. Work executes statements and nothing else, and may not publish. It is committed when it returns and
+        rolled back when it raises; for the rest, as `transaction`.
+        """
+        async with self._writing():
+            return await whole(self._backend.run(work))
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """A connection that sees one moment of the database, and cannot write. Raises StorageUnavailable."""
         with _told():
-            async with self._backend.reading.connect() as connection:
+            async with self._backend.reading_turn, connected(self._backend.reading) as connection:
                 yield connection
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[None]:
+        task = asyncio.current_task()
+        if task in self._writers:
+            raise RuntimeError("a transaction within a transaction of the same task would wait for itself")
+        with _told():
+            async with self._backend.writing_turn:
+                self._writers.add(task)
+                try:
+                    yield
+                finally:
+                    self._writers.discard(task)
 
     async def _commit(self, connection: AsyncConnection) -> None:
         published = self.changes.forget(connection)
         try:
-            await completed(connection.commit())
+            await connection.commit()
         finally:
             # Also when it failed: the connection may have been lost after the commit.
             self.changes.tell(published)

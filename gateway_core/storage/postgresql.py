@@ -1,12 +1,13 @@
 """PostgreSQL: a pool of connections, an advisory lock for migrations, notifications for changes."""
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import asyncpg
 import orjson
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -18,8 +19,10 @@ from gateway_core.storage.location import PostgresqlServer
 CHANNEL = "headgate_changes"
 MIGRATION_LOCK = 0x6865_6164_6761_7465  # "headgate"
 CONNECT_SECONDS = 10.0
-CONNECTIONS = 10
-WAIT_SECONDS = 30.0
+WRITERS = 10
+READERS = 10
+
+T = TypeVar("T")
 
 
 class PostgresqlBackend:
@@ -29,9 +32,9 @@ class PostgresqlBackend:
         """Takes the server, and the id of this process."""
         self._server = server
         self._process_id = process_id
-        self.writing = self._engine(
-            pool_size=CONNECTIONS, max_overflow=CONNECTIONS, pool_timeout=WAIT_SECONDS, pool_pre_ping=True
-        )
+        self.writing_turn = asyncio.Semaphore(WRITERS)
+        self.reading_turn = asyncio.Semaphore(READERS)
+        self.writing = self._engine(pool_size=WRITERS + READERS, max_overflow=0, pool_pre_ping=True)
         self.reading = self.writing.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
     async def connection(self) -> Any:
@@ -62,9 +65,10 @@ class PostgresqlBackend:
             await connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
             yield connection
 
-    def turn(self) -> AbstractAsyncContextManager[None]:
-        """Nobody has to wait."""
-        return nullcontext()
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """What work gives, called in the event loop."""
+        async with self.writing.begin() as connection:
+            return await connection.run_sync(work)
 
     async def mark(self, connection: AsyncConnection, topic: str, key: str | None) -> None:
         """Notifies at the commit: https://www.postgresql.org/docs/current/sql-notify.html."""

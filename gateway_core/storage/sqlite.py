@@ -4,16 +4,18 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
-from sqlalchemy import Connection, event, func, select
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import SingletonThreadPool
 
 from gateway_core.storage.backend import Told, Watcher
 from gateway_core.storage.errors import CannotOpen
@@ -30,6 +32,8 @@ MIGRATION_SECONDS = 600.0
 # money, when the power goes.
 PRAGMAS = ("synchronous = FULL", "foreign_keys = ON", "temp_store = MEMORY", "cache_size = -16384")
 
+T = TypeVar("T")
+
 
 class SqliteBackend:
     """A database in a file. Writers of this process wait in turn; those of others for at most LOCK_SECONDS."""
@@ -38,8 +42,11 @@ class SqliteBackend:
         """Takes the file, whose directory need not exist, and the id of this process."""
         self.path = path
         self._process_id = process_id
-        self._turn = asyncio.Lock()
+        self.writing_turn = asyncio.Lock()
+        self.reading_turn = asyncio.Semaphore(READERS)
         self.writing = _engine(path, "BEGIN IMMEDIATE", connections=1, lock_seconds=LOCK_SECONDS)
+        self._running = _thread_engine(path)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="headgate-writer")
         self.reading = _engine(
             path, "BEGIN", connections=READERS, lock_seconds=LOCK_SECONDS, pragmas=("query_only = ON",)
         )
@@ -64,9 +71,13 @@ class SqliteBackend:
         finally:
             await engine.dispose()
 
-    def turn(self) -> asyncio.Lock:
-        """The right to write."""
-        return self._turn
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """What work gives, called in the thread that writes."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
+
+    def _run(self, work: Callable[[Connection], T]) -> T:
+        with self._running.begin() as connection:
+            return work(connection)
 
     async def mark(self, connection: AsyncConnection, topic: str, key: str | None) -> None:
         """Gives the row of the change the next version."""
@@ -81,8 +92,10 @@ class SqliteBackend:
 
     async def close(self) -> None:
         """Closes the connections, after the writer has finished."""
-        async with self._turn:
+        async with self.writing_turn:
             await self.writing.dispose()
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._running.dispose)
+        self._thread.shutdown()
         await self.reading.dispose()
 
 
@@ -118,27 +131,37 @@ def _is_in_wal_mode(connection: sqlite3.Connection) -> bool:
 def _engine(
     path: Path, begin: str, *, connections: int, lock_seconds: float, pragmas: tuple[str, ...] = ()
 ) -> AsyncEngine:
-    engine = create_async_engine(
-        URL.create("sqlite+aiosqlite", database=str(path)),
-        pool_size=connections,
-        max_overflow=0,
-        pool_timeout=LOCK_SECONDS,
-        # sqlite3 would begin transactions when it likes to; isolation_level None leaves that to `begin`.
-        connect_args={"isolation_level": None, "timeout": lock_seconds},
-        hide_parameters=True,
-        json_serializer=lambda value: orjson.dumps(value).decode(),
-        json_deserializer=orjson.loads,
-    )
+    url = URL.create("sqlite+aiosqlite", database=str(path))
+    engine = create_async_engine(url, pool_size=connections, max_overflow=0, **_options(lock_seconds))
+    _configure(engine.sync_engine, begin, pragmas)
+    return engine
 
-    @event.listens_for(engine.sync_engine, "connect")
+
+def _thread_engine(path: Path) -> Engine:
+    url = URL.create("sqlite", database=str(path))
+    engine = create_engine(url, poolclass=SingletonThreadPool, **_options(LOCK_SECONDS))
+    _configure(engine, "BEGIN IMMEDIATE", ())
+    return engine
+
+
+def _options(lock_seconds: float) -> dict[str, Any]:
+    return {
+        # sqlite3 would begin transactions when it likes to; isolation_level None leaves that to `begin`.
+        "connect_args": {"isolation_level": None, "timeout": lock_seconds},
+        "hide_parameters": True,
+        "json_serializer": lambda value: orjson.dumps(value).decode(),
+        "json_deserializer": orjson.loads,
+    }
+
+
+def _configure(engine: Engine, begin: str, pragmas: tuple[str, ...]) -> None:
+    @event.listens_for(engine, "connect")
     def configure(connection: Any, _: object) -> None:
         cursor = connection.cursor()
         for pragma in (*PRAGMAS, *pragmas):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
+    @event.listens_for(engine, "begin")
     def start(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
-
-    return engine

@@ -1,10 +1,10 @@
 """Statements that SQLite and PostgreSQL both know, and that SQLAlchemy spells for each apart."""
 
-from sqlalchemy import Table
+from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 
-def insert(connection: AsyncConnection, table: Table) -> postgresql.Insert | sqlite.Insert:
+def insert(connection: AsyncConnection | Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
     """INSERT with `on_conflict_do_nothing` and `on_conflict_do_update`, in the language of the connection."""
     return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)

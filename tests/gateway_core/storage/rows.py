@@ -1,10 +1,12 @@
-"""Rows for tests: what a column needs and a test does not care for."""
+"""Rows for tests: what a column needs and a test does not care for; and the simplest of rows, a name."""
 
 from typing import Any
 
-from sqlalchemy import Insert
+from sqlalchemy import Insert, select
 
+from gateway_core.storage.database import Database
 from gateway_core.storage.identifier import new_id, now_us
+from gateway_core.storage.tables.coordination import settings
 from gateway_core.storage.tables.identity import accounts, keys
 from gateway_core.storage.tables.metering import balances, ledger_requests
 
@@ -38,3 +40,13 @@ def ledger_request(**values: Any) -> Insert:
         "streamed": False, "requested_model": "small", "status": "ok", "started_us": now_us(),
     }  # fmt: skip
     return ledger_requests.insert().values(row | values)
+
+
+async def names(database: Database) -> list[str]:
+    async with database.reading() as connection:
+        return list(await connection.scalars(select(settings.c.name).order_by(settings.c.name)))
+
+
+async def keep(database: Database, name: str) -> None:
+    async with database.transaction() as connection:
+        await connection.execute(settings.insert().values(name=name, value=b"", updated_us=0))

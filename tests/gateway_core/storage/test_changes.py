@@ -129,6 +129,10 @@ async def test_publishing_needs_a_transaction(database: Database) -> None:
     async with database.reading() as connection:
         with pytest.raises(RuntimeError, match="outside a transaction"):
             await database.changes.publish(connection, "keys", "a")
+    async with database.transaction() as connection:
+        pass
+    with pytest.raises(RuntimeError, match="outside a transaction"):
+        await database.changes.publish(connection, "keys", "a")
 
 
 @pytest.mark.parametrize("key", ["", "x" * 501])

@@ -1,33 +1,18 @@
 import asyncio
-import stat
-import threading
-from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
-from sqlalchemy import func, select, text, update
+from sqlalchemy import Connection, func, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from gateway_core.storage.database import Database
-from gateway_core.storage.errors import CannotOpen, Conflict, StorageError, StorageUnavailable
+from gateway_core.storage.errors import Conflict, StorageError
 from gateway_core.storage.identifier import new_id
-from gateway_core.storage.location import Location, location
+from gateway_core.storage.location import Location
 from gateway_core.storage.statements import insert
 from gateway_core.storage.tables.coordination import settings
 from gateway_core.storage.tables.identity import accounts
 from gateway_core.storage.tables.metering import balances
-from tests.gateway_core.storage.rows import account, balance, key, ledger_request
-from tests.support.postgres import PostgresServer
-
-
-async def names(database: Database) -> list[str]:
-    async with database.reading() as connection:
-        return list(await connection.scalars(select(settings.c.name).order_by(settings.c.name)))
-
-
-async def keep(database: Database, name: str) -> None:
-    async with database.transaction() as connection:
-        await connection.execute(settings.insert().values(name=name, value=b"", updated_us=0))
+from tests.gateway_core.storage.rows import account, balance, keep, key, ledger_request, names
 
 
 async def test_what_is_committed_is_there_after_a_restart(place: Location) -> None:
@@ -178,56 +163,45 @@ async def test_a_transaction_in_a_transaction_is_refused(database: Database) -> 
     await keep(database, "a")
 
 
-async def test_a_cancelled_transaction_is_whole_or_not_there(database: Database) -> None:
-    async def write(number: int) -> None:
+async def test_work_that_runs_is_committed_or_rolled_back(database: Database) -> None:
+    def insert_two(connection: Connection) -> str:
+        for name in ("a", "b"):
+            connection.execute(settings.insert().values(name=name, value=b"", updated_us=0))
+        return "done"
+
+    assert await database.run(insert_two) == "done"
+    with pytest.raises(Conflict):
+        await database.run(insert_two)
+    assert await names(database) == ["a", "b"]
+
+    def fail(connection: Connection) -> None:
+        connection.execute(settings.delete())
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await database.run(fail)
+    assert await names(database) == ["a", "b"]
+
+
+async def test_work_and_transactions_take_turns(database: Database) -> None:
+    def count_up(connection: Connection) -> None:
+        number = connection.execute(select(settings.c.updated_us).with_for_update()).scalar_one()
+        connection.execute(update(settings).values(updated_us=number + 1))
+
+    async def count_up_in_a_transaction() -> None:
         async with database.transaction() as connection:
-            for part in ("a", "b"):
-                await connection.execute(settings.insert().values(name=f"{number}{part}", value=b"", updated_us=0))
+            await connection.run_sync(count_up)
 
-    for number in range(60):
-        task = asyncio.create_task(write(number))
-        for _ in range(number):
-            await asyncio.sleep(0)
-        if number % 3 == 0:
-            await asyncio.sleep(number / 20_000)
-        task.cancel()
-        await asyncio.wait([task])
-    found = await names(database)
-    numbers = {name[:-1] for name in found}
-    assert sorted(found) == sorted(f"{number}{part}" for number in numbers for part in "ab")
-    await keep(database, "after")
+    await keep(database, "a")
+    await asyncio.gather(*(work for _ in range(25) for work in (database.run(count_up), count_up_in_a_transaction())))
+    async with database.reading() as connection:
+        assert await connection.scalar(select(settings.c.updated_us)) == 50
 
 
-async def test_a_cancellation_while_it_commits_comes_after_the_commit(database: Database) -> None:
-    heard = []
-    database.changes.subscribe("topic", lambda change: heard.append(change.key))
-    at_the_end = asyncio.Event()
-
-    async def write() -> None:
-        async with database.transaction() as connection:
-            await connection.execute(settings.insert().values(name="a", value=b"", updated_us=0))
-            await database.changes.publish(connection, "topic", "key")
-            at_the_end.set()
-
-    task = asyncio.create_task(write())
-    await at_the_end.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert await names(database) == ["a"]
-    assert heard == ["key"]
-
-
-async def test_closing_ends_every_thread_and_task(place: Location) -> None:
-    threads, tasks = set(threading.enumerate()), asyncio.all_tasks()
-    async with Database(place) as database:
-        await keep(database, "a")
-        await names(database)
-    left = {thread for thread in set(threading.enumerate()) - threads if "asyncio" not in thread.name}
-    for thread in left:
-        await asyncio.to_thread(thread.join, 10)
-        assert not thread.is_alive()
-    assert asyncio.all_tasks() == tasks
+async def test_work_in_a_transaction_of_the_same_task_is_refused(database: Database) -> None:
+    async with database.transaction():
+        with pytest.raises(RuntimeError, match="would wait for itself"):
+            await database.run(lambda _: None)
 
 
 async def test_records_page_by_time_and_id(database: Database) -> None:
@@ -245,78 +219,3 @@ async def test_records_page_by_time_and_id(database: Database) -> None:
         assert "ledger_requests_account_id_started_us_id" in told
         assert "TEMP B-TREE" not in told
         assert "Sort" not in told
-
-
-async def test_the_file_of_sqlite_is_its_owners(tmp_path: Path) -> None:
-    async with Database(location(None, tmp_path / "new" / "data")) as database:
-        await keep(database, "a")
-        files = sorted((tmp_path / "new" / "data").iterdir())
-        assert [file.name for file in files] == ["headgate.db", "headgate.db-shm", "headgate.db-wal"]
-        assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
-        assert stat.S_IMODE((tmp_path / "new" / "data").stat().st_mode) == 0o700
-
-
-async def test_a_commit_on_sqlite_is_on_the_disk(tmp_path: Path) -> None:
-    async with Database(location(None, tmp_path)) as database, database.transaction() as connection:
-        pragmas = [
-            (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar()
-            for name in ("journal_mode", "synchronous", "foreign_keys")
-        ]
-    assert pragmas == ["wal", 2, 1]
-
-
-async def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
-    (tmp_path / "headgate.db").write_text("Once upon a time there was a file that was none. " * 100)
-    with pytest.raises(CannotOpen, match=r"database_url: cannot open .*: file is not a database"):
-        await Database(location(None, tmp_path)).open()
-
-
-async def test_a_place_where_no_file_can_be_is_told(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(CannotOpen, match=r"database_url: cannot open .*: Not a directory"):
-        await Database(location(None, tmp_path / "file" / "data")).open()
-    with pytest.raises(CannotOpen, match=r"database_url: cannot open .*: Is a directory"):
-        await Database(location(SecretStr(f"sqlite:///{tmp_path}"), tmp_path)).open()
-
-
-@pytest.mark.parametrize(
-    ("wrong", "problem"),
-    [
-        ({"password": "hush-hush"}, "password authentication failed"),
-        ({"database": "nowhere"}, 'database "nowhere" does not exist'),
-    ],
-)
-async def test_a_server_that_refuses_is_told_without_the_password(
-    postgres_server: PostgresServer, tmp_path: Path, wrong: dict[str, str], problem: str
-) -> None:
-    with pytest.raises(CannotOpen) as failure:
-        await Database(location(SecretStr(postgres_server.url(**wrong)), tmp_path)).open()
-    told = f"{failure.value} {failure.value!r}"
-    assert "database_url: cannot connect to postgresql://127.0.0.1" in told
-    assert problem in told
-    assert "hush" not in told
-    assert postgres_server.password not in told
-
-
-async def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(CannotOpen, match=r"cannot connect to postgresql://127.0.0.1:1/x: "):
-        await Database(location(SecretStr("postgresql://me:hush@127.0.0.1:1/x"), tmp_path)).open()
-
-
-async def test_a_connection_that_dies_is_told_and_replaced(postgres_server: PostgresServer, tmp_path: Path) -> None:
-    url = await postgres_server.new_database()
-    async with Database(location(SecretStr(url), tmp_path)) as database:
-        kill = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{url.rpartition('/')[2]}'"
-
-        async def write() -> None:
-            async with database.transaction() as connection:
-                await connection.execute(settings.insert().values(name="a", value=b"", updated_us=0))
-                await postgres_server.run(kill)
-                await connection.execute(settings.insert().values(name="b", value=b"", updated_us=0))
-
-        with pytest.raises(StorageUnavailable, match="cannot answer now"):
-            await write()
-        assert await names(database) == []
-        await keep(database, "c")
-        await postgres_server.run(kill)
-        assert await names(database) == ["c"]

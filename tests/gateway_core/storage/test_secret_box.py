@@ -107,6 +107,13 @@ def test_processes_that_start_at_once_have_one_key(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["secret.key"]
 
 
+def test_a_key_that_another_process_just_made_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sealed = secret_box({}, tmp_path).seal("secret", PLACE)
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+    assert secret_box({}, tmp_path).open(sealed, PLACE) == "secret"
+    assert [file.name for file in tmp_path.iterdir()] == ["secret.key"]
+
+
 @pytest.mark.skipif(os.name != "posix", reason="rights of files are POSIX's")
 def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
     secret_box({}, tmp_path)
