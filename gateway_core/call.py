@@ -57,6 +57,41 @@ class Rewrite(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls: an account, by one of its keys or without any."""
+
+    account_id: str = ""
+    """Empty: nobody was authenticated, which is so before the stage `authenticate` only."""
+    key_id: str = ""
+    """Empty: no key was given, and none is needed."""
+    kind: Literal["private", "public", "none"] = "none"
+    """What kind of key it is."""
+    is_root: bool = False
+    """Whether the account is the operator's."""
+    plan: str = ""
+    """The plan of the account. Empty: no plan, no limits of one."""
+    default_tag: str = ""
+    """What its calls are told apart by where they name no tag."""
+    project: str = ""
+    """The project that the key belongs to."""
+    allowed_models: frozenset[str] | None = None
+    """The models that account and key both allow. None: all."""
+    requests_per_minute: int | None = None
+    """Of the account, beside those of its plan. None: no limit of its own."""
+
+
+NOBODY = Caller()
+
+
+class GatewayUse(NamedTuple):
+    """The gateway that a call asks, as it was when the call began."""
+
+    id: str
+    slug: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """Where a call can go: a provider of the configuration and a model as that provider names it."""
 
@@ -105,6 +140,14 @@ class Call(Generic[Request]):
     """Time of the event loop's clock, in seconds, at which the caller stops waiting. None: never."""
     json_format: str = ""
     """The vendor's format in which the caller takes a whole answer as JSON too. Empty: in none."""
+    caller: Caller = NOBODY
+    """Who calls; set by the stage `authenticate`."""
+    address: str = ""
+    """The address of the caller's machine, as trusted proxies tell it. Empty: not known."""
+    tag: str = ""
+    """What the caller tells its calls apart by."""
+    gateway: GatewayUse | None = None
+    """The gateway that is asked; set by the stage `gateway`. None: a model is asked directly."""
     targets: tuple[Target, ...] = ()
     """Where it can go, the first choice first; set by the stage `route`."""
     target: Target | None = None
