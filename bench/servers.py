@@ -136,7 +136,7 @@ def _headgate_command(place: Place) -> list[str]:
             }
         )
     )
-    return [sys.executable, "-m", "headgate_cli", "serve", "--config", str(config)]
+    return [sys.executable, "-m", "headgate_cli", "serve", "--config", str(config), "--data", str(place.directory)]
 
 
 SERVERS = (

@@ -30,6 +30,7 @@ from gateway_core.services import unimplemented
 from gateway_core.services.chat_completion import ChatCompletionService
 from gateway_core.services.model import ModelService
 from gateway_core.services.sockets import Sockets
+from gateway_core.storage.store import Store
 from gateway_core.telemetry import Telemetry
 
 LATER = "This service is answered once the gateway has accounts."
@@ -51,9 +52,10 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 class Core:
     """The services of the contract, on a channel in this process and, where an address is given, on a socket."""
 
-    def __init__(self, config: Config) -> None:
-        """Builds everything; nothing runs yet."""
+    def __init__(self, config: Config, store: Store | None = None) -> None:
+        """Builds everything; nothing runs yet. Without a store nothing is kept: no accounts, no ledger."""
         self.config = with_echo(config)
+        self._store = store
         self.telemetry = Telemetry(self.config)
         self.channel = InProcessChannel()
         self.port: int | None = None
@@ -73,7 +75,9 @@ class Core:
         self._register(self.channel)
 
     async def start(self) -> None:
-        """Begins to serve; raises OSError where the address is taken."""
+        """Begins to serve; raises OSError where the address is taken, StorageError where the store does not open."""
+        if self._store is not None:
+            await self._store.open()
         self._listing.start()
         if self.config.listen.grpc is not None:
             self._server = aio.server(options=server_options(self.config.limits))
@@ -102,6 +106,8 @@ class Core:
         for provider in self._providers.values():
             await provider.close()
         await self.telemetry.close()
+        if self._store is not None:
+            await self._store.close()
 
     def _register(self, server: Any) -> None:
         chat, models = self._servicers

@@ -14,6 +14,8 @@ from grpc import aio
 
 from gateway_core.config import Config
 from gateway_core.server import Core
+from gateway_core.storage.errors import StorageError
+from gateway_core.storage.store import Store
 from gateway_core.telemetry.log import configure_log
 from headgate_cli.address import Address, address_of, claimed, in_use
 from headgate_cli.client import channel_options
@@ -21,7 +23,7 @@ from headgate_cli.commands import version_text
 from headgate_cli.discovery import Findings, discover
 from headgate_cli.errors import CommandFailed, WrongUse
 from headgate_cli.http import HttpServer
-from headgate_cli.locations import config_file, read_config
+from headgate_cli.locations import config_file, data_directory, read_config
 from headgate_cli.open_files import allow_open_files
 from headgate_cli.startup import Startup
 from rest_bridge import dialects
@@ -183,7 +185,7 @@ class Running:
         self.claims = claims
         self.notes = list(claims.notes)
         self._part = options.part
-        self.core = None if options.part == "bridge" else core_of(config)
+        self.core = None if options.part == "bridge" else core_of(config, options.data)
         self._core_address = Address.parse(options.core or DEFAULT_CORE, "--core")
         self._channel: aio.Channel | None = None
         self._http: HttpServer | None = None
@@ -252,11 +254,12 @@ class Running:
         return self._channel
 
 
-def core_of(config: Config) -> Core:
-    """The core; raises CommandFailed where a provider cannot be made of its row."""
+def core_of(config: Config, data: Path | None) -> Core:
+    """The core, with what it keeps; raises CommandFailed where a provider or the store cannot be made as configured."""
     try:
-        return Core(config)
-    except ValueError as error:
+        directory = data_directory(data or config.data_directory)
+        return Core(config, Store.at(config.database_url, directory, os.environ))
+    except (ValueError, StorageError) as error:
         raise CommandFailed(str(error)) from error
 
 
@@ -264,6 +267,8 @@ async def listening(start: Coroutine[Any, Any, None], address: Address | None, w
     """Starts something that listens; raises CommandFailed where another program was faster."""
     try:
         await start
+    except StorageError as error:
+        raise CommandFailed(str(error)) from error
     except OSError as error:
         if address is None:
             raise
