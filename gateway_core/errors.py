@@ -4,7 +4,21 @@ Each knows its gRPC status, its reason in the contract, and whether another atte
 
     GatewayError
     ├── InvalidRequest            the caller's request is wrong
-    │   └── UnsupportedParameter  … for this target, and the configuration says reject
+    │   ├── UnsupportedParameter  … for this target, and the configuration says reject
+    │   ├── ParameterNotAllowed   … for a public key
+    │   └── ContextTooLong        the prompt has more tokens than may be
+    ├── Unauthenticated           the key is missing, unknown or deleted
+    │   └── KeyExpired
+    ├── PermissionDenied          the key may not do this
+    │   └── ModelNotAllowed
+    ├── QuotaExceeded             the account has had what it may have
+    │   ├── InsufficientBalance
+    │   ├── SpendCapReached
+    │   ├── RateLimited           … in this time
+    │   └── ConcurrencyLimited    … at the same time
+    ├── NotFound                  there is no such account, key, gateway or plan, or it is another account's
+    ├── AlreadyExists
+    ├── Conflict                  what is there does not allow it
     ├── ModelNotFound
     ├── TooLarge                  a request is over a configured limit
     ├── DeadlineExceeded          the caller's deadline passed
@@ -19,9 +33,10 @@ Each knows its gRPC status, its reason in the contract, and whether another atte
         └── ProviderBroken        its answer broke off, made no sense or was too large
 """
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
-from google.protobuf import any_pb2, duration_pb2
+from google.protobuf import duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc import StatusCode
 from headgate.v1 import error_reason_pb2 as reasons
@@ -59,13 +74,22 @@ class GatewayError(Exception):
 
     def to_status(self) -> status_pb2.Status:
         """The failure as gRPC's rich status: ErrorInfo always, RetryInfo where a wait is known."""
-        details = [any_pb2.Any(), *([any_pb2.Any()] if self.retry_after_seconds is not None else [])]
-        details[0].Pack(error_details_pb2.ErrorInfo(reason=self.reason_name, domain=DOMAIN, metadata=self.metadata))
+        details: list[Any] = [
+            error_details_pb2.ErrorInfo(reason=self.reason_name, domain=DOMAIN, metadata=self.metadata)
+        ]
         if self.retry_after_seconds is not None:
             delay = duration_pb2.Duration()
             delay.FromNanoseconds(round(self.retry_after_seconds * 1e9))
-            details[1].Pack(error_details_pb2.RetryInfo(retry_delay=delay))
-        return status_pb2.Status(code=code_pb2.Code.Value(self.code.name), message=self.message, details=details)
+            details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+        details += self.further_details()
+        status = status_pb2.Status(code=code_pb2.Code.Value(self.code.name), message=self.message)
+        for detail in details:
+            status.details.add().Pack(detail)
+        return status
+
+    def further_details(self) -> Sequence[Any]:
+        """Messages of google.rpc that the status carries beside those that every failure has."""
+        return ()
 
 
 class InvalidRequest(GatewayError):
@@ -79,6 +103,105 @@ class UnsupportedParameter(InvalidRequest):
     """The target cannot take a parameter, and the configuration says reject. Metadata: param, provider."""
 
     reason = reasons.ERROR_REASON_UNSUPPORTED_PARAMETER
+
+
+class ParameterNotAllowed(InvalidRequest):
+    """A public key may not send this parameter. Metadata: param."""
+
+    reason = reasons.ERROR_REASON_PARAMETER_NOT_ALLOWED
+
+
+class ContextTooLong(InvalidRequest):
+    """The prompt has more tokens than the plan, the gateway or the model takes.
+
+    Metadata: param, limit (in tokens), input_tokens (as counted).
+    """
+
+    reason = reasons.ERROR_REASON_CONTEXT_TOO_LONG
+
+
+class Unauthenticated(GatewayError):
+    """The key is missing, unknown or deleted."""
+
+    status = StatusCode.UNAUTHENTICATED
+    reason = reasons.ERROR_REASON_UNAUTHENTICATED
+
+
+class KeyExpired(Unauthenticated):
+    """The key's time has passed."""
+
+    reason = reasons.ERROR_REASON_KEY_EXPIRED
+
+
+class PermissionDenied(GatewayError):
+    """The key may not do this."""
+
+    status = StatusCode.PERMISSION_DENIED
+    reason = reasons.ERROR_REASON_PERMISSION_DENIED
+
+
+class ModelNotAllowed(PermissionDenied):
+    """The key, the account or its plan may not ask this model. Metadata: param, model."""
+
+    reason = reasons.ERROR_REASON_MODEL_NOT_ALLOWED
+
+
+class QuotaExceeded(GatewayError):
+    """The account has had what it may have; one of the classes below says of what."""
+
+    status = StatusCode.RESOURCE_EXHAUSTED
+
+
+class InsufficientBalance(QuotaExceeded):
+    """The balance does not cover the call."""
+
+    reason = reasons.ERROR_REASON_INSUFFICIENT_BALANCE
+
+
+class SpendCapReached(QuotaExceeded):
+    """The account has spent what it may spend."""
+
+    reason = reasons.ERROR_REASON_SPEND_CAP_REACHED
+
+
+class RateLimited(QuotaExceeded):
+    """Too many requests or tokens in a time. Metadata: limit (which one), subject (whose, where it is told)."""
+
+    reason = reasons.ERROR_REASON_RATE_LIMITED
+
+    def further_details(self) -> Sequence[Any]:
+        """The QuotaFailure that says which limit."""
+        violation = error_details_pb2.QuotaFailure.Violation(
+            subject=self.metadata.get("subject", ""), description=self.metadata.get("limit", self.message)
+        )
+        return (error_details_pb2.QuotaFailure(violations=[violation]),)
+
+
+class ConcurrencyLimited(QuotaExceeded):
+    """As many calls are running as may run at the same time. Metadata: limit."""
+
+    reason = reasons.ERROR_REASON_CONCURRENCY_LIMITED
+
+
+class NotFound(GatewayError):
+    """There is no such thing, or it is another account's. Metadata: resource, id."""
+
+    status = StatusCode.NOT_FOUND
+    reason = reasons.ERROR_REASON_NOT_FOUND
+
+
+class AlreadyExists(GatewayError):
+    """There is one of that name. Metadata: resource, id."""
+
+    status = StatusCode.ALREADY_EXISTS
+    reason = reasons.ERROR_REASON_ALREADY_EXISTS
+
+
+class Conflict(GatewayError):
+    """What is there does not allow it. Metadata: resource, id."""
+
+    status = StatusCode.FAILED_PRECONDITION
+    reason = reasons.ERROR_REASON_CONFLICT
 
 
 class ModelNotFound(GatewayError):
