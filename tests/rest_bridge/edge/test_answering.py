@@ -30,7 +30,7 @@ def test_an_answer_has_its_date_its_length_and_its_id_and_no_more(run: Run) -> N
             head = await client.reader.readuntil(b"\r\n\r\n")
             assert re.fullmatch(
                 rb"HTTP/1\.1 200 OK\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\ncontent-type: application/json\r\n"
-                rb"content-length: 1\r\nx-request-id: [0-9a-f]{32}\r\n\r\n",
+                rb"content-length: 1\r\nx-request-id: [0-9a-f-]{36}\r\n\r\n",
                 head,
             )
             server.state.default_headers = [(b"date", b"Sun, 06 Nov 1994 08:49:38 GMT")]

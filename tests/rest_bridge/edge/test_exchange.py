@@ -270,7 +270,7 @@ async def test_every_answer_has_a_request_id_and_a_bad_one_is_refused() -> None:
     assert caller.headers[b"x-request-id"] == b"mine"
     caller = Caller(b"{}")
     await caller.ask(echo)
-    assert len(caller.headers[b"x-request-id"]) == 32
+    assert len(caller.headers[b"x-request-id"]) == 36
     caller = Caller(b"{}", x_request_id="two words")
     assert (await caller.ask(echo))[0] == 400
     assert caller.headers[b"x-request-id"] != b"two words"

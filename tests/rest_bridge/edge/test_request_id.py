@@ -1,6 +1,6 @@
 import multiprocessing
-import re
 import time
+import uuid
 
 import pytest
 
@@ -11,9 +11,10 @@ def test_ids_are_all_different_and_begin_with_the_time() -> None:
     before = time.time_ns() // 1_000_000
     ids = [new_request_id() for _ in range(3 * AT_ONCE)]
     after = time.time_ns() // 1_000_000
-    assert len({each[12:] for each in ids}) == len(ids)
-    assert all(re.fullmatch("[0-9a-f]{32}", each) for each in ids)
-    assert all(before <= int(each[:12], 16) <= after for each in ids)
+    assert len({each[13:] for each in ids}) == len(ids)
+    assert all(uuid.UUID(each).version == 7 and str(uuid.UUID(each)) == each for each in ids)
+    assert {uuid.UUID(each).variant for each in ids} == {uuid.RFC_4122}
+    assert all(before <= uuid.UUID(each).int >> 80 <= after for each in ids)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -23,10 +24,10 @@ def test_a_process_that_is_forked_makes_other_ids() -> None:
     ours, theirs = context.Pipe()
 
     def tell() -> None:
-        theirs.send([new_request_id()[12:] for _ in range(AT_ONCE)])
+        theirs.send([new_request_id()[13:] for _ in range(AT_ONCE)])
 
     child = context.Process(target=tell)
     child.start()
     found = set(ours.recv())
     child.join()
-    assert found.isdisjoint(new_request_id()[12:] for _ in range(AT_ONCE))
+    assert found.isdisjoint(new_request_id()[13:] for _ in range(AT_ONCE))
