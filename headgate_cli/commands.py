@@ -149,7 +149,29 @@ def doctor(config: ConfigFile = None, data: DataDirectory = None) -> int:
 @app.command()
 def version() -> None:
     """Print the version."""
-    print(f"headgate {version_text()} (Python {platform.python_version()}, {platform.system()} {platform.machine()})")
+    print(version_line())
+
+
+def version_line() -> str:
+    """The version, and what it runs on."""
+    return f"headgate {version_text()} (Python {platform.python_version()}, {platform.system()} {platform.machine()})"
+
+
+def print_version(asked: bool) -> None:
+    """Does what the command `version` does, where the option is given."""
+    if asked:
+        print(version_line())
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version_asked: Annotated[
+        bool,
+        typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and end."),
+    ] = False,
+) -> None:
+    """The options before a command. What Typer shows as help is the program's own text."""
 
 
 def version_text() -> str:

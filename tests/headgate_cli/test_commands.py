@@ -31,8 +31,9 @@ def test_without_a_command_the_help_is_shown_and_the_use_is_wrong(capsys: pytest
     assert all(f"\n  {command} " in text for command in COMMANDS)
 
 
-def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert status(["version"]) == 0
+@pytest.mark.parametrize("asked", ["version", "--version"])
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str], asked: str) -> None:
+    assert status([asked]) == 0
     assert capsys.readouterr().out.startswith("headgate ")
 
 
