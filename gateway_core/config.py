@@ -109,6 +109,10 @@ class PriceConfig(_Part):
     cached_input_per_million: PricePerMillion | None = None
     cache_write_per_million: PricePerMillion | None = None
     output_per_million: PricePerMillion | None = None
+    audio_input_per_million: PricePerMillion | None = None
+    """None: as input."""
+    audio_output_per_million: PricePerMillion | None = None
+    """None: as output."""
 
 
 class ModelConfig(_Part):

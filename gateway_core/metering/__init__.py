@@ -1,0 +1,1 @@
+"""What calls use, what that costs, and the ledger that keeps it."""

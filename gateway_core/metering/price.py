@@ -1,0 +1,184 @@
+"""Prices and costs in integers: picodollars (10^-12 US dollars), so that nothing is ever rounded but once."""
+
+from collections.abc import Mapping
+from decimal import ROUND_HALF_UP, Decimal
+from typing import NamedTuple
+
+from headgate.v1.token_usage_pb2 import TokenUsage
+
+from gateway_core.config import Config, PriceConfig
+
+PICO = 10**12
+MILLION = 10**6
+
+
+class Tokens(NamedTuple):
+    """Tokens by class, as in TokenUsage: of the prompt and of the completion, and subsets of both. None: not told."""
+
+    prompt: int | None = None
+    cached: int | None = None
+    cache_write: int | None = None
+    prompt_audio: int | None = None
+    completion: int | None = None
+    reasoning: int | None = None
+    completion_audio: int | None = None
+
+
+UNTOLD = Tokens()
+
+
+class Multiplier(NamedTuple):
+    """What a plan multiplies prices by: an exact rational number."""
+
+    numerator: int = 1
+    denominator: int = 1
+    text: str | None = None
+    """As a decimal number. None: 1."""
+
+
+UNCHANGED = Multiplier()
+
+
+class Price(NamedTuple):
+    """What a model costs: picodollars for a million tokens of each class."""
+
+    input: int
+    cached_input: int
+    cache_write: int
+    output: int
+    input_audio: int
+    output_audio: int
+    texts: tuple[str | None, ...]
+    """The same, in US dollars as decimal numbers in this order. None: not given."""
+
+    def cost(self, tokens: Tokens, multiplier: Multiplier = UNCHANGED) -> int:
+        """Picodollars, rounded once, half up. What is not told is not charged; reasoning is part of the completion.
+
+        Subsets that exceed what they are of are charged as they were told, and nothing beside them.
+        """
+        prompt, cached, cache_write, prompt_audio, completion, _, completion_audio = tokens
+        total = 0
+        if completion:
+            total = completion * self.output
+        if completion_audio:
+            total += completion_audio * self.output_audio - min(completion_audio, completion or 0) * self.output
+        if prompt:
+            rest = prompt
+            if cached or cache_write or prompt_audio:
+                total += (cached or 0) * self.cached_input
+                total += (cache_write or 0) * self.cache_write
+                total += (prompt_audio or 0) * self.input_audio
+                rest = max(0, prompt - (cached or 0) - (cache_write or 0) - (prompt_audio or 0))
+            total += rest * self.input
+        if multiplier.denominator == multiplier.numerator:
+            return (total + 500_000) // MILLION
+        divisor = MILLION * multiplier.denominator
+        return (2 * total * multiplier.numerator + divisor) // (2 * divisor)
+
+
+def tokens_of(usage: TokenUsage) -> Tokens:
+    """What a provider told. An explicit 0 is 0; what is negative is not believed."""
+    cached = cache_write = prompt_audio = reasoning = completion_audio = None
+    if usage.HasField("prompt_tokens_details"):
+        details = usage.prompt_tokens_details
+        cached = count(details.cached_tokens) if details.HasField("cached_tokens") else None
+        cache_write = count(details.cache_write_tokens) if details.HasField("cache_write_tokens") else None
+        prompt_audio = count(details.audio_tokens) if details.HasField("audio_tokens") else None
+    if usage.HasField("completion_tokens_details"):
+        said = usage.completion_tokens_details
+        reasoning = count(said.reasoning_tokens) if said.HasField("reasoning_tokens") else None
+        completion_audio = count(said.audio_tokens) if said.HasField("audio_tokens") else None
+    return Tokens(
+        count(usage.prompt_tokens),
+        cached,
+        cache_write,
+        prompt_audio,
+        count(usage.completion_tokens),
+        reasoning,
+        completion_audio,
+    )
+
+
+# More tokens than any model takes: a number beyond it is a fault of the provider's, and would overflow a column.
+TOKENS_AT_MOST = 10**9
+
+
+def count(told: int) -> int:
+    """A number of tokens within what can be meant."""
+    return min(max(told, 0), TOKENS_AT_MOST)
+
+
+def price_of(row: PriceConfig) -> Price | None:
+    """The price in a row of the configuration. None: it names neither input nor output, so that nothing is known."""
+    if row.input_per_million is None and row.output_per_million is None:
+        return None
+    given = (
+        row.input_per_million,
+        row.cached_input_per_million,
+        row.cache_write_per_million,
+        row.output_per_million,
+        row.audio_input_per_million,
+        row.audio_output_per_million,
+    )
+    return price_of_texts(tuple(None if value is None else decimal_text(value) for value in given))
+
+
+def price_of_texts(texts: tuple[str | None, ...]) -> Price:
+    """The price whose decimal numbers these are, in the order of Price: as the ledger has them."""
+    input_, cached_input, cache_write, output, input_audio, output_audio = (
+        None if text is None else pico_usd(text) for text in texts
+    )
+    return Price(
+        input_ or 0,
+        default(cached_input, input_),
+        default(cache_write, input_),
+        output or 0,
+        default(input_audio, input_),
+        default(output_audio, output),
+        texts,
+    )
+
+
+def default(value: int | None, other: int | None) -> int:
+    """A price, or that in whose place it stands: an explicit 0 is 0."""
+    return (other or 0) if value is None else value
+
+
+def prices(config: Config) -> Mapping[str, Price]:
+    """The prices of the configuration's models, by name; and as "provider/model", where a model has one target only."""
+    named: dict[str, Price] = {}
+    direct: dict[str, Price] = {}
+    for name, row in config.models.items():
+        price = price_of(row.price) if row.price is not None else None
+        if price is not None:
+            named[name] = price
+            if len(row.targets) == 1:
+                (target,) = row.targets
+                direct.setdefault(f"{target.provider}/{target.model}", price)
+    return direct | named
+
+
+def pico_usd(usd: str | Decimal) -> int:
+    """US dollars, as picodollars, half up."""
+    return int((Decimal(usd) * PICO).to_integral_value(ROUND_HALF_UP))
+
+
+def usd_text(pico: int) -> str:
+    """Picodollars as a decimal number of US dollars: no exponent, no zeros at its end, at least "0"."""
+    whole, rest = divmod(abs(pico), PICO)
+    sign = "-" if pico < 0 else ""
+    return f"{sign}{whole}.{f'{rest:012d}'.rstrip('0')}" if rest else f"{sign}{whole}"
+
+
+def decimal_text(value: Decimal) -> str:
+    """A decimal number as text: no exponent, no zeros at its end."""
+    text = f"{value:f}"
+    return (text.rstrip("0").rstrip(".") if "." in text else text) or "0"
+
+
+def multiplier_of(text: str | None) -> Multiplier:
+    """The multiplier that a decimal number is."""
+    if not text:
+        return UNCHANGED
+    numerator, denominator = Decimal(text).as_integer_ratio()
+    return Multiplier(numerator, denominator, text)
