@@ -17,7 +17,9 @@ accounts = Table(
     Column("requests_per_minute", Integer),  # null: as the plan says
     Column("default_tag", Text),
     Column("allowed_models", Document),  # list of names; null: all
+    Column("metadata", Document),  # names and values of the owner's; null: none
     Column("hook_secret", LargeBinary),  # sealed
+    Column("hook_secret_us", BigInteger),  # when it was made
     Column("created_us", BigInteger, nullable=False),
     Column("updated_us", BigInteger, nullable=False),
     Column("deleted_us", BigInteger),

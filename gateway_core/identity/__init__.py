@@ -1,0 +1,1 @@
+"""Who calls: accounts, their keys, and the secret that their webhooks are signed with."""

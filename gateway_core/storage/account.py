@@ -1,0 +1,108 @@
+"""The rows of accounts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway_core.storage.identifier import now_us
+from gateway_core.storage.statements import insert
+from gateway_core.storage.tables.identity import accounts, keys
+
+TOPIC = "accounts"
+"""Of Changes; the key is an account's id."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRow:
+    """An account that is not deleted."""
+
+    id: str
+    root: bool
+    parent_id: str | None
+    name: str
+    external_ref: str | None
+    plan: str | None
+    spend_cap_pico_usd: int | None
+    requests_per_minute: int | None
+    default_tag: str | None
+    allowed_models: tuple[str, ...] | None
+    metadata: Mapping[str, str]
+    hook_secret: bytes | None
+    """Sealed for `hook_secret_place`."""
+    hook_secret_us: int | None
+    created_us: int
+    updated_us: int
+
+    def __repr__(self) -> str:
+        return f"AccountRow(id={self.id!r})"
+
+
+def hook_secret_place(account_id: str) -> str:
+    """What an account's hook secret is sealed for."""
+    return f"accounts.hook_secret:{account_id}"
+
+
+def _row(row: Row[Any] | None) -> AccountRow | None:
+    if row is None:
+        return None
+    values = dict(row._mapping)
+    values.pop("deleted_us")
+    models = values["allowed_models"]
+    values["allowed_models"] = None if models is None else tuple(models)
+    values["metadata"] = values["metadata"] or {}
+    return AccountRow(**values)
+
+
+async def root_account(connection: AsyncConnection) -> AccountRow | None:
+    """The operator's account; None: there is none yet."""
+    return _row((await connection.execute(select(accounts).where(accounts.c.root))).one_or_none())
+
+
+async def account(connection: AsyncConnection, account_id: str) -> AccountRow | None:
+    """An account; None: there is none, or it is deleted."""
+    found = select(accounts).where(accounts.c.id == account_id, accounts.c.deleted_us.is_(None))
+    return _row((await connection.execute(found)).one_or_none())
+
+
+async def child_accounts(
+    connection: AsyncConnection, parent_id: str, *, external_ref: str = "", before: str = "", limit: int = 100
+) -> list[AccountRow]:
+    """The sub-accounts of an account, the newest first, from after the id given."""
+    found = select(accounts).where(accounts.c.parent_id == parent_id, accounts.c.deleted_us.is_(None))
+    if external_ref:
+        found = found.where(accounts.c.external_ref == external_ref)
+    if before:
+        found = found.where(accounts.c.id < before)
+    rows = await connection.execute(found.order_by(accounts.c.id.desc()).limit(limit))
+    return [made for row in rows if (made := _row(row)) is not None]
+
+
+async def add_account(connection: AsyncConnection, values: Mapping[str, Any]) -> bool:
+    """Adds an account; whether it was added: False where there is one of its external_ref, or a root account."""
+    now = now_us()
+    new = insert(connection, accounts).values(**{"root": False, "created_us": now, "updated_us": now, **values})
+    return (await connection.execute(new.on_conflict_do_nothing())).rowcount == 1
+
+
+async def change_account(connection: AsyncConnection, account_id: str, values: Mapping[str, Any]) -> None:
+    """Changes columns of an account; raises Conflict where another has the external_ref."""
+    changed = update(accounts).where(accounts.c.id == account_id, accounts.c.deleted_us.is_(None))
+    await connection.execute(changed.values(**values, updated_us=now_us()))
+
+
+async def delete_account(connection: AsyncConnection, account_id: str) -> list[str]:
+    """Deletes an account, all accounts below it, and their keys; the ids of the accounts."""
+    found: list[str] = []
+    level: Sequence[str] = [account_id]
+    while level:
+        found += level
+        below = select(accounts.c.id).where(accounts.c.parent_id.in_(level), accounts.c.deleted_us.is_(None))
+        level = (await connection.scalars(below)).all()
+    now = now_us()
+    for table, column in ((keys, keys.c.account_id), (accounts, accounts.c.id)):
+        gone = update(table).where(column.in_(found), table.c.deleted_us.is_(None))
+        await connection.execute(gone.values(deleted_us=now, updated_us=now))
+    return found
