@@ -1,0 +1,193 @@
+"""The record of one call while it is open, and the rows that it becomes."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import orjson
+
+from gateway_core.metering.price import UNCHANGED, UNTOLD, Multiplier, Price, Tokens
+from gateway_core.metering.usage import Measure, charged_tokens
+from gateway_core.storage.identifier import new_id, now_us
+from gateway_core.storage.ledger import OPEN, Closing, Opening, Row
+
+NO_TEXTS = (None, None, None, None, None, None)
+OK = "ok"
+
+
+class Asked(NamedTuple):
+    """Who asks for what: what is known of a call before it is opened. Empty texts are none."""
+
+    request_id: str
+    account_id: str
+    operation: str
+    requested_model: str
+    stream: bool
+    key_id: str = ""
+    gateway_id: str = ""
+    gateway_version: int = 0
+    dialect: str = ""
+    tag: str = ""
+    metadata: dict[str, str] | None = None
+    price: Price | None = None
+    """None: not known; then the cost is 0."""
+    multiplier: Multiplier = UNCHANGED
+    reserved: int = 0
+    """Picodollars that admission has reserved; they are released when the call ends."""
+    count_prompt: Callable[[], int] = int
+    """Estimates the tokens of the prompt. It is called where the provider tells nothing."""
+
+
+class Attempt(NamedTuple):
+    """One request to a provider. Times are those of time.perf_counter, in seconds."""
+
+    provider: str
+    model: str
+    status: str
+    """ "ok", "cancelled", or the reason in lower case."""
+    started: float
+    ended: float
+    http_status: int | None = None
+
+
+class Outcome(NamedTuple):
+    """How a call ended."""
+
+    status: str
+    """ "ok", "cancelled", or the reason in lower case: "provider_broken"."""
+    attempts: Sequence[Attempt] = ()
+    """In their order. The last is the one that answered, where one did."""
+
+
+class Record:
+    """A call that is open. Its measure is fed by whoever watches the answer."""
+
+    __slots__ = (
+        "asked", "checkpointed", "cost", "estimated_prompt", "id", "is_closed", "measure", "provider", "started",
+        "started_us",
+    )  # fmt: skip
+
+    def __init__(self, asked: Asked) -> None:
+        """Begins now."""
+        self.id = new_id()
+        self.asked = asked
+        self.measure = Measure()
+        self.started = time.perf_counter()
+        self.started_us = now_us()
+        self.estimated_prompt: int | None = None
+        """Tokens of the prompt, estimated. None: nobody had to ask."""
+        self.provider = ""
+        self.checkpointed = -1
+        """Characters at the last checkpoint."""
+        self.is_closed = False
+        self.cost: int | None = None
+        """Picodollars. None: the price is not known, or the call is open."""
+
+    def opening(self, process_id: str) -> Opening:
+        """The row that is written before anything is asked of a provider."""
+        asked = self.asked
+        price = asked.price
+        row = (
+            self.id,
+            asked.request_id,
+            process_id,
+            asked.account_id,
+            asked.key_id or None,
+            asked.gateway_id or None,
+            asked.gateway_version or None,
+            asked.operation,
+            asked.dialect or None,
+            asked.stream,
+            asked.requested_model,
+            OPEN,
+            self.started_us,
+            asked.tag or None,
+            orjson.dumps(asked.metadata).decode() if asked.metadata else None,
+            asked.multiplier.text,
+            asked.reserved,
+            *(price.texts if price is not None else NO_TEXTS),
+        )
+        return Opening(asked.account_id, asked.reserved, row)
+
+    def _charged(self, told: Tokens | None) -> Tokens:
+        delivered = self.measure.delivered_tokens
+        if told is None and delivered:
+            self._estimate_prompt()
+        return charged_tokens(told, estimated_prompt=self.estimated_prompt or 0, delivered=delivered)
+
+    def _estimate_prompt(self) -> None:
+        if self.estimated_prompt is None:
+            self.estimated_prompt = self.asked.count_prompt()
+
+    def closing(self, outcome: Outcome) -> Closing:
+        """The row that ends it, and those of its attempts."""
+        asked, measure = self.asked, self.measure
+        is_whole = outcome.status == OK
+        told = measure.tokens(is_whole=is_whole)
+        tokens = self._charged(told)
+        self.cost = asked.price.cost(tokens, asked.multiplier) if asked.price is not None else None
+        ended = time.perf_counter()
+        first = microseconds(self.started, measure.first_event_at) if asked.stream else None
+        last = outcome.attempts[-1] if outcome.attempts else None
+        answered = is_whole or measure.first_event_at is not None
+        duration = microseconds(self.started, ended) or 0
+        row = (
+            outcome.status,
+            measure.response_model or None,
+            (last.provider if last is not None else self.provider) or None,
+            measure.finish_reason,
+            len(outcome.attempts),
+            *(told or UNTOLD),
+            self.estimated_prompt,
+            measure.delivered_tokens,
+            self.cost,
+            self.cost or 0,
+            0,
+            self.started_us + duration,
+            duration,
+            first,
+            self.id,
+        )
+        attempts = [
+            self._attempt_row(number, attempt, told if attempt is last else None, answered=attempt is last and answered)
+            for number, attempt in enumerate(outcome.attempts, 1)
+        ]
+        return Closing(self.id, asked.account_id, self.cost or 0, asked.reserved, row, attempts)
+
+    def checkpoint(self) -> Row:
+        """The row that keeps what was delivered so far."""
+        measure = self.measure
+        self.checkpointed = measure.characters
+        self._estimate_prompt()
+        told = measure.tokens(is_whole=False) or UNTOLD
+        return (
+            self.provider or None,
+            measure.response_model or None,
+            1,
+            *told,
+            self.estimated_prompt,
+            measure.delivered_tokens,
+            now_us(),
+            self.id,
+        )
+
+    def _attempt_row(self, number: int, attempt: Attempt, told: Tokens | None, *, answered: bool) -> Row:
+        return (
+            self.id,
+            number,
+            attempt.provider,
+            attempt.model,
+            attempt.status,
+            attempt.http_status,
+            None,
+            *(told or UNTOLD),
+            self.cost if answered else 0,  # what failed before it answered is not charged
+            self.started_us + (microseconds(self.started, attempt.started) or 0),
+            microseconds(attempt.started, attempt.ended),
+            microseconds(attempt.started, self.measure.first_event_at) if answered and self.asked.stream else None,
+        )
+
+
+def microseconds(start: float, end: float | None) -> int | None:
+    """The time between two instants of time.perf_counter. None: the second has not come."""
+    return None if end is None else round((end - start) * 1e6)

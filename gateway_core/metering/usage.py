@@ -1,0 +1,104 @@
+"""What a call uses: as its provider tells it, and else estimated from what was delivered.
+
+An estimate counts four characters as a token, rounded up. That is what English text has on average with the tokenizers
+of the usual models; other languages have fewer characters in a token, so an estimate is rather too low than too high.
+"""
+
+import time
+from collections.abc import Iterator
+
+from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
+from headgate.v1.chat_pb2 import ChatCompletionSpec
+from headgate.v1.message_pb2 import ChatMessage, ToolCall
+from headgate.v1.token_usage_pb2 import TokenUsage
+
+from gateway_core.metering.price import UNTOLD, Tokens, tokens_of
+
+CHARACTERS_PER_TOKEN = 4
+
+
+class Measure:
+    """What the events of an answer tell, one after the other."""
+
+    __slots__ = ("_characters_when_told", "_usage", "characters", "finish_reason", "first_event_at", "response_model")
+
+    def __init__(self) -> None:
+        """Begins with nothing."""
+        self.characters = 0
+        """Delivered: of texts, reasoning, refusals and the arguments of tools."""
+        self.finish_reason: str | None = None
+        self.first_event_at: float | None = None
+        """Of time.perf_counter, in seconds."""
+        self.response_model = ""
+        self._usage: TokenUsage | None = None
+        self._characters_when_told = 0
+
+    def note(self, event: ChatCompletionChunk) -> None:
+        """Takes note of an event."""
+        if self.first_event_at is None:
+            self.first_event_at = time.perf_counter()
+        if not self.response_model:
+            self.response_model = event.model
+        for choice in event.choices:
+            delta = choice.delta
+            self.characters += len(delta.content) + len(delta.reasoning)
+            if delta.tool_calls or delta.refusal:
+                self.characters += len(delta.refusal) + sum(map(tool_call_characters, delta.tool_calls))
+            if choice.finish_reason:
+                self.finish_reason = choice.finish_reason
+        if event.HasField("usage"):
+            self._usage = event.usage
+            self._characters_when_told = self.characters
+
+    @property
+    def told(self) -> Tokens | None:
+        """What the provider told last. None: nothing."""
+        return None if self._usage is None else tokens_of(self._usage)
+
+    @property
+    def delivered_tokens(self) -> int:
+        """What was delivered, estimated."""
+        return token_count(self.characters)
+
+    def tokens(self, *, is_whole: bool) -> Tokens | None:
+        """What the provider told. None: nothing.
+
+        Of an answer that broke off, what was delivered since is added, estimated: it had told only what there was then.
+        """
+        told = self.told
+        if told is None or is_whole:
+            return told
+        since = token_count(self.characters - self._characters_when_told)
+        return told._replace(completion=(told.completion or 0) + since) if since else told
+
+
+def charged_tokens(told: Tokens | None, *, estimated_prompt: int, delivered: int) -> Tokens:
+    """The tokens that are charged: as told, and else the estimates; nothing where nothing was told or delivered."""
+    if told is not None:
+        return told
+    return Tokens(prompt=estimated_prompt, completion=delivered) if delivered else UNTOLD
+
+
+def token_count(characters: int) -> int:
+    """The tokens that so many characters are, estimated."""
+    return -(-characters // CHARACTERS_PER_TOKEN)
+
+
+def prompt_token_count(spec: ChatCompletionSpec) -> int:
+    """The tokens of a prompt, estimated; images, sounds and files are not counted."""
+    characters = len(spec.prefill) + sum(len(text) for message in spec.messages for text in texts(message))
+    return token_count(characters)
+
+
+def texts(message: ChatMessage) -> Iterator[str]:
+    """The texts of a message."""
+    if message.HasField("text"):
+        yield message.text
+    for part in message.parts.parts:
+        if part.HasField("text"):
+            yield part.text
+
+
+def tool_call_characters(call: ToolCall) -> int:
+    """What a model has written to call a tool."""
+    return len(call.function.name) + len(call.function.arguments) + len(call.custom.input) + len(call.other_json)
