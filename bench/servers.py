@@ -131,6 +131,7 @@ def _headgate_command(place: Place) -> list[str]:
     config.write_text(
         json.dumps(
             {
+                "authentication": "optional",
                 "listen": {"http": f"127.0.0.1:{place.http_port}", "grpc": f"127.0.0.1:{place.grpc_port}"},
                 "providers": {"mock": {"kind": "openai", "base_url": f"http://127.0.0.1:{place.mock_port}/v1"}},
             }

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, field_validator, model_validator
 
 from gateway_core.call import OnUnsupported
 
@@ -78,6 +78,9 @@ class ProviderConfig(_Part):
     """Names of request parameters that this host cannot take."""
     lists_models: bool = True
     """Whether GET {base_url}/models is asked for what it has."""
+    private_networks: tuple[IPvAnyNetwork, ...] | None = None
+    """Networks that are not public in which it may be; it is then asked directly, never by way of a proxy. None: it may
+    be anywhere."""
 
     @field_validator("base_url")
     @classmethod
@@ -150,6 +153,25 @@ class LimitsConfig(_Part):
     """Addresses whose X-Forwarded-For is believed; "*" is everybody."""
 
 
+class WindowConfig(_Part):
+    """Most requests in a time."""
+
+    requests: Count
+    seconds: Annotated[int, Field(ge=1, le=31 * 86400)]
+
+
+def _windows(*pairs: tuple[int, int]) -> tuple[WindowConfig, ...]:
+    return tuple(WindowConfig(requests=requests, seconds=seconds) for requests, seconds in pairs)
+
+
+class PublicKeysConfig(_Part):
+    """What public keys may be used for, beside the plans of their accounts; each process counts for itself."""
+
+    per_address: tuple[WindowConfig, ...] = _windows((3, 5), (20, 60), (300, 3600), (1000, 86400))
+    """For one key from one client address."""
+    per_key: tuple[WindowConfig, ...] = _windows((10, 5), (60, 60), (1500, 3600), (10_000, 86400))
+
+
 class LogConfig(_Part):
     """How the server tells what it does."""
 
@@ -199,12 +221,17 @@ class Config(_Part):
     """"postgresql://user:password@host/database" or "sqlite:///path", which is relative to the data directory unless it
     begins with a slash. None: headgate.db in the data directory."""
     listen: ListenConfig = ListenConfig()
+    authentication: Literal["required", "optional"] = "required"
+    """Whether every call needs a key; optional: one without is the operator's."""
+    public_keys: PublicKeysConfig = PublicKeysConfig()
     providers: dict[str, ProviderConfig] = Field(default_factory=dict)
     models: dict[str, ModelConfig] = Field(default_factory=dict)
     on_unsupported: OnUnsupported = "warn"
     """What becomes of a parameter that the target cannot take."""
     limits: LimitsConfig = LimitsConfig()
     log: LogConfig = LogConfig()
+    private_endpoint_networks: tuple[IPvAnyNetwork, ...] = ()
+    """Networks that are not public in which endpoints of gateways' owners may be all the same: "10.1.0.0/16"."""
     metrics: bool = True
     """Whether GET /metrics answers."""
     model_list_seconds: Seconds = 300

@@ -23,10 +23,14 @@ from gateway_core.call import Call, Events
 from gateway_core.catalog.catalog import Catalog
 from gateway_core.catalog.listing import Listing
 from gateway_core.config import Config, LimitsConfig, ProviderConfig
+from gateway_core.identity.keyring import Everybody, Keyring
+from gateway_core.identity.public import PublicLimits
+from gateway_core.identity.root import root_established
 from gateway_core.inprocess import InProcessChannel
-from gateway_core.pipeline import Stage, compose, fallback, route, trace, validate
+from gateway_core.pipeline import Stage, authenticate, compose, fallback, route, trace, validate
 from gateway_core.providers import Provider
 from gateway_core.services import unimplemented
+from gateway_core.services.access import Access
 from gateway_core.services.chat_completion import ChatCompletionService
 from gateway_core.services.model import ModelService
 from gateway_core.services.sockets import Sockets
@@ -52,10 +56,20 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 class Core:
     """The services of the contract, on a channel in this process and, where an address is given, on a socket."""
 
-    def __init__(self, config: Config, store: Store | None = None) -> None:
-        """Builds everything; nothing runs yet. Without a store nothing is kept: no accounts, no ledger."""
+    def __init__(self, config: Config, store: Store | None = None, root_key: str | None = None) -> None:
+        """Builds everything; nothing runs yet. Without a store nothing is kept: no accounts, no ledger.
+
+        With one, the root key given is the operator's; without it one is made at the first start.
+        """
         self.config = with_echo(config)
         self._store = store
+        self._root_key = root_key
+        self.new_root_key: str | None = None
+        """The operator's key where `start` has made it: it is kept nowhere."""
+        self._keyring = None
+        if store is not None:
+            self._keyring = Keyring(store.database, optional=config.authentication == "optional")
+        self._access = Access(self._keyring or Everybody())
         self.telemetry = Telemetry(self.config)
         self.channel = InProcessChannel()
         self.port: int | None = None
@@ -66,18 +80,24 @@ class Core:
         catalog = Catalog(self.config, self._listing)
         stages: list[tuple[str, Stage]] = [
             ("trace", trace.Stage(self.telemetry)),
+            ("authenticate", authenticate.Stage(self._keyring or Everybody(), PublicLimits(config.public_keys))),
             ("validate", validate.Stage()),
             ("route", route.Stage(catalog)),
             ("fallback", fallback.Stage(self.telemetry)),
         ]
         pipeline = compose(stages, innermost(self._providers))
-        self._servicers = (ChatCompletionService(pipeline), ModelService(catalog))
+        self._servicers = (ChatCompletionService(pipeline), ModelService(catalog, self._access))
         self._register(self.channel)
 
     async def start(self) -> None:
-        """Begins to serve; raises OSError where the address is taken, StorageError where the store does not open."""
-        if self._store is not None:
+        """Begins to serve; raises OSError where the address is taken, StorageError where the store does not open.
+
+        Raises RootKeyInvalid for a root key that is none.
+        """
+        if self._store is not None and self._keyring is not None:
             await self._store.open()
+            self.new_root_key = await root_established(self._store.database, self._root_key)
+            self._keyring.open()
         self._listing.start()
         if self.config.listen.grpc is not None:
             self._server = aio.server(options=server_options(self.config.limits))
@@ -106,7 +126,8 @@ class Core:
         for provider in self._providers.values():
             await provider.close()
         await self.telemetry.close()
-        if self._store is not None:
+        if self._store is not None and self._keyring is not None:
+            await self._keyring.close()
             await self._store.close()
 
     def _register(self, server: Any) -> None:

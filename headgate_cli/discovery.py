@@ -44,8 +44,8 @@ class Findings:
     notes: tuple[str, ...] = ()
 
     def config(self) -> Config:
-        """The configuration that it amounts to."""
-        return Config(providers={found.name: found.row for found in self.found})
+        """The configuration that it amounts to: one for a trial, in which nobody needs a key."""
+        return Config(providers={found.name: found.row for found in self.found}, authentication="optional")
 
     def model(self) -> str | None:
         """A model that is there now; None where only keys were found."""

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from grpc import aio
 
 from gateway_core.config import Config
+from gateway_core.identity.root import VARIABLE, RootKeyInvalid
 from gateway_core.server import Core
 from gateway_core.storage.errors import StorageError
 from gateway_core.storage.store import Store
@@ -258,7 +259,7 @@ def core_of(config: Config, data: Path | None) -> Core:
     """The core, with what it keeps; raises CommandFailed where a provider or the store cannot be made as configured."""
     try:
         directory = data_directory(data or config.data_directory)
-        return Core(config, Store.at(config.database_url, directory, os.environ))
+        return Core(config, Store.at(config.database_url, directory, os.environ), os.environ.get(VARIABLE) or None)
     except (ValueError, StorageError) as error:
         raise CommandFailed(str(error)) from error
 
@@ -267,7 +268,7 @@ async def listening(start: Coroutine[Any, Any, None], address: Address | None, w
     """Starts something that listens; raises CommandFailed where another program was faster."""
     try:
         await start
-    except StorageError as error:
+    except (StorageError, RootKeyInvalid) as error:
         raise CommandFailed(str(error)) from error
     except OSError as error:
         if address is None:
@@ -303,6 +304,8 @@ def tell(running: Running, path: Path | None, findings: Findings | None) -> None
         http=None if running.claims.http is None else address_of(running.claims.http),
         grpc=running.grpc,
         notes=tuple(running.notes),
+        new_root_key=None if running.core is None else running.core.new_root_key,
+        needs_keys=running.core is None or running.config.authentication == "required",
         has_bridge=running.has_bridge,
         shows_metrics=running.shows_metrics,
     )

@@ -30,12 +30,20 @@ class Startup:
     has_bridge: bool = True
     """Whether SDKs can call at `http`; else it is there for health and metrics only."""
     shows_metrics: bool = False
+    new_root_key: str | None = None
+    """The operator's key where it was made at this start; it is told here and nowhere else."""
+    needs_keys: bool = True
+    """Whether every call needs a key."""
 
     def lines(self) -> Iterator[str]:
         """The lines, in order."""
         yield f"Headgate {self.version}"
         yield from (f"  {line}" for line in self._providers())
         yield from (f"  note: {note}" for note in self.notes)
+        if self.new_root_key is not None:
+            yield f"  root key             {self.new_root_key} (keep it: it is not told again)"
+        if not self.needs_keys:
+            yield "  note: nobody needs a key here: a call without one is the operator's (authentication: optional)"
         if self.http is not None and self.has_bridge:
             yield f"  OpenAI SDK  base_url {self._url}/v1"
             yield f"  Ollama SDK  host     {self._url}"
@@ -72,6 +80,8 @@ class Startup:
     def _curl(self) -> str:
         body = {"model": self._model(), "messages": [{"role": "user", "content": "Hello!"}]}
         headers = "-H 'content-type: application/json'"
+        if self.needs_keys:
+            headers += " -H 'authorization: Bearer YOUR_KEY'"
         return f"curl {self._url}/v1/chat/completions {headers} -d {shlex.quote(json.dumps(body))}"
 
 

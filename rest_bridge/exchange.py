@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import parse_qsl
 
 import orjson
 
@@ -175,13 +176,21 @@ class Exchange:
             if value and len(value) <= longest and (text := printable(value)):
                 pairs.append((key, text))
         if b"authorization" not in headers:
-            key_given = headers.get(b"x-api-key") or headers.get(b"api-key")
+            key_given = headers.get(b"x-api-key") or headers.get(b"api-key") or self._key_in_query()
             if key_given and len(key_given) <= 8192 and (text := printable(key_given)):
                 pairs.append(("authorization", "Bearer " + text))
         client = self.client
         if client:
             pairs.append(("x-headgate-client", client))
         return tuple(pairs)
+
+    def _key_in_query(self) -> bytes:
+        """The last `?api-key=`; empty where there is none."""
+        query: bytes = self.scope.get("query_string", b"")
+        if b"api-key=" not in query:
+            return b""
+        given = [value for name, value in parse_qsl(query) if name == b"api-key"]
+        return given[-1] if given else b""
 
     @property
     def client(self) -> str:

@@ -1,6 +1,6 @@
 """The operator's account: made at the first start, with a key that is told once or given by the environment."""
 
-from sqlalchemy.ext.asyncio import AsyncConnection
+from typing import Any
 
 from gateway_core.identity.credential import Credential, credential_of, new_secret
 from gateway_core.storage.account import add_account, root_account
@@ -54,7 +54,7 @@ def key_values(secret: str) -> dict[str, object]:
     return credential._asdict()
 
 
-async def _take(connection: AsyncConnection, database: Database, root_id: str, credential: Credential) -> None:
+async def _take(connection: Any, database: Database, root_id: str, credential: Credential) -> None:
     """The given key works, and no other of its label."""
     there = await found(connection, credential.lookup)
     if there is not None and there.hash == credential.hash:

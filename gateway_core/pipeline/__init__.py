@@ -15,6 +15,7 @@ from gateway_core.call import Call, Events, Next
 # The order of the stages, outermost first, and why each stands where it does.
 ORDER = (
     "trace",  # outermost: sees how every call ends, whatever ended it
+    "authenticate",  # inside trace: refused callers are told too; before all that depends on who calls
     "validate",  # inside trace: refused requests are told too; before route: a wrong request asks for no model
     "route",  # from a model's name to targets; all that follows knows where the call can go
     "fallback",  # innermost: what it repeats is one attempt at one target

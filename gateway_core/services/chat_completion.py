@@ -19,6 +19,7 @@ from gateway_core.completion import fold
 from gateway_core.providers import Provider
 from gateway_core.services.edge import (
     Context,
+    address_of,
     answer_metadata,
     chosen_request_id,
     deadline_of,
@@ -105,4 +106,5 @@ class ChatCompletionService(ChatCompletionServiceServicer):
             stream=stream,
             metadata=metadata,
             deadline=deadline_of(context),
+            address=address_of(context, metadata),
         )

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
+from urllib.parse import unquote
 
 import structlog
 from grpc import aio
@@ -34,6 +35,15 @@ def metadata_of(context: Context) -> dict[str, str]:
     """The caller's metadata, without binary values; of several with one key the last."""
     pairs = context.invocation_metadata() or ()
     return {key: value for key, value in pairs if isinstance(value, str)}
+
+
+def address_of(context: Context, metadata: Mapping[str, str]) -> str:
+    """The address of the caller's machine; the bridge's word for it counts in this process only. Empty: not known."""
+    peer = context.peer()
+    if peer == "inprocess:":
+        return metadata.get("x-headgate-client", "")
+    kind, _, rest = unquote(peer).partition(":")  # "ipv4:127.0.0.1:5555", "ipv6:%5B::1%5D:5555", "unix:"
+    return rest.rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else ""
 
 
 def deadline_of(context: Context) -> float | None:

@@ -32,7 +32,8 @@ def chunk(text: str, finish_reason: str | None = None) -> dict[str, Any]:
 
 def configured(home: Path, upstream: Upstream, more: str = "") -> tuple[str, ...]:
     (home / "headgate.yaml").write_text(
-        f"providers: {{lab: {{kind: openai, base_url: {upstream.base_url}, lists_models: false}}}}\n{more}"
+        f"providers: {{lab: {{kind: openai, base_url: {upstream.base_url}, lists_models: false}}}}\n"
+        f"authentication: optional\n{more}"
     )
     return FREE
 

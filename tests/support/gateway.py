@@ -12,6 +12,7 @@ from grpc import aio
 
 from gateway_core.config import Config
 from gateway_core.server import Core
+from gateway_core.storage.store import Store
 from rest_bridge.app import CHANNEL_OPTIONS, create, server
 from rest_bridge.config import BridgeConfig
 from tests.support.upstream import reached
@@ -45,11 +46,18 @@ class Gateway:
 
 @asynccontextmanager
 async def running(
-    config: Config, arrangement: Arrangement = "together", bridge: BridgeConfig | None = None
+    config: Config,
+    arrangement: Arrangement = "together",
+    bridge: BridgeConfig | None = None,
+    store: Store | None = None,
+    root_key: str | None = None,
 ) -> AsyncIterator[Gateway]:
-    """A gateway on free loopback ports, whatever the configuration says of ports, for as long as the context lasts."""
+    """A gateway on free loopback ports, whatever the configuration says of ports, for as long as the context lasts.
+
+    Without a store nobody needs a key; with one, what the configuration says of `authentication` holds.
+    """
     listen = config.listen.model_copy(update={"grpc": "127.0.0.1:0"})
-    core = Core(config.model_copy(update={"listen": listen}))
+    core = Core(config.model_copy(update={"listen": listen}), store, root_key)
     await core.start()
     address = f"127.0.0.1:{core.port}"
     channel: aio.Channel = core.channel if arrangement == "together" else aio.insecure_channel(address, MESSAGE_OPTIONS)

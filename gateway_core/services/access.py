@@ -1,0 +1,32 @@
+"""Who may call the services that do not go through the pipeline."""
+
+from gateway_core.call import Caller
+from gateway_core.errors import PermissionDenied
+from gateway_core.identity.keyring import Identities
+from gateway_core.services.edge import Context
+
+
+class Access:
+    """Tells a service who calls it."""
+
+    def __init__(self, identities: Identities) -> None:
+        """Takes who is known."""
+        self._identities = identities
+
+    async def private(self, context: Context) -> Caller:
+        """The caller, who has a private key or needs none; raises Unauthenticated, KeyExpired, PermissionDenied."""
+        authorization = None
+        for key, value in context.invocation_metadata() or ():
+            if key == "authorization" and isinstance(value, str):
+                authorization = value
+        caller = self._identities.remembered(authorization) or await self._identities.caller(authorization)
+        if caller.kind == "public":
+            raise PermissionDenied("A public key may only call chat completions.")
+        return caller
+
+    async def root(self, context: Context) -> Caller:
+        """The operator; raises as `private`, and PermissionDenied where somebody else calls."""
+        caller = await self.private(context)
+        if not caller.is_root:
+            raise PermissionDenied("Only the operator's own account may do this.")
+        return caller
