@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from headgate.v1.model_pb2 import Model, ModelPrice, ModelTarget
 
 from gateway_core.call import Target
+from gateway_core.catalog.gateway_check import Facts
 from gateway_core.catalog.listing import Listing
 from gateway_core.config import Config, ModelConfig, PriceConfig, ProviderConfig
 from gateway_core.errors import ModelNotFound
@@ -48,6 +49,21 @@ class Catalog:
         if len(name) <= NAME_AT_MOST and len(self._named) < NAMES_AT_MOST:
             self._named[name] = targets
         return targets
+
+    def is_hosted(self, name: str) -> bool:
+        """Whether a name is that of a row of the configuration."""
+        return name in self._rows
+
+    def facts(self, name: str) -> Facts:
+        """What is known of a model; raises ModelNotFound."""
+        targets = self.targets(name)
+        row = self._config.models.get(name)
+        unsupported = frozenset.intersection(*(target.unsupported for target in targets))
+        return Facts(
+            unsupported,
+            row.context_length if row else None,
+            row.max_output_tokens if row else None,
+        )
 
     async def models(self, provider: str = "") -> list[Model]:
         """The models of the configuration, then those that the providers list, by provider and name."""

@@ -11,6 +11,7 @@ from typing import Any, cast
 from gateway_core.upstream.connection import Connection
 from gateway_core.upstream.faults import ProxyFault
 from gateway_core.upstream.origin import Origin, Proxy
+from gateway_core.upstream.reach import OutOfReach, Reach
 
 # How long one address is tried before the next is tried beside it (RFC 8305, 8).
 ATTEMPT_SECONDS = 0.25
@@ -27,8 +28,11 @@ Address = tuple[socket.AddressFamily, Any]
 class Dial:
     """The way to one server."""
 
-    def __init__(self, origin: Origin, proxy: Proxy | None, tls: ssl.SSLContext | None) -> None:
-        """`tls` is given where the server or the proxy speaks it."""
+    def __init__(
+        self, origin: Origin, proxy: Proxy | None, tls: ssl.SSLContext | None, reach: Reach | None = None
+    ) -> None:
+        """`tls` is given where the server or the proxy speaks it, `reach` where not every address may be dialled."""
+        self._reach = reach
         self._origin = origin
         self._proxy = proxy
         self._tls = tls
@@ -51,7 +55,7 @@ class Dial:
 
     async def _open(self, protocol: asyncio.BaseProtocol, origin: Origin) -> None:
         try:
-            connected = await first_connected(await self._addresses(origin))
+            connected = await first_connected(self._reachable(await self._addresses(origin)))
         except OSError:
             self._lookup = None  # the host may have moved
             raise
@@ -85,6 +89,14 @@ class Dial:
             raise
         assert transport is not None  # only server sides get none
         connection.connection_made(transport)
+
+    def _reachable(self, addresses: list[Address]) -> list[Address]:
+        if self._reach is None:
+            return addresses
+        reachable = [address for address in addresses if self._reach.has(address[1][0])]
+        if not reachable:
+            raise OutOfReach("no address may be dialled")
+        return reachable
 
     async def _addresses(self, origin: Origin) -> list[Address]:
         if (address := literal(origin)) is not None:

@@ -8,6 +8,7 @@ import ssl
 from typing import Literal
 
 from gateway_core import errors
+from gateway_core.upstream.reach import OutOfReach
 
 Broken = Literal["unanswered", "reset", "cut", "garbage"]
 
@@ -24,6 +25,7 @@ UNREACHABLE: tuple[tuple[type[Exception], str], ...] = (
     (ssl.SSLError, "could not agree on TLS"),
     (socket.gaierror, "has a host name that does not resolve"),
     (UnicodeError, "has a host name that does not resolve"),
+    (OutOfReach, "has an address that may not be asked"),
     (OSError, "did not accept a connection"),
 )
 DIAL_ERRORS = (OSError, UnicodeError)

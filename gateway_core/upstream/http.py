@@ -13,6 +13,7 @@ from gateway_core.upstream.dial import Dial
 from gateway_core.upstream.exchange import Bounds, Exchange
 from gateway_core.upstream.origin import PORTS, base, proxy, tls
 from gateway_core.upstream.pool import Pool
+from gateway_core.upstream.reach import Reach
 from gateway_core.upstream.request import Heads, check
 
 __all__ = ["Answer", "Upstream"]
@@ -32,8 +33,9 @@ class Upstream:
                 check(name, value)
             except ValueError as error:
                 raise ValueError(f"providers.{provider}: {error}") from None
+        reach = None if config.private_networks is None else Reach(config.private_networks)
         try:
-            between = proxy(origin)
+            between = None if reach else proxy(origin)
         except ValueError:
             raise ValueError(f"providers.{provider}: the proxy that the environment names cannot be asked") from None
         self._provider = provider
@@ -48,7 +50,7 @@ class Upstream:
         self._unspoken = between.origin.scheme if between and between.origin.scheme not in PORTS else None
         self._heads = Heads(origin, path, headers, between)
         needs_tls = "https" in (origin.scheme, between.origin.scheme if between else "")
-        self._pool = Pool(provider, Dial(origin, between, tls() if needs_tls else None), config.max_connections)
+        self._pool = Pool(provider, Dial(origin, between, tls() if needs_tls else None, reach), config.max_connections)
 
     async def open(
         self,
