@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute
 
 from rest_bridge.config import BridgeConfig
 
-NAMES = ("openai", "ollama")
+NAMES = ("openai", "ollama", "admin")
 
 
 def load(name: str, channel: aio.Channel, config: BridgeConfig) -> Sequence[BaseRoute]:
