@@ -120,6 +120,14 @@ class Operation(Protocol[Request]):
         """The tokens used, where the event tells."""
         ...
 
+    def labels(self, request: Request) -> dict[str, str]:
+        """Names and values of the caller's, which are kept with what the call cost."""
+        ...
+
+    def prompt_token_count(self, request: Request) -> int:
+        """The tokens of what is asked, estimated."""
+        ...
+
     async def open(self, provider: object, call: "Call[Request]") -> Events:
         """Asks the provider."""
         ...
@@ -156,8 +164,11 @@ class Call(Generic[Request]):
     """What was dropped or changed; complete once the answer is open."""
     attempt_count: int = 0
     """How many attempts were begun."""
+    cost_pico_usd: int | None = None
+    """What it cost, once it has ended; set by the stage `meter`. None: not known."""
     record: object = None
-    """What the telemetry knows of it, while it runs; nobody else looks into it. A copy of the call has the same."""
+    """What the telemetry knows of it, while it runs; the stage `meter` reads the attempts in it, and nobody else looks.
+    A copy of the call has the same."""
 
     @property
     def model(self) -> str:

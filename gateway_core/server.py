@@ -8,10 +8,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
 from headgate.v1 import (
+    account_service_pb2_grpc,
     chat_completion_service_pb2,
     chat_completion_service_pb2_grpc,
     gateway_service_pb2,
     gateway_service_pb2_grpc,
+    key_service_pb2_grpc,
     model_service_pb2,
     model_service_pb2_grpc,
     usage_service_pb2,
@@ -23,15 +25,21 @@ from gateway_core.call import Call, Events
 from gateway_core.catalog.catalog import Catalog
 from gateway_core.catalog.listing import Listing
 from gateway_core.config import Config, LimitsConfig, ProviderConfig
+from gateway_core.identity.accounts import Accounts
 from gateway_core.identity.keyring import Everybody, Keyring
+from gateway_core.identity.keys import Keys
 from gateway_core.identity.public import PublicLimits
 from gateway_core.identity.root import root_established
 from gateway_core.inprocess import InProcessChannel
-from gateway_core.pipeline import Stage, authenticate, compose, fallback, route, trace, validate
+from gateway_core.metering.ledger import Ledger
+from gateway_core.metering.price import prices
+from gateway_core.pipeline import Stage, authenticate, compose, fallback, meter, route, trace, validate
 from gateway_core.providers import Provider
 from gateway_core.services import unimplemented
 from gateway_core.services.access import Access
+from gateway_core.services.account import AccountService
 from gateway_core.services.chat_completion import ChatCompletionService
+from gateway_core.services.key import KeyService
 from gateway_core.services.model import ModelService
 from gateway_core.services.sockets import Sockets
 from gateway_core.storage.store import Store
@@ -67,8 +75,10 @@ class Core:
         self.new_root_key: str | None = None
         """The operator's key where `start` has made it: it is kept nowhere."""
         self._keyring = None
+        self._ledger = None
         if store is not None:
             self._keyring = Keyring(store.database, optional=config.authentication == "optional")
+            self._ledger = Ledger(store.database)
         self._access = Access(self._keyring or Everybody())
         self.telemetry = Telemetry(self.config)
         self.channel = InProcessChannel()
@@ -83,10 +93,12 @@ class Core:
             ("authenticate", authenticate.Stage(self._keyring or Everybody(), PublicLimits(config.public_keys))),
             ("validate", validate.Stage()),
             ("route", route.Stage(catalog)),
+            *((("meter", meter.Stage(self._ledger, prices(self.config))),) if self._ledger is not None else ()),
             ("fallback", fallback.Stage(self.telemetry)),
         ]
         pipeline = compose(stages, innermost(self._providers))
         self._servicers = (ChatCompletionService(pipeline), ModelService(catalog, self._access))
+        self._kept = () if store is None else self._kept_services(store)
         self._register(self.channel)
 
     async def start(self) -> None:
@@ -98,6 +110,8 @@ class Core:
             await self._store.open()
             self.new_root_key = await root_established(self._store.database, self._root_key)
             self._keyring.open()
+        if self._ledger is not None:
+            await self._ledger.start()
         self._listing.start()
         if self.config.listen.grpc is not None:
             self._server = aio.server(options=server_options(self.config.limits))
@@ -128,7 +142,18 @@ class Core:
         await self.telemetry.close()
         if self._store is not None and self._keyring is not None:
             await self._keyring.close()
+            if self._ledger is not None:
+                await self._ledger.close()
             await self._store.close()
+
+    def _kept_services(self, store: Store) -> tuple[tuple[str, Any, Any], ...]:
+        """The services that need a store: the name, the function that adds it to a server, the servicer."""
+        add_accounts = account_service_pb2_grpc.add_AccountServiceServicer_to_server
+        add_keys = key_service_pb2_grpc.add_KeyServiceServicer_to_server
+        return (
+            ("AccountService", add_accounts, AccountService(Accounts(store), self._access)),
+            ("KeyService", add_keys, KeyService(Keys(store.database), self._access)),
+        )
 
     def _register(self, server: Any) -> None:
         chat, models = self._servicers
@@ -138,7 +163,9 @@ class Core:
         usage = service_of(usage_service_pb2_grpc.UsageServiceServicer, usage_service_pb2)
         gateway_service_pb2_grpc.add_GatewayServiceServicer_to_server(gateways, server)
         usage_service_pb2_grpc.add_UsageServiceServicer_to_server(usage, server)
-        unimplemented.register(server, LATER)
+        unimplemented.register(server, LATER, [name for name, _, _ in self._kept])
+        for _, add, servicer in self._kept:
+            add(servicer, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
 
 

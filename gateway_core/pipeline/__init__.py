@@ -18,6 +18,7 @@ ORDER = (
     "authenticate",  # inside trace: refused callers are told too; before all that depends on who calls
     "validate",  # inside trace: refused requests are told too; before route: a wrong request asks for no model
     "route",  # from a model's name to targets; all that follows knows where the call can go
+    "meter",  # outside fallback: one record a request, its attempts beneath; refused calls cost no durable write
     "fallback",  # innermost: what it repeats is one attempt at one target
 )
 

@@ -16,6 +16,7 @@ from headgate.v1.token_usage_pb2 import TokenUsage
 
 from gateway_core.call import Call, Events, Next, whole
 from gateway_core.completion import fold
+from gateway_core.metering.usage import prompt_token_count
 from gateway_core.providers import Provider
 from gateway_core.services.edge import (
     Context,
@@ -45,6 +46,14 @@ class ChatCompletion:
     def usage(self, event: ChatCompletionChunk) -> TokenUsage | None:
         """The tokens used, where the event tells."""
         return event.usage if event.HasField("usage") else None
+
+    def labels(self, request: ChatCompletionSpec) -> dict[str, str]:
+        """Names and values of the caller's, which are kept with what the call cost."""
+        return dict(request.metadata) if request.metadata else {}
+
+    def prompt_token_count(self, request: ChatCompletionSpec) -> int:
+        """The tokens of what is asked, estimated."""
+        return prompt_token_count(request)
 
     async def open(self, provider: object, call: Call[ChatCompletionSpec]) -> Events:
         """Asks the provider."""
@@ -93,7 +102,7 @@ class ChatCompletionService(ChatCompletionServiceServicer):
                     yield response
             finally:
                 await events.aclose()
-            context.set_trailing_metadata(metadata)
+            context.set_trailing_metadata(answer_metadata(call))
         except Exception as error:
             await fail(context, error, answer_metadata(call))
 

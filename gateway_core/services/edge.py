@@ -13,6 +13,7 @@ from grpc import aio
 
 from gateway_core.call import Call, Rewrite
 from gateway_core.errors import GatewayError, Internal
+from gateway_core.metering.price import usd_text
 from gateway_core.pipeline.validate import REQUEST_ID
 from gateway_core.telemetry import names
 
@@ -59,10 +60,12 @@ def chosen_request_id(metadata: Mapping[str, str]) -> str:
 
 
 def answer_metadata(call: Call[Any]) -> tuple[tuple[str, str], ...]:
-    """What an answer tells beside itself: the request's id, who answers, and each rewrite."""
+    """What an answer tells beside itself: the request's id, who answers, the cost in US dollars, and each rewrite."""
     told = [("x-headgate-request-id", call.request_id)]
     if call.target is not None:
         told.append(("x-headgate-provider", call.target.provider))
+    if call.cost_pico_usd is not None:
+        told.append(("x-headgate-cost", usd_text(call.cost_pico_usd)))
     if call.rewrites:
         told.extend([("x-headgate-warning", warning) for warning in warnings(call.rewrites)])
     return tuple(told)

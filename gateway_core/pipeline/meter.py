@@ -1,0 +1,132 @@
+"""Opens a call in the ledger before anything goes upstream, and closes it before the caller sees its end."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
+
+from gateway_core.call import Call, Events, Next, whole
+from gateway_core.errors import GatewayError
+from gateway_core.metering.ledger import Ledger
+from gateway_core.metering.price import Price, tokens_of, usd_text
+from gateway_core.metering.record import Asked, Attempt, Outcome, Record
+from gateway_core.telemetry import names
+from gateway_core.telemetry.record import AttemptRecord, CallRecord, status
+
+STARTED = ChatCompletionChunk()
+HTTP_OK = 200
+
+
+class Stage:
+    """Outside of the stage `fallback`: a call is charged once, whatever was tried."""
+
+    def __init__(self, ledger: Ledger, prices: Mapping[str, Price]) -> None:
+        """Takes the ledger, and the prices by the names of models."""
+        self._ledger = ledger
+        self._prices = prices
+
+    async def __call__(self, call: Call[Any], next: Next[Any]) -> Events:
+        """Opens, and watches the events until they end; raises StorageUnavailable where nothing can be written."""
+        ledger = self._ledger
+        record = await ledger.open(self._asked(call))
+        try:
+            events = await next(call)
+            if not call.stream:
+                answer = await whole(events)
+                for event in answer.events:
+                    record.measure.note(event)
+                await ledger.settle(record, outcome(call, record, None))
+                call.cost_pico_usd = record.cost
+                if answer.json is None and record.cost is not None:
+                    tell_cost(answer.events, record.cost)
+                return answer
+        except Exception as error:
+            await ledger.settle(record, outcome(call, record, error))
+            raise
+        except BaseException as error:
+            # Nobody waits for the answer any more.
+            ledger.end(record, outcome(call, record, error))
+            raise
+        if call.target is not None:
+            record.provider = call.target.provider
+        watched = self._watch(call, record, events)
+        # As in the stage `trace`: closing a generator that has not run yet runs none of it.
+        await anext(watched)
+        return watched
+
+    async def _watch(self, call: Call[Any], record: Record, events: Events) -> Events:
+        ledger, price, measure = self._ledger, record.asked.price, record.measure
+        try:
+            try:
+                yield STARTED
+                async for event in events:
+                    measure.note(event)
+                    if price is not None and event.HasField("usage"):
+                        cost = price.cost(tokens_of(event.usage), record.asked.multiplier)
+                        event.usage.cost_usd = usd_text(cost)
+                    yield event
+            finally:
+                await events.aclose()
+        except Exception as error:
+            await ledger.settle(record, outcome(call, record, error))
+            raise
+        except BaseException as error:
+            ledger.end(record, outcome(call, record, error))
+            raise
+        await ledger.settle(record, outcome(call, record, None))
+        call.cost_pico_usd = record.cost
+
+    def _asked(self, call: Call[Any]) -> Asked:
+        caller, gateway, operation = call.caller, call.gateway, call.operation
+        model = call.model
+        return Asked(
+            call.request_id,
+            caller.account_id,
+            operation.name,
+            model,
+            call.stream,
+            caller.key_id,
+            gateway.id if gateway is not None else "",
+            gateway.version if gateway is not None else 0,
+            dialect(call),
+            call.tag or caller.default_tag,
+            operation.labels(call.request),
+            self._prices.get(model),
+            count_prompt=lambda: operation.prompt_token_count(call.request),
+        )
+
+
+def dialect(call: Call[Any]) -> str:
+    """What the call came by."""
+    told = call.metadata.get(names.DIALECT_METADATA, names.GRPC_DIALECT)
+    return told if told in names.DIALECTS else names.OTHER
+
+
+def tell_cost(events: Sequence[ChatCompletionChunk], cost: int) -> None:
+    """Puts the cost beside the tokens."""
+    for event in events:
+        if event.HasField("usage"):
+            event.usage.cost_usd = usd_text(cost)
+
+
+def outcome(call: Call[Any], record: Record, error: BaseException | None) -> Outcome:
+    """How a call has ended, with its attempts as the telemetry saw them."""
+    how = status(error, call)
+    seen = call.record
+    if isinstance(seen, CallRecord):
+        return Outcome(how, [attempt(each, how) for each in seen.attempts])
+    if call.target is None:
+        return Outcome(how)
+    ended = time.perf_counter()
+    return Outcome(how, (Attempt(call.target.provider, call.target.model, how, record.started, ended),))
+
+
+def attempt(seen: AttemptRecord, how: str) -> Attempt:
+    """An attempt; one that has not ended yet ends with its call."""
+    told = seen.error.metadata.get("upstream_status") if isinstance(seen.error, GatewayError) else None
+    http_status = int(told) if told else HTTP_OK if seen.answer is not None else None
+    target = seen.target
+    return Attempt(
+        target.provider, target.model, seen.status or how, seen.started, seen.ended or time.perf_counter(), http_status
+    )

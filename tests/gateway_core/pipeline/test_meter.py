@@ -1,0 +1,214 @@
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
+from headgate.v1.chat_pb2 import ChatCompletionSpec
+from headgate.v1.message_pb2 import ROLE_USER, ChatMessage
+
+from gateway_core.call import Call, Caller, Events, GatewayUse, Given, Next, Target
+from gateway_core.config import Config
+from gateway_core.errors import GatewayError, ProviderBroken, ProviderRefused
+from gateway_core.metering.ledger import Ledger
+from gateway_core.metering.price import usd_text
+from gateway_core.pipeline import compose, fallback, meter, trace
+from gateway_core.services.chat_completion import ChatCompletion
+from gateway_core.services.edge import answer_metadata
+from gateway_core.storage.database import Database
+from gateway_core.storage.location import SqliteFile
+from gateway_core.telemetry import Telemetry
+from tests.gateway_core.metering.rows import PRICE, attempts, charged_and_moved, requests, text, told
+
+MILLION = 10**6
+Answer = Callable[[Call[Any]], Events]
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    async with Database(SqliteFile(tmp_path / "headgate.db")) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def ledger(database: Database) -> AsyncIterator[Ledger]:
+    kept = Ledger(database)
+    await kept.start()
+    yield kept
+    await kept.close()
+
+
+def pipeline(ledger: Ledger, innermost: Next[Any]) -> Next[Any]:
+    telemetry = Telemetry(Config())
+    stages = [
+        ("trace", trace.Stage(telemetry)),
+        ("meter", meter.Stage(ledger, {"small": PRICE})),
+        ("fallback", fallback.Stage(telemetry)),
+    ]
+    return compose(stages, innermost)
+
+
+def call(*, stream: bool = True, **values: Any) -> Call[ChatCompletionSpec]:
+    messages = [ChatMessage(role=ROLE_USER, text="eight ch")]
+    spec = ChatCompletionSpec(model="small", messages=messages, metadata={"team": "x"})
+    targets = (Target("a", "m"), Target("b", "m"))
+    return Call("id", ChatCompletion(), spec, stream=stream, **{"targets": targets, **values})
+
+
+def answering(*events: ChatCompletionChunk | Exception) -> Next[Any]:
+    async def answer() -> Events:
+        for event in events:
+            if isinstance(event, Exception):
+                raise event
+            yield event
+
+    async def ask(_: Call[Any]) -> Events:
+        return answer()
+
+    return ask
+
+
+async def test_the_record_is_open_before_anything_goes_upstream(database: Database, ledger: Ledger) -> None:
+    found: list[str] = []
+
+    async def ask(_: Call[Any]) -> Events:
+        found.extend(row["status"] for row in await requests(database))
+        return Given(told(1, 1))
+
+    await pipeline(ledger, ask)(call(stream=False))
+    assert found == ["open"]
+
+
+async def test_the_record_is_closed_before_the_caller_sees_the_end(database: Database, ledger: Ledger) -> None:
+    events = await pipeline(ledger, answering(text("hello"), told(10, 3)))(call())
+    assert [row["status"] for row in await requests(database)] == ["open"]
+    seen = [event async for event in events]
+    (row,) = await requests(database)
+    assert len(seen) == 2
+    assert (row["status"], row["cost_pico_usd"], row["metadata"]) == ("ok", 16 * MILLION, {"team": "x"})
+
+
+async def test_the_chunk_with_the_usage_has_the_cost(ledger: Ledger) -> None:
+    asked = call()
+    events = [event async for event in await pipeline(ledger, answering(text("hello"), told(10, 3)))(asked)]
+    assert events[1].usage.cost_usd == "0.000016"
+    assert not events[0].HasField("usage")
+    assert ("x-headgate-cost", "0.000016") in answer_metadata(asked)
+
+
+async def test_a_whole_answer_tells_its_cost_and_keeps_its_json(ledger: Ledger) -> None:
+    async def ask(_: Call[Any]) -> Events:
+        return Given(told(10, 3), json=b"{}")
+
+    asked = call(stream=False)
+    answer = await pipeline(ledger, ask)(asked)
+    assert isinstance(answer, Given)
+    assert answer.json == b"{}"
+    assert ("x-headgate-cost", "0.000016") in answer_metadata(asked)
+
+
+async def test_who_asked_and_what_is_kept(database: Database, ledger: Ledger) -> None:
+    asked = call(
+        caller=Caller(account_id="", key_id="key", default_tag="usual"),
+        gateway=GatewayUse("gateway", "slug", 4),
+        metadata={"x-headgate-dialect": "openai"},
+    )
+    async for _ in await pipeline(ledger, answering(told(1, 1)))(asked):
+        pass
+    (row,) = await requests(database)
+    assert (row["key_id"], row["tag"], row["gateway_id"], row["gateway_version"]) == ("key", "usual", "gateway", 4)
+    assert (row["dialect"], row["operation"], row["requested_model"], row["streamed"]) == (
+        "openai",
+        "chat",
+        "small",
+        True,
+    )
+    assert Decimal(row["input_usd_per_million"]) == 1
+
+
+async def test_a_caller_that_leaves_is_charged_for_what_it_got(database: Database, ledger: Ledger) -> None:
+    events = await pipeline(ledger, answering(text("four"), text("more"), told(99, 99)))(call())
+    async with aclosing(events):
+        await anext(events)
+    await ledger.close()
+    (row,) = await requests(database)
+    assert (row["status"], row["charged_pico_usd"]) == ("cancelled", (2 + 1 * 2) * MILLION)
+    assert await charged_and_moved(database) == (4 * MILLION, 4 * MILLION, 0)
+
+
+async def test_a_caller_that_leaves_before_the_first_event_is_charged_nothing(
+    database: Database, ledger: Ledger
+) -> None:
+    events = await pipeline(ledger, answering(text("four")))(call())
+    await events.aclose()
+    await ledger.close()
+    assert [(row["status"], row["charged_pico_usd"]) for row in await requests(database)] == [("cancelled", 0)]
+
+
+async def test_a_caller_that_leaves_while_a_provider_is_asked_is_charged_nothing(
+    database: Database, ledger: Ledger
+) -> None:
+    asking = asyncio.Event()
+
+    async def ask(_: Call[Any]) -> Events:
+        asking.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    opening = asyncio.create_task(_awaited(pipeline(ledger, ask)(call(stream=False))))
+    await asking.wait()
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    await ledger.close()
+    assert [(row["status"], row["charged_pico_usd"]) for row in await requests(database)] == [("cancelled", 0)]
+
+
+async def _awaited(opening: Any) -> Any:
+    return await opening
+
+
+async def test_an_answer_that_breaks_off_is_charged_with_what_was_delivered(database: Database, ledger: Ledger) -> None:
+    events = await pipeline(ledger, answering(text("four"), ProviderBroken("It broke off.", provider="a")))(call())
+    with pytest.raises(ProviderBroken):
+        _ = [event async for event in events]
+    (row,) = await requests(database)
+    assert (row["status"], row["charged_pico_usd"]) == ("provider_broken", 4 * MILLION)
+
+
+async def test_fallback_charges_once_and_failed_attempts_nothing(database: Database, ledger: Ledger) -> None:
+    async def ask(asked: Call[Any]) -> Events:
+        assert asked.target is not None
+        if asked.target.provider == "a":
+            raise ProviderRefused("It is busy.", provider="a", upstream_status="503")
+        return Given(told(10, 3))
+
+    _ = [event async for event in await pipeline(ledger, ask)(call())]
+    (row,) = await requests(database)
+    assert (row["provider"], row["attempt_count"], row["charged_pico_usd"]) == ("b", 2, 16 * MILLION)
+    found = [
+        (each["provider"], each["status"], each["http_status"], each["cost_pico_usd"])
+        for each in await attempts(database)
+    ]
+    assert found == [("a", "provider_refused", 503, 0), ("b", "ok", 200, 16 * MILLION)]
+    assert usd_text(16 * MILLION) == "0.000016"
+
+
+async def test_a_call_that_fails_everywhere_is_closed_and_free(database: Database, ledger: Ledger) -> None:
+    async def ask(_: Call[Any]) -> Events:
+        raise ProviderRefused("It is busy.", provider="a", upstream_status="503")
+
+    with pytest.raises(GatewayError):
+        await pipeline(ledger, ask)(call())
+    (row,) = await requests(database)
+    assert (row["status"], row["charged_pico_usd"], row["attempt_count"]) == ("provider_refused", 0, 2)
+
+
+async def test_where_the_provider_tells_no_usage_it_is_estimated(database: Database, ledger: Ledger) -> None:
+    _ = [event async for event in await pipeline(ledger, answering(text("eight ch")))(call())]
+    (row,) = await requests(database)
+    assert (row["prompt_tokens"], row["estimated_prompt_tokens"], row["delivered_tokens"]) == (None, 2, 2)
+    assert row["charged_pico_usd"] == (2 + 2 * 2) * MILLION
