@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc import StatusCode, aio
+from starlette.routing import Router
 
 from gateway_core.inprocess import InProcessChannel
 from rest_bridge.app import create, server
@@ -91,7 +92,6 @@ class Bridge:
 
     core: Core
     http: httpx.AsyncClient
-    url: str
 
     async def ask(self, method: str, path: str, **given: Any) -> tuple[int, Any]:
         """Status and decoded document of an answer."""
@@ -106,19 +106,33 @@ class Bridge:
         return status, document["details"].get("param")
 
 
+CONFIG = BridgeConfig(request_body_bytes=100_000, drain_seconds=1)
+
+
 @asynccontextmanager
-async def serving(config: BridgeConfig | None = None) -> AsyncIterator[Bridge]:
-    config = config or BridgeConfig(request_body_bytes=100_000, drain_seconds=1)
+async def scripted() -> AsyncIterator[tuple[Core, Router]]:
+    """A core, and the bridge's app over it."""
     core, channel = Core(), InProcessChannel()
     core.attach(channel)
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(channel)
-        url = await stack.enter_async_context(served(server(create(channel, config), config, "127.0.0.1", 0)))
-        http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, trust_env=False))
-        yield Bridge(core, http, url)
+    async with channel:
+        yield core, create(channel, CONFIG)
 
 
 @pytest.fixture
 async def bridge() -> AsyncIterator[Bridge]:
-    async with asyncio.timeout(120), serving() as served_bridge:
-        yield served_bridge
+    """The bridge without a socket."""
+    async with asyncio.timeout(60), scripted() as (core, app):
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(base_url="http://bridge.test", transport=transport) as http:
+            yield Bridge(core, http)
+
+
+@pytest.fixture
+async def served_bridge() -> AsyncIterator[Bridge]:
+    """The bridge behind its own HTTP server."""
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(asyncio.timeout(60))
+        core, app = await stack.enter_async_context(scripted())
+        url = await stack.enter_async_context(served(server(app, CONFIG, "127.0.0.1", 0)))
+        http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, trust_env=False))
+        yield Bridge(core, http)

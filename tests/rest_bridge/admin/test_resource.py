@@ -28,12 +28,12 @@ from tests.rest_bridge.admin.conftest import Bridge, Refusal
 ID = "0190b3c4-0000-7000-8000-000000000001"
 
 
-async def test_a_key_is_made_from_a_body_and_told_in_an_envelope(bridge: Bridge) -> None:
+async def test_a_key_is_made_from_a_body_and_told_in_an_envelope(served_bridge: Bridge) -> None:
     key = key_pb2.Key(id=ID, kind=key_pb2.KEY_KIND_PRIVATE, label="ci", state=key_pb2.KEY_STATE_ACTIVE)
-    bridge.core.answers["CreateKey"] = [key_service_pb2.CreateKeyResponse(key=key, secret="sk-hg-1")]
+    served_bridge.core.answers["CreateKey"] = [key_service_pb2.CreateKeyResponse(key=key, secret="sk-hg-1")]
     body = {"kind": "private", "label": "ci", "allowed_models": ["a", "b/c"], "expires_in": "3600s"}
-    status, document = await bridge.ask("POST", "/api/v1/keys", json=body)
-    assert bridge.core.request == key_service_pb2.CreateKeyRequest(
+    status, document = await served_bridge.ask("POST", "/api/v1/keys", json=body)
+    assert served_bridge.core.request == key_service_pb2.CreateKeyRequest(
         kind=key_pb2.KEY_KIND_PRIVATE, label="ci", allowed_models=["a", "b/c"], expires_in=Duration(seconds=3600)
     )
     assert (status, document["message"], document["data"]["secret"]) == (200, "Key created.", "sk-hg-1")
@@ -137,9 +137,31 @@ async def test_a_change_names_what_its_body_names_and_null_clears(bridge: Bridge
     body = {"name": "new", "metadata": {"a": "b"}, "prefill": None, "parameters": {"temperature": 1}, "version": 7}
     await bridge.ask("PATCH", f"/api/v1/gateways/{ID}", json=body)
     request = bridge.core.request
-    assert list(request.update_mask.paths) == ["name", "metadata", "prefill", "parameters"]
+    assert list(request.update_mask.paths) == ["name", "metadata", "prefill", "parameters.temperature"]
     parameters = chat_pb2.ChatCompletionSpec(temperature=1)
     assert request.gateway == gateway_pb2.Gateway(id=ID, name="new", metadata={"a": "b"}, parameters=parameters)
+
+
+@pytest.mark.parametrize(
+    ("body", "paths"),
+    [
+        ({"parameters": {"temperature": None, "stop": ["a"]}}, ["parameters.temperature", "parameters.stop"]),
+        ({"parameters": {"response_format": {"type": "text"}}}, ["parameters.response_format"]),
+        ({"parameters": {}}, ["parameters"]),
+        ({"parameters": None}, ["parameters"]),
+        ({"overrides": {"parameters": []}}, ["overrides"]),
+        ({"endpoint": {"api_key": None, "masked_api_key": "s...t"}}, ["endpoint.api_key"]),
+        ({"endpoint": {"base_url": "https://x.test", "model": "m", "api_key": "s"}}, ["endpoint"]),
+        ({"model": None, "endpoint": {"model": "m"}}, ["model", "endpoint.model"]),
+        ({"id": ID, "slug": "s", "version": 3}, []),
+        ({}, []),
+    ],
+)
+async def test_a_change_of_an_object_changes_what_the_object_names(
+    bridge: Bridge, body: dict[str, Any], paths: list[str]
+) -> None:
+    status, _ = await bridge.ask("PATCH", f"/api/v1/gateways/{ID}", json=body)
+    assert (status, list(bridge.core.request.update_mask.paths)) == (200, paths)
 
 
 async def test_a_change_with_a_mask_names_what_the_mask_names(bridge: Bridge) -> None:
@@ -194,13 +216,13 @@ async def test_openai_keeps_its_shapes_beside(bridge: Bridge) -> None:
         assert (status, document["error"]["type"]) == (401, "authentication_error")
 
 
-async def test_a_document_in_pieces_is_written_as_it_is(bridge: Bridge) -> None:
+async def test_a_document_in_pieces_is_written_as_it_is(served_bridge: Bridge) -> None:
     pieces = [HttpBody(content_type="text/csv; charset=utf-8", data=b"id,co"), HttpBody(data=b"st\r\n1,2\r\n")]
-    bridge.core.answers["ExportUsageRecords"] = [
+    served_bridge.core.answers["ExportUsageRecords"] = [
         usage_service_pb2.ExportUsageRecordsResponse(body=piece) for piece in pieces
     ]
-    response = await bridge.http.get("/api/v1/usage/export?tag=a%20b&end_time=2026-01-01T00:00:00%2B01:00")
-    assert bridge.core.request == usage_service_pb2.ExportUsageRecordsRequest(
+    response = await served_bridge.http.get("/api/v1/usage/export?tag=a%20b&end_time=2026-01-01T00:00:00%2B01:00")
+    assert served_bridge.core.request == usage_service_pb2.ExportUsageRecordsRequest(
         tag="a b", end_time=Timestamp(seconds=1_767_225_600 - 3600)
     )
     assert response.headers["content-type"] == "text/csv; charset=utf-8"
@@ -212,15 +234,15 @@ async def test_a_document_that_fails_at_once_has_a_status_of_its_own(bridge: Bri
     assert await bridge.refused("GET", "/api/v1/usage/export") == (403, None)
 
 
-async def test_a_document_that_fails_on_its_way_is_broken_off(bridge: Bridge) -> None:
+async def test_a_document_that_fails_on_its_way_is_broken_off(served_bridge: Bridge) -> None:
     piece = usage_service_pb2.ExportUsageRecordsResponse(body=HttpBody(content_type="text/csv", data=b"id"))
-    bridge.core.answers["ExportUsageRecords"] = [piece, Refusal(StatusCode.INTERNAL, "", "No.")]
+    served_bridge.core.answers["ExportUsageRecords"] = [piece, Refusal(StatusCode.INTERNAL, "", "No.")]
     with pytest.raises(httpx.RemoteProtocolError):
-        await bridge.http.get("/api/v1/usage/export")
+        await served_bridge.http.get("/api/v1/usage/export")
 
 
-async def test_a_head_has_the_headers_of_a_get_and_no_body(bridge: Bridge) -> None:
-    got, headed = await bridge.http.get("/api/v1/keys"), await bridge.http.head("/api/v1/keys")
+async def test_a_head_has_the_headers_of_a_get_and_no_body(served_bridge: Bridge) -> None:
+    got, headed = await served_bridge.http.get("/api/v1/keys"), await served_bridge.http.head("/api/v1/keys")
     assert (headed.status_code, headed.content) == (200, b"")
     assert headed.headers["content-length"] == got.headers["content-length"] == str(len(got.content))
 
