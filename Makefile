@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 PROTOS := $(wildcard proto/headgate/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format generate generated-is-current lock bench clean
+.PHONY: help run test check format generate generated-is-current lock bench faults clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 24
@@ -53,6 +53,9 @@ format: $(VENV)/.test  ## rewrite the sources in the house's format
 
 bench: $(VENV)/.test  ## CPU per request and per event beside a plain Envoy in the same run
 	$(BIN)/python -m bench $(ARGS)
+
+faults: $(VENV)/.test  ## kill -9 at random instants under load, and the ledger's proof after each restart
+	$(BIN)/python -m tests.faults.ledger $(ARGS)
 
 # --- the contract -----------------------------------------------------------------------------------------
 
