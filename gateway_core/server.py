@@ -23,6 +23,9 @@ from headgate.v1 import (
 from gateway_core import providers
 from gateway_core.call import Call, Events
 from gateway_core.catalog.catalog import Catalog
+from gateway_core.catalog.gateway_book import GatewayBook
+from gateway_core.catalog.gateway_cache import GatewayCache
+from gateway_core.catalog.gateway_endpoint import Endpoints, EndpointTarget
 from gateway_core.catalog.listing import Listing
 from gateway_core.config import Config, LimitsConfig, ProviderConfig
 from gateway_core.identity.accounts import Accounts
@@ -33,17 +36,19 @@ from gateway_core.identity.root import root_established
 from gateway_core.inprocess import InProcessChannel
 from gateway_core.metering.ledger import Ledger
 from gateway_core.metering.price import prices
-from gateway_core.pipeline import Stage, authenticate, compose, fallback, meter, route, trace, validate
+from gateway_core.pipeline import Stage, authenticate, compose, fallback, gateway, meter, route, trace, validate
 from gateway_core.providers import Provider
 from gateway_core.services import unimplemented
 from gateway_core.services.access import Access
 from gateway_core.services.account import AccountService
 from gateway_core.services.chat_completion import ChatCompletionService
+from gateway_core.services.gateway import GatewayService, rules
 from gateway_core.services.key import KeyService
 from gateway_core.services.model import ModelService
 from gateway_core.services.sockets import Sockets
 from gateway_core.storage.store import Store
 from gateway_core.telemetry import Telemetry
+from gateway_core.upstream.reach import Reach
 
 LATER = "This service is answered once the gateway has accounts."
 SERVICES = (
@@ -87,10 +92,13 @@ class Core:
         self._listing = Listing(self._providers, every_seconds=self.config.model_list_seconds)
         self._health = health.HealthServicer()
         self._server: aio.Server | None = None
+        self._gateways = GatewayCache()
+        self._endpoints = None if store is None else Endpoints(self.config, store.box)
         catalog = Catalog(self.config, self._listing)
         stages: list[tuple[str, Stage]] = [
             ("trace", trace.Stage(self.telemetry)),
             ("authenticate", authenticate.Stage(self._keyring or Everybody(), PublicLimits(config.public_keys))),
+            *((("gateway", gateway.Stage(self._gateways, catalog, self._endpoints)),) if self._endpoints else ()),
             ("validate", validate.Stage()),
             ("route", route.Stage(catalog)),
             *((("meter", meter.Stage(self._ledger, prices(self.config))),) if self._ledger is not None else ()),
@@ -99,6 +107,7 @@ class Core:
         pipeline = compose(stages, innermost(self._providers))
         self._servicers = (ChatCompletionService(pipeline), ModelService(catalog, self._access))
         self._kept = () if store is None else self._kept_services(store)
+        self._gateway_service = self._kept_gateways(catalog)
         self._register(self.channel)
 
     async def start(self) -> None:
@@ -110,6 +119,7 @@ class Core:
             await self._store.open()
             self.new_root_key = await root_established(self._store.database, self._root_key)
             self._keyring.open()
+            await self._gateways.start(self._store.database)
         if self._ledger is not None:
             await self._ledger.start()
         self._listing.start()
@@ -139,9 +149,12 @@ class Core:
         await self._listing.close()
         for provider in self._providers.values():
             await provider.close()
+        if self._endpoints is not None:
+            await self._endpoints.close()
         await self.telemetry.close()
         if self._store is not None and self._keyring is not None:
             await self._keyring.close()
+            await self._gateways.close()
             if self._ledger is not None:
                 await self._ledger.close()
             await self._store.close()
@@ -155,13 +168,18 @@ class Core:
             ("KeyService", add_keys, KeyService(Keys(store.database), self._access)),
         )
 
+    def _kept_gateways(self, catalog: Catalog) -> Any:
+        if self._store is None:
+            return service_of(gateway_service_pb2_grpc.GatewayServiceServicer, gateway_service_pb2)
+        of_gateways = rules(catalog, Reach(self.config.private_endpoint_networks))
+        return GatewayService(GatewayBook(self._store, self._gateways, of_gateways), self._access.private)
+
     def _register(self, server: Any) -> None:
         chat, models = self._servicers
         chat_completion_service_pb2_grpc.add_ChatCompletionServiceServicer_to_server(chat, server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
-        gateways = service_of(gateway_service_pb2_grpc.GatewayServiceServicer, gateway_service_pb2)
         usage = service_of(usage_service_pb2_grpc.UsageServiceServicer, usage_service_pb2)
-        gateway_service_pb2_grpc.add_GatewayServiceServicer_to_server(gateways, server)
+        gateway_service_pb2_grpc.add_GatewayServiceServicer_to_server(self._gateway_service, server)
         usage_service_pb2_grpc.add_UsageServiceServicer_to_server(usage, server)
         unimplemented.register(server, LATER, [name for name, _, _ in self._kept])
         for _, add, servicer in self._kept:
@@ -187,7 +205,11 @@ def innermost(by_name: Mapping[str, Provider]) -> Any:
 
     async def ask(call: Call[Any]) -> Events:
         assert call.target is not None, "the stage `fallback` sets the target"
-        return await call.operation.open(by_name[call.target.provider], call)
+        provider = by_name.get(call.target.provider)
+        if provider is None:
+            assert isinstance(call.target, EndpointTarget), "targets name providers of the configuration"
+            provider = call.target.endpoint
+        return await call.operation.open(provider, call)
 
     return ask
 

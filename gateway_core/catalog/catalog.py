@@ -54,6 +54,11 @@ class Catalog:
         """Whether a name is that of a row of the configuration."""
         return name in self._rows
 
+    def context_length(self, name: str) -> int | None:
+        """Most tokens of prompt and answer together. None: not known."""
+        row = self._config.models.get(name)
+        return row.context_length if row else None
+
     def facts(self, name: str) -> Facts:
         """What is known of a model; raises ModelNotFound."""
         targets = self.targets(name)

@@ -16,6 +16,7 @@ from gateway_core.call import Call, Events, Next
 ORDER = (
     "trace",  # outermost: sees how every call ends, whatever ended it
     "authenticate",  # inside trace: refused callers are told too; before all that depends on who calls
+    "gateway",  # after authenticate: gateways are an account's; before validate: what is checked is what is sent
     "validate",  # inside trace: refused requests are told too; before route: a wrong request asks for no model
     "route",  # from a model's name to targets; all that follows knows where the call can go
     "meter",  # outside fallback: one record a request, its attempts beneath; refused calls cost no durable write

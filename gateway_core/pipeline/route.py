@@ -7,7 +7,7 @@ from gateway_core.catalog.catalog import Catalog
 
 
 class Stage:
-    """Sets the targets of a call."""
+    """Sets the targets of a call that has none: the stage `gateway` knows those of an endpoint of its owner's."""
 
     def __init__(self, catalog: Catalog) -> None:
         """Takes what can be asked."""
@@ -15,5 +15,6 @@ class Stage:
 
     async def __call__(self, call: Call[Any], next: Next[Any]) -> Events:
         """Raises ModelNotFound where nothing can answer."""
-        call.targets = self._catalog.targets(call.model)
+        if not call.targets:
+            call.targets = self._catalog.targets(call.model)
         return await next(call)

@@ -64,6 +64,8 @@ def answer_metadata(call: Call[Any]) -> tuple[tuple[str, str], ...]:
     told = [("x-headgate-request-id", call.request_id)]
     if call.target is not None:
         told.append(("x-headgate-provider", call.target.provider))
+    if call.gateway is not None:
+        told.append(("x-headgate-gateway", call.gateway.id))
     if call.cost_pico_usd is not None:
         told.append(("x-headgate-cost", usd_text(call.cost_pico_usd)))
     if call.rewrites:

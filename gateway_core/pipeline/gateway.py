@@ -1,0 +1,47 @@
+"""From a gateway's name to what it stands for: the request as the gateway completes it."""
+
+from typing import Any
+
+from gateway_core.call import Call, Events, Next
+from gateway_core.catalog.catalog import Catalog
+from gateway_core.catalog.gateway import Version
+from gateway_core.catalog.gateway_cache import GatewayCache
+from gateway_core.catalog.gateway_context import fit, limit_tokens
+from gateway_core.catalog.gateway_echo import echoed
+from gateway_core.catalog.gateway_endpoint import Endpoints
+from gateway_core.catalog.gateway_merge import merged
+
+
+class Stage:
+    """Completes calls that ask a gateway, and lets all others pass."""
+
+    def __init__(self, cache: GatewayCache, catalog: Catalog, endpoints: Endpoints) -> None:
+        """Takes the gateways, the models behind them, and their owners' endpoints."""
+        self._cache = cache
+        self._catalog = catalog
+        self._endpoints = endpoints
+
+    async def __call__(self, call: Call[Any], next: Next[Any]) -> Events:
+        """Raises InvalidRequest, ContextTooLong."""
+        version = self._cache.find(call.caller.account_id, call.model)
+        if version is None:
+            return await next(call)
+        return await self._ask(version, call, next)
+
+    async def _ask(self, version: Version, call: Call[Any], next: Next[Any]) -> Events:
+        # What is wrong is told by the places of the caller's own messages.
+        call.operation.check(call.request)
+        completed = merged(call.request, version, is_public=call.caller.kind == "public")
+        gateway = version.message
+        own = gateway.HasField("endpoint")
+        context_length = None if own else self._catalog.context_length(gateway.model)
+        left_out = fit(completed.spec, gateway, limit_tokens(gateway, context_length))
+        call.gateway = version.use
+        call.request = completed.spec
+        if own:
+            call.targets = (self._endpoints.target(version),)
+        if completed.echoed:
+            call.json_format = ""  # the document is the provider's, which does not begin with the prefill
+        events = await next(call)
+        call.rewrites[:0] = [*completed.rewrites, *left_out]
+        return await echoed(events, completed.echoed) if completed.echoed else events
