@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from hmac import compare_digest
@@ -167,7 +168,7 @@ class Keyring:
             async with self._database.reading() as connection:
                 root = await accounts.root_account(connection)
             assert root is not None, "the root account is made before anybody calls"
-            caller = caller_of(root)
+            caller = caller_of(root, None, () if root.allowed_models is None else (root.allowed_models,))
             if changes != self._changes:
                 return caller
             self._keyless = caller
@@ -201,7 +202,7 @@ class Keyring:
             remember(self._unknown, lookup, None, UNKNOWN_AT_MOST)
             return None
         expires_us = NEVER if found.key.expires_us is None else found.key.expires_us
-        entry = Entry(found.hash, caller_of(found.account, found.key), expires_us, found.is_new)
+        entry = Entry(found.hash, caller_of(found.account, found.key, found.allowed_models), expires_us, found.is_new)
         remember(self._entries, lookup, entry, REMEMBERED_AT_MOST)
         return entry
 
@@ -215,9 +216,8 @@ class Keyring:
         self._forget({lookup for lookup, entry in self._entries.items() if change.key in (None, entry.caller.key_id)})
 
     def _forget_account(self, change: Change) -> None:
-        self._forget(
-            {lookup for lookup, entry in self._entries.items() if change.key in (None, entry.caller.account_id)}
-        )
+        # What an account may do holds for those below it too.
+        self._forget(set(self._entries))
         self._keyless = None
 
     def _forget(self, lookups: set[str]) -> None:
@@ -244,10 +244,11 @@ def remember(memory: dict[str, Any], key: str, value: Any, at_most: int) -> None
     memory[key] = value
 
 
-def caller_of(account: AccountRow, key: keys.KeyRow | None = None) -> Caller:
-    """The caller that an account is, by one of its keys or by none."""
-    lists = (account.allowed_models, None if key is None else key.allowed_models)
-    allowed = [frozenset(names) for names in lists if names is not None]
+def caller_of(
+    account: AccountRow, key: keys.KeyRow | None = None, allowed_models: Sequence[Sequence[str]] = ()
+) -> Caller:
+    """The caller that an account is, by one of its keys or by none, who may ask what all lists allow."""
+    allowed = [frozenset(names) for names in allowed_models]
     return Caller(
         account_id=account.id,
         key_id="" if key is None else key.id,

@@ -1,6 +1,6 @@
 """Services that the contract has and the core does not answer yet: every method is a clear UNIMPLEMENTED."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from typing import Any, TypeVar
 
 from google.protobuf.descriptor import ServiceDescriptor
@@ -21,7 +21,7 @@ from gateway_core.services.edge import Context, fail
 
 Servicer = TypeVar("Servicer")
 
-# A row leaves when its service comes.
+# They come with a store, each from its own service.
 LATER: tuple[tuple[ServiceDescriptor, Any], ...] = (
     (account_service_pb2.DESCRIPTOR.services_by_name["AccountService"], account_service_pb2_grpc),
     (balance_service_pb2.DESCRIPTOR.services_by_name["BalanceService"], balance_service_pb2_grpc),
@@ -31,9 +31,11 @@ LATER: tuple[tuple[ServiceDescriptor, Any], ...] = (
 SERVICES = tuple(service.full_name for service, _ in LATER)
 
 
-def register(server: Any, why: str) -> None:
-    """Adds all of LATER to a server or a channel, answering with the sentence given."""
+def register(server: Any, why: str, answered: Collection[str] = ()) -> None:
+    """Adds all of LATER but those that are answered, by name, to a server or a channel, with the sentence given."""
     for service, module in LATER:
+        if service.name in answered:
+            continue
         servicer = unimplemented(getattr(module, f"{service.name}Servicer"), service, why)
         getattr(module, f"add_{service.name}Servicer_to_server")(servicer, server)
 

@@ -57,6 +57,8 @@ class Found(NamedTuple):
     key: KeyRow
     """The key; of an old secret its successor."""
     account: AccountRow
+    allowed_models: tuple[tuple[str, ...], ...]
+    """The lists of the key, its account and the accounts above, where they have one."""
     is_new: bool
     """Whether it is the new secret of a key that is rotated, at whose first use the old one dies."""
 
@@ -83,7 +85,12 @@ async def found(connection: AsyncConnection, lookup: str) -> Found | None:
     if named is None or owner is None:
         return None
     is_new = named is secret and await replaced(connection, named.id) is not None
-    return Found(secret.hash, named, owner, is_new)
+    lists = [named.allowed_models]
+    above: AccountRow | None = owner
+    while above is not None:
+        lists.append(above.allowed_models)
+        above = None if above.parent_id is None else await account(connection, above.parent_id)
+    return Found(secret.hash, named, owner, tuple(names for names in lists if names is not None), is_new)
 
 
 async def key(connection: AsyncConnection, key_id: str, *, lock: bool = False) -> KeyRow | None:
