@@ -1,0 +1,155 @@
+"""Limits that processes share: each takes leases of units from the store, so that a call usually asks nobody."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+import structlog
+
+from gateway_core.metering.window import SECOND_US, Window
+from gateway_core.storage.database import Database
+from gateway_core.storage.errors import StorageError
+from gateway_core.storage.identifier import now_us as clock
+from gateway_core.storage.lease import LeaseRequest, taken
+from gateway_core.storage.limit import forget_windows, give_back
+
+log = structlog.get_logger("headgate.limits")
+
+SHARE = 20
+"""A lease is this part of a limit, or what a call needs where that is more."""
+AGAIN_US = SECOND_US // 4
+"""After which an empty store is asked again: another process may have given back what it did not use."""
+KEEP_US = 60 * SECOND_US
+SWEEP_SECONDS = 300.0
+LIMITS_AT_MOST = 50_000
+
+
+class SharedLimit:
+    """One limit of one subject. What all processes use together never exceeds it, but by corrections."""
+
+    __slots__ = ("_clock", "_database", "_empty_until_us", "_refilling", "_scope", "_size", "window")
+
+    def __init__(self, owner: "SharedLimits", scope: str, limit: int, seconds: int) -> None:
+        """Takes what is limited: a name that all processes know it by."""
+        self._database = owner.database
+        self._clock = owner.now_us
+        self._scope = scope
+        self._size = max(1, limit // SHARE)
+        self._empty_until_us = 0
+        self._refilling: asyncio.Task[None] | None = None
+        self.window = Window(limit, seconds, shared=True)
+
+    def turn(self, now_us: int) -> None:
+        """Begins the window that the time is in. A lease is of one window."""
+        if self.window.turn(now_us):
+            self.window.granted = 0
+            self._empty_until_us = 0
+
+    def take(self, units: int, now_us: int) -> bool:
+        """Uses units of the lease that is held; takes the next one in the background before it is used up."""
+        window = self.window
+        if not window.take(units):
+            return False
+        if self._refilling is None and window.granted - window.used < self._size // 4 and now_us > self._empty_until_us:
+            self._refill(self._size, now_us)
+        return True
+
+    async def acquire(self, units: int, now_us: int) -> bool:
+        """Uses units, for which it takes a lease where that is needed; False where the limit is reached."""
+        while not self.take(units, now_us):
+            if units > self.window.limit or now_us <= self._empty_until_us:
+                return False
+            missing = self.window.used + units - self.window.granted
+            refilling = self._refilling or self._refill(max(self._size, missing), now_us)
+            # Whoever leaves must not end it for the others.
+            await asyncio.shield(refilling)
+            now_us = max(now_us, self._clock())
+            self.turn(now_us)
+        return True
+
+    async def give_back(self) -> None:
+        """Returns what is held and not used."""
+        if self._refilling is not None:
+            with suppress(StorageError):
+                await asyncio.shield(self._refilling)
+        window = self.window
+        unused, window.granted = window.left, min(window.granted, window.used)
+        if unused:
+            async with self._database.transaction() as connection:
+                await give_back(connection, self._scope, window.start_us, self._database.process_id, unused)
+
+    def _refill(self, units: int, now_us: int) -> asyncio.Task[None]:
+        self._refilling = task = asyncio.create_task(self._lease(units, now_us), name="taking a lease of a limit")
+        task.add_done_callback(self._refilled)
+        return task
+
+    def _refilled(self, task: asyncio.Task[None]) -> None:
+        self._refilling = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("lease_not_taken", message=str(error))
+
+    async def _lease(self, units: int, now_us: int) -> None:
+        window = self.window
+        start_us = window.start_us
+        expires_us = start_us + window.length_us
+        request = LeaseRequest(self._scope, start_us, window.limit, units, self._database.process_id, expires_us)
+        async with self._database.transaction() as connection:
+            got = await taken(connection, request)
+        # A lease of a window that ended meanwhile is worth nothing.
+        if window.start_us == start_us:
+            window.granted += got
+            if got < units:
+                self._empty_until_us = now_us + AGAIN_US
+
+
+class SharedLimits:
+    """The limits of a database, by scope. Belongs to one event loop, between `open` and `close`."""
+
+    def __init__(self, database: Database, now_us: Callable[[], int] = clock) -> None:
+        """Takes the clock: microseconds since 1970."""
+        self.database = database
+        self._limits: dict[tuple[str, int, int], SharedLimit] = {}
+        self._sweeping: asyncio.Task[None] | None = None
+        self.now_us = now_us
+
+    def open(self) -> None:
+        """Begins to forget windows that are over."""
+        self._sweeping = asyncio.create_task(self._sweep_often(), name="forgetting windows that are over")
+
+    async def close(self) -> None:
+        """Gives back all leases."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.wait({self._sweeping})
+        for limit in self._limits.values():
+            try:
+                await limit.give_back()
+            except StorageError as error:
+                log.warning("lease_not_given_back", message=str(error))
+                return
+
+    def limit(self, scope: str, units: int, seconds: int) -> SharedLimit:
+        """The limit of so many units in so many seconds on what the scope names. A changed limit is another one."""
+        key = (scope, units, seconds)
+        found = self._limits.get(key)
+        if found is None:
+            if len(self._limits) >= LIMITS_AT_MOST:
+                self._forget_ended()
+            found = self._limits[key] = SharedLimit(self, f"{scope}:{seconds}", units, seconds)
+        return found
+
+    def _forget_ended(self) -> None:
+        now_us = self.now_us()
+        ended = [key for key, held in self._limits.items() if held.window.start_us + held.window.length_us < now_us]
+        for key in ended:
+            del self._limits[key]
+
+    async def _sweep_often(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            self._forget_ended()
+            try:
+                async with self.database.transaction() as connection:
+                    await forget_windows(connection, self.now_us() - KEEP_US)
+            except StorageError as error:
+                log.warning("windows_not_forgotten", message=str(error))
