@@ -9,7 +9,7 @@ import headgate.v1
 # buf's format has one declaration a line, and its comment in the lines above.
 PACKAGE = re.compile(r"package ([\w.]+);")
 BLOCK = re.compile(r"(?:message|enum|service|rpc) (\w+)")
-ONEOF = re.compile(r"oneof \w+ \{")
+ONEOF = re.compile(r"oneof (\w+) \{")
 FIELD = re.compile(r"(?:optional |repeated )?(?:map<[\w., ]+>|[\w.]+) (\w+) = \d+")
 VALUE = re.compile(r"([A-Z][A-Z0-9_]*) = \d+")
 
@@ -37,9 +37,14 @@ def comments_of(source: str) -> dict[str, str]:
             scopes.append(package[1])
         elif scopes:
             block = BLOCK.match(line)
-            name = block or VALUE.match(line) or (None if line.startswith("option ") else FIELD.match(line))
+            name = (
+                block
+                or ONEOF.match(line)
+                or VALUE.match(line)
+                or (None if line.startswith("option ") else FIELD.match(line))
+            )
             if name and above:
-                found[f"{scopes[-1]}.{name[1]}"] = " ".join(above)
+                found[f"{scopes[-1]}.{name[1]}"] = " ".join(" ".join(above).split())
             inside = f"{scopes[-1]}.{block[1]}" if block else scopes[-1]
             scopes.extend([inside] * line.count("{"))
             del scopes[len(scopes) - line.count("}") :]

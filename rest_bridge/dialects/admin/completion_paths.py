@@ -20,7 +20,13 @@ def ref(schema: str) -> dict[str, str]:
 def completion_paths() -> dict[str, Any]:
     """The paths, in their first spelling."""
     listed = {"type": "object", "properties": {"object": {"const": "list"}, "data": array(ref("Model"))}}
-    model = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    model = {
+        "name": "id",
+        "in": "path",
+        "required": True,
+        "description": "Name of the model; its slashes may be encoded or not.",
+        "schema": {"type": "string", "minLength": 1},
+    }
     return {
         "/v1/chat/completions": {"post": create()},
         "/v1/models": {"get": read("ListModels", "Lists the models that can be asked", listed, [])},

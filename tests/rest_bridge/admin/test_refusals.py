@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from grpc import StatusCode
 
 from rest_bridge.dialects.admin.behavior import is_output_only
 from rest_bridge.dialects.admin.binding import MASK, VARIABLE, Binding, bindings
 from rest_bridge.dialects.admin.schema import INTEGER64, PLAIN, SECONDS
-from tests.rest_bridge.admin.conftest import Bridge, Refusal, StatusCode
+from tests.rest_bridge.admin.conftest import Bridge, Refusal
 
 BINDINGS = {f"{binding.verb} {binding.template}": binding for binding in bindings()}
 ROUTES = list(BINDINGS)
