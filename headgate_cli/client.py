@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
@@ -27,6 +28,7 @@ CONNECT_SECONDS = 5.0
 LIST_SECONDS = 30.0
 WARNING = "x-headgate-warning"
 MESSAGE_BYTES = 64 << 20
+KEY_VARIABLE = "HEADGATE_API_KEY"
 ROLES = {"system": ROLE_SYSTEM, "user": ROLE_USER, "assistant": ROLE_ASSISTANT}
 
 Document = dict[str, Any]
@@ -72,20 +74,32 @@ class Client(Protocol):
 
 @asynccontextmanager
 async def connected(url: str | None, grpc: str | None) -> AsyncIterator[Client]:
-    """A client over REST, or over gRPC where its address is given; raises WrongUse where both are."""
+    """A client over REST, or over gRPC where its address is given; raises WrongUse where both are.
+
+    It calls with the key of HEADGATE_API_KEY, where there is one.
+    """
+    key = key_metadata(os.environ)
     if grpc is None:
         base = (url or DEFAULT_URL).rstrip("/").removesuffix("/v1")
         # A proxy of the environment is for the world outside.
         is_near = urlsplit(base).hostname in LOOPBACK
         timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)
-        async with httpx.AsyncClient(timeout=timeout, trust_env=not is_near) as http:
+        async with httpx.AsyncClient(timeout=timeout, trust_env=not is_near, headers=dict(key)) as http:
             yield RestClient(http, base)
         return
     if url is not None:
         raise WrongUse("--url and --grpc exclude each other")
     address = Address.parse(grpc, "--grpc")
     async with aio.insecure_channel(str(address), channel_options(address, MESSAGE_BYTES)) as channel:
-        yield GrpcClient(channel, str(address))
+        yield GrpcClient(channel, str(address), key)
+
+
+def key_metadata(environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """The header field, or the metadata, that carry the key of the environment; empty where there is none."""
+    key = environ.get(KEY_VARIABLE, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise WrongUse(f"{KEY_VARIABLE} has characters that no key has")
+    return (("authorization", f"Bearer {key}"),) if key else ()
 
 
 def channel_options(address: Address, message_bytes: int) -> list[tuple[str, int]]:
@@ -209,8 +223,9 @@ def refused(status: int, body: bytes) -> CommandFailed:
 class GrpcClient:
     """A gateway over its contract."""
 
-    def __init__(self, channel: aio.Channel, address: str) -> None:
-        """Takes the way to the core, and its address for error messages."""
+    def __init__(self, channel: aio.Channel, address: str, metadata: tuple[tuple[str, str], ...] = ()) -> None:
+        """Takes the way to the core, its address for error messages, and the metadata of every call."""
+        self._metadata = metadata
         self._chat = ChatCompletionServiceStub(channel)
         self._models = ModelServiceStub(channel)
         self._address = address
@@ -219,7 +234,7 @@ class GrpcClient:
         """The answer, as it comes."""
         messages = [ChatMessage(role=ROLES[role], text=text) for role, text in conversation]
         spec = ChatCompletionSpec(model=model, messages=messages)
-        call = self._chat.StreamChatCompletion(StreamChatCompletionRequest(spec=spec))
+        call = self._chat.StreamChatCompletion(StreamChatCompletionRequest(spec=spec), metadata=self._metadata)
         try:
             metadata = await call.initial_metadata()
             yield Piece(warnings=tuple(str(value) for key, value in metadata or () if key == WARNING))
@@ -233,7 +248,8 @@ class GrpcClient:
     async def models(self) -> tuple[list[Listed], Document]:
         """The models, and the whole answer as a JSON document."""
         try:
-            response = await self._models.ListModels(ListModelsRequest(), timeout=LIST_SECONDS)
+            request = ListModelsRequest()
+            response = await self._models.ListModels(request, metadata=self._metadata, timeout=LIST_SECONDS)
         except aio.AioRpcError as error:
             raise self._failure(error) from None
         listed = []
