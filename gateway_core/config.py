@@ -172,6 +172,36 @@ class PublicKeysConfig(_Part):
     per_key: tuple[WindowConfig, ...] = _windows((10, 5), (60, 60), (1500, 3600), (10_000, 86400))
 
 
+class PlanWindowConfig(_Part):
+    """What an account may use in a time, over all its keys."""
+
+    window_seconds: Annotated[int, Field(ge=1, le=366 * 86400)]
+    requests: Annotated[int, Field(ge=0)] | None = None
+    input_tokens: Annotated[int, Field(ge=0)] | None = None
+
+
+class PlanConfig(_Part):
+    """What an account may use, and at what price."""
+
+    description: Annotated[str, Field(max_length=512)] = ""
+    windows: tuple[PlanWindowConfig, ...] = ()
+    """All of them hold. Empty: no limit."""
+    context_limit_tokens: Count | None = None
+    """Most input tokens of one request. None: the model's."""
+    allowed_models: frozenset[str] = frozenset()
+    """Empty: all."""
+    price_multiplier: Annotated[Decimal, Field(ge=0, le=1000, allow_inf_nan=False)] = Decimal(1)
+    concurrent_calls_per_key: Count | None = None
+    """None: no limit."""
+
+    @field_validator("windows")
+    @classmethod
+    def _are_told_apart(cls, value: tuple[PlanWindowConfig, ...]) -> tuple[PlanWindowConfig, ...]:
+        if len({window.window_seconds for window in value}) != len(value):
+            raise ValueError("two windows have the same window_seconds")
+        return value
+
+
 class LogConfig(_Part):
     """How the server tells what it does."""
 
@@ -226,6 +256,8 @@ class Config(_Part):
     public_keys: PublicKeysConfig = PublicKeysConfig()
     providers: dict[str, ProviderConfig] = Field(default_factory=dict)
     models: dict[str, ModelConfig] = Field(default_factory=dict)
+    plans: dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")], PlanConfig] = Field(default_factory=dict)
+    """A plan of the same name that was made by RPC counts instead."""
     on_unsupported: OnUnsupported = "warn"
     """What becomes of a parameter that the target cannot take."""
     limits: LimitsConfig = LimitsConfig()
