@@ -1,9 +1,8 @@
 """The description of the REST API: whole, true, and shown on a page that needs nothing from elsewhere."""
 
-import asyncio
 import re
-import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from rest_bridge.dialects.admin.binding import bindings, services
 from rest_bridge.dialects.admin.comments import comments
 from rest_bridge.dialects.admin.openapi import document
 from tests.rest_bridge.admin.conftest import CONFIG, Bridge, scripted
+from tests.rest_bridge.admin.threaded import threaded
 from tests.support.gateway import served
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
@@ -71,30 +71,19 @@ def put(message: Message, field: Any, value: Any) -> None:
         setattr(message, field.name, value)
 
 
+@asynccontextmanager
+async def serving() -> AsyncIterator[str]:
+    async with scripted() as (core, app), served(server(app, CONFIG, "127.0.0.1", 0)) as url:
+        for service in services():
+            for method in service.methods:
+                core.answers[method.name] = [filled(GetMessageClass(method.output_type)())]
+        yield url
+
+
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """The bridge, in a thread of its own: Schemathesis calls it without asyncio."""
-    started, ended = threading.Event(), asyncio.Event()
-    loops: list[asyncio.AbstractEventLoop] = []
-    urls: list[str] = []
-
-    async def serve() -> None:
-        loops.append(asyncio.get_running_loop())
-        async with scripted() as (core, app), served(server(app, CONFIG, "127.0.0.1", 0)) as at:
-            for service in services():
-                for method in service.methods:
-                    core.answers[method.name] = [filled(GetMessageClass(method.output_type)())]
-            urls.append(at)
-            started.set()
-            await ended.wait()
-
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
-    thread.start()
-    assert started.wait(20)
-    yield urls[0]
-    loops[0].call_soon_threadsafe(ended.set)
-    thread.join(20)
-    assert not thread.is_alive()
+    with threaded(serving()) as told:
+        yield told
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
