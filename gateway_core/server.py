@@ -36,6 +36,7 @@ from gateway_core.identity.root import root_established
 from gateway_core.inprocess import InProcessChannel
 from gateway_core.metering.ledger import Ledger
 from gateway_core.metering.price import prices
+from gateway_core.metering.usage_book import UsageBook
 from gateway_core.pipeline import Stage, authenticate, compose, fallback, gateway, meter, route, trace, validate
 from gateway_core.providers import Provider
 from gateway_core.services import unimplemented
@@ -46,6 +47,7 @@ from gateway_core.services.gateway import GatewayService, rules
 from gateway_core.services.key import KeyService
 from gateway_core.services.model import ModelService
 from gateway_core.services.sockets import Sockets
+from gateway_core.services.usage import UsageService
 from gateway_core.storage.store import Store
 from gateway_core.telemetry import Telemetry
 from gateway_core.upstream.reach import Reach
@@ -105,7 +107,7 @@ class Core:
             ("fallback", fallback.Stage(self.telemetry)),
         ]
         pipeline = compose(stages, innermost(self._providers))
-        self._servicers = (ChatCompletionService(pipeline), ModelService(catalog, self._access))
+        self._servicers = (ChatCompletionService(pipeline), ModelService(catalog, self._gateways, self._access))
         self._kept = () if store is None else self._kept_services(store)
         self._gateway_service = self._kept_gateways(catalog)
         self._register(self.channel)
@@ -179,6 +181,8 @@ class Core:
         chat_completion_service_pb2_grpc.add_ChatCompletionServiceServicer_to_server(chat, server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
         usage = service_of(usage_service_pb2_grpc.UsageServiceServicer, usage_service_pb2)
+        if self._store is not None:
+            usage = UsageService(UsageBook(self._store.database), self._access)
         gateway_service_pb2_grpc.add_GatewayServiceServicer_to_server(self._gateway_service, server)
         usage_service_pb2_grpc.add_UsageServiceServicer_to_server(usage, server)
         unimplemented.register(server, LATER, [name for name, _, _ in self._kept])

@@ -74,7 +74,7 @@ class Catalog:
         """The models of the configuration, then those that the providers list, by provider and name."""
         rows = [self._row_model(name) for name in self._config.models]
         listed = listed_models(await self._listing.models())
-        return [model for model in (*rows, *listed) if not provider or provider in owners(model)]
+        return offered([*rows, *listed], provider)
 
     async def model(self, name: str) -> Model:
         """One model: a row of the configuration, a listed one, or any of a provider that is there."""
@@ -134,6 +134,11 @@ def listed_models(listing: Mapping[str, Sequence[Model]]) -> Iterator[Model]:
             model.targets.add(provider=provider, model=listed.id)
             model.owned_by = provider
             yield model
+
+
+def offered(models: Sequence[Model], provider: str) -> list[Model]:
+    """The models that go to a provider; empty: all."""
+    return [model for model in models if not provider or provider in owners(model)]
 
 
 def owners(model: Model) -> set[str]:

@@ -1,9 +1,8 @@
-"""Who calls, and whether they may ask this model."""
+"""Who calls."""
 
 from typing import Any
 
 from gateway_core.call import Call, Events, Next
-from gateway_core.errors import ModelNotAllowed
 from gateway_core.identity.keyring import Identities
 from gateway_core.identity.public import PublicLimits, check_public
 
@@ -26,7 +25,4 @@ class Stage:
         if caller.kind == "public":
             check_public(call)
             self._public.admit(caller.key_id, call.address)
-        if caller.allowed_models is not None and call.model not in caller.allowed_models:
-            model = call.model[:200]
-            raise ModelNotAllowed(f"The key may not ask the model {model!r}.", param="model", model=model)
         return await next(call)

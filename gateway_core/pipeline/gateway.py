@@ -10,6 +10,7 @@ from gateway_core.catalog.gateway_context import fit, limit_tokens
 from gateway_core.catalog.gateway_echo import echoed
 from gateway_core.catalog.gateway_endpoint import Endpoints
 from gateway_core.catalog.gateway_merge import merged
+from gateway_core.errors import ModelNotAllowed
 
 
 class Stage:
@@ -22,8 +23,12 @@ class Stage:
         self._endpoints = endpoints
 
     async def __call__(self, call: Call[Any], next: Next[Any]) -> Events:
-        """Raises InvalidRequest, ContextTooLong."""
+        """Raises ModelNotAllowed, InvalidRequest, ContextTooLong."""
         version = self._cache.find(call.caller.account_id, call.model)
+        allowed = call.caller.allowed_models
+        if allowed is not None and allowed.isdisjoint(names(call.model, version)):
+            model = call.model[:200]
+            raise ModelNotAllowed(f"The key may not ask the model {model!r}.", param="model", model=model)
         if version is None:
             return await next(call)
         return await self._ask(version, call, next)
@@ -45,3 +50,11 @@ class Stage:
         events = await next(call)
         call.rewrites[:0] = [*completed.rewrites, *left_out]
         return await echoed(events, completed.echoed) if completed.echoed else events
+
+
+def names(asked: str, version: Version | None) -> tuple[str, ...]:
+    """The names of which an allowed one allows a call: a gateway's own, and that of the hosted model behind it."""
+    if version is None:
+        return (asked,)
+    own = version.message.HasField("endpoint")
+    return (version.use.id, version.use.slug) if own else (version.use.id, version.use.slug, version.message.model)
