@@ -1,11 +1,7 @@
-"""How long a prompt is, by an estimate, and what is left out of one that is too long (pure).
-
-The estimate counts a token for each begun 4 bytes of UTF-8 of texts, calls and tools, 4 for each message and 1,000 for
-each picture, sound, film and document. English prose has 4 to 5 bytes a token, so that its count is up to a quarter too
-high; code and other scripts may be a third too low. What counts in the end is what the provider counts.
-"""
+"""What is left out of a prompt that is too long for its gateway (pure)."""
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from headgate.v1.chat_pb2 import ChatCompletionSpec
 from headgate.v1.gateway_pb2 import CONTEXT_OVERFLOW_ACTION_TRUNCATE, Gateway
@@ -22,41 +18,14 @@ from headgate.v1.message_pb2 import (
 from gateway_core.call import Rewrite
 from gateway_core.errors import ContextTooLong
 
-BYTES_A_TOKEN = 4
-MESSAGE_TOKENS = 4
-MEDIUM_TOKENS = 1000
 
-Count = Callable[[ChatMessage], int]
-"""Estimates the tokens of a message."""
+class Estimate(NamedTuple):
+    """What tells about how many tokens there are; what counts in the end is what the provider counts."""
 
-
-def message_tokens(message: ChatMessage) -> int:
-    """About how many tokens a message has."""
-    size, media = text_bytes(message.text), 0
-    for part in message.parts.parts:
-        if part.WhichOneof("part") in ("text", "refusal"):
-            size += text_bytes(part.text or part.refusal)
-        else:
-            media += 1
-    for call in message.tool_calls:
-        size += call.ByteSize()
-    if message.HasField("function_call"):
-        size += message.function_call.ByteSize()
-    size += text_bytes(message.name) + text_bytes(message.reasoning) + text_bytes(message.refusal)
-    return MESSAGE_TOKENS + -(-size // BYTES_A_TOKEN) + media * MEDIUM_TOKENS
-
-
-def text_bytes(text: str) -> int:
-    """Bytes of a text in UTF-8."""
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-
-
-def offered_tokens(spec: ChatCompletionSpec) -> int:
-    """About how many tokens the tools and the form of the answer have."""
-    size = sum(tool.ByteSize() for tool in spec.tools) + sum(function.ByteSize() for function in spec.functions)
-    if spec.HasField("response_format"):
-        size += spec.response_format.ByteSize()
-    return -(-size // BYTES_A_TOKEN)
+    request: Callable[[ChatCompletionSpec], int]
+    """Of a whole request: messages, tools, the form of the answer."""
+    message: Callable[[ChatMessage], int]
+    """Of a message."""
 
 
 def limit_tokens(gateway: Gateway, context_length: int | None) -> int | None:
@@ -66,15 +35,14 @@ def limit_tokens(gateway: Gateway, context_length: int | None) -> int | None:
     return context_length if gateway.context_overflow_action == CONTEXT_OVERFLOW_ACTION_TRUNCATE else None
 
 
-def fit(spec: ChatCompletionSpec, gateway: Gateway, limit: int | None, count: Count = message_tokens) -> list[Rewrite]:
+def fit(spec: ChatCompletionSpec, gateway: Gateway, limit: int | None, estimate: Estimate) -> list[Rewrite]:
     """Leaves messages out of the spec until it is within the limit, where the gateway says so; tells of it.
 
     Raises ContextTooLong where nothing may be left out, or not enough.
     """
     if limit is None:
         return []
-    tokens = [count(message) for message in spec.messages]
-    total = sum(tokens) + offered_tokens(spec)
+    total = estimate.request(spec)
     if total <= limit:
         return []
     left_out: set[int] = set()
@@ -82,7 +50,7 @@ def fit(spec: ChatCompletionSpec, gateway: Gateway, limit: int | None, count: Co
         remaining = total
         for unit in removable(spec):
             left_out.update(unit)
-            remaining -= sum(tokens[index] for index in unit)
+            remaining -= sum(estimate.message(spec.messages[index]) for index in unit)
             if remaining <= limit:
                 break
         else:
@@ -94,9 +62,9 @@ def fit(spec: ChatCompletionSpec, gateway: Gateway, limit: int | None, count: Co
     copies = ChatCompletionSpec(messages=kept)
     del spec.messages[:]
     spec.messages.extend(copies.messages)
-    count_ = len(left_out)
-    what = "message was" if count_ == 1 else "messages were"
-    return [Rewrite("messages", f"the oldest {count_} {what} left out: the gateway takes {limit} tokens")]
+    count = len(left_out)
+    what = "message was" if count == 1 else "messages were"
+    return [Rewrite("messages", f"the oldest {count} {what} left out: the gateway takes {limit} tokens")]
 
 
 def removable(spec: ChatCompletionSpec) -> Iterator[list[int]]:

@@ -6,11 +6,14 @@ from gateway_core.call import Call, Events, Next
 from gateway_core.catalog.catalog import Catalog
 from gateway_core.catalog.gateway import Version
 from gateway_core.catalog.gateway_cache import GatewayCache
-from gateway_core.catalog.gateway_context import fit, limit_tokens
+from gateway_core.catalog.gateway_context import Estimate, fit, limit_tokens
 from gateway_core.catalog.gateway_echo import echoed
 from gateway_core.catalog.gateway_endpoint import Endpoints
 from gateway_core.catalog.gateway_merge import merged
 from gateway_core.errors import ModelNotAllowed
+from gateway_core.metering.estimate import input_tokens, message_tokens
+
+ESTIMATE = Estimate(input_tokens, message_tokens)
 
 
 class Stage:
@@ -40,7 +43,7 @@ class Stage:
         gateway = version.message
         own = gateway.HasField("endpoint")
         context_length = None if own else self._catalog.context_length(gateway.model)
-        left_out = fit(completed.spec, gateway, limit_tokens(gateway, context_length))
+        left_out = fit(completed.spec, gateway, limit_tokens(gateway, context_length), ESTIMATE)
         call.gateway = version.use
         call.request = completed.spec
         if own:

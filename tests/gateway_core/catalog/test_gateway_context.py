@@ -1,7 +1,5 @@
 """Tests of what is left out of a prompt that is too long."""
 
-from typing import Any
-
 import pytest
 from headgate.v1.chat_pb2 import ChatCompletionSpec
 from headgate.v1.gateway_pb2 import CONTEXT_OVERFLOW_ACTION_TRUNCATE, Gateway
@@ -11,18 +9,15 @@ from headgate.v1.message_pb2 import (
     ROLE_TOOL,
     ROLE_USER,
     ChatMessage,
-    ContentPart,
-    ContentParts,
     FunctionCall,
-    ImageUrl,
     ToolCall,
 )
-from headgate.v1.tool_pb2 import FunctionTool, Tool
 
-from gateway_core.catalog.gateway_context import fit, limit_tokens, message_tokens, offered_tokens
+from gateway_core.catalog.gateway_context import Estimate, fit, limit_tokens
 from gateway_core.errors import ContextTooLong
 
 TRUNCATING = Gateway(context_overflow_action=CONTEXT_OVERFLOW_ACTION_TRUNCATE)
+ONE_EACH = Estimate(lambda spec: len(spec.messages), lambda _: 1)
 ROLES = {"s": ROLE_SYSTEM, "u": ROLE_USER, "a": ROLE_ASSISTANT}
 
 
@@ -43,7 +38,7 @@ def word(message: ChatMessage) -> str:
 def left(conversation: str, limit: int) -> str:
     """What is left of a conversation in which each message is one token."""
     spec = ChatCompletionSpec(messages=[message(each) for each in conversation.split()])
-    rewrites = fit(spec, TRUNCATING, limit, lambda _: 1)
+    rewrites = fit(spec, TRUNCATING, limit, ONE_EACH)
     assert len(rewrites) == (len(spec.messages) != len(conversation.split()))
     return " ".join(map(word, spec.messages))
 
@@ -83,7 +78,7 @@ def test_where_it_is_not_enough_the_request_is_refused(conversation: str, limit:
 def test_without_truncation_the_request_is_refused() -> None:
     spec = ChatCompletionSpec(messages=[message("u1"), message("u2")])
     with pytest.raises(ContextTooLong):
-        fit(spec, Gateway(), 1, lambda _: 1)
+        fit(spec, Gateway(), 1, ONE_EACH)
     assert len(spec.messages) == 2
 
 
@@ -100,17 +95,3 @@ def test_an_estimate_refuses_only_where_the_gateway_has_a_limit(
     gateway: Gateway, context_length: int | None, expected: int | None
 ) -> None:
     assert limit_tokens(gateway, context_length) == expected
-
-
-def user(**values: Any) -> ChatMessage:
-    return ChatMessage(role=ROLE_USER, **values)
-
-
-def test_the_estimate_is_as_it_is_documented() -> None:
-    assert message_tokens(user(text="")) == 4
-    assert message_tokens(user(text="12345")) == 6
-    assert message_tokens(user(text="é" * 4)) == 6
-    picture = ContentPart(image_url=ImageUrl(url="data:image/png;base64," + "A" * 100_000))
-    assert message_tokens(user(parts=ContentParts(parts=[ContentPart(text="1234"), picture]))) == 1005
-    tool = Tool(function=FunctionTool(name="f" * 100))
-    assert offered_tokens(ChatCompletionSpec(tools=[tool])) > 25
