@@ -375,3 +375,29 @@ async def test_what_belongs_to_another_account_is_not_there(tmp_path: Path) -> N
         ):
             assert await reason(attempt) == "ERROR_REASON_NOT_FOUND"
         assert await code(keys.GetKey(GetKeyRequest(id=theirs), metadata=bearer(ROOT))) is OK
+
+
+async def test_the_address_is_what_a_trusted_proxy_says_and_never_what_a_grpc_caller_says(tmp_path: Path) -> None:
+    once: Any = {"per_address": [{"requests": 1, "seconds": 86400}]}
+    async with served(tmp_path, public_keys=once) as gateway, aio.insecure_channel(gateway.grpc_address) as channel:
+        request = CreateKeyRequest(label="web", kind=key_pb2.KEY_KIND_PUBLIC)
+        made = await KeyServiceStub(channel).CreateKey(request, metadata=bearer(ROOT))
+        async with httpx.AsyncClient(base_url=gateway.http_url, trust_env=False) as http:
+            statuses = []
+            for address in ("192.0.2.1", "192.0.2.2", "192.0.2.1"):
+                headers = {"authorization": f"Bearer {made.secret}", "x-forwarded-for": address}
+                response = await http.post(CHAT, json={"model": NO_GATEWAY, "messages": HI}, headers=headers)
+                statuses.append(response.status_code)
+        assert statuses == [404, 404, 429]
+        chat = ChatCompletionServiceStub(channel)
+        spec: Any = {"model": NO_GATEWAY, "messages": [{"role": ROLE_USER, "text": "Hi"}]}
+        codes = [
+            await code(
+                chat.CreateChatCompletion(
+                    CreateChatCompletionRequest(spec=spec),
+                    metadata=(*bearer(made.secret), ("x-headgate-client", f"192.0.2.{number}")),
+                )
+            )
+            for number in (7, 8)
+        ]
+        assert codes == [StatusCode.NOT_FOUND, StatusCode.RESOURCE_EXHAUSTED]

@@ -104,6 +104,40 @@ async def test_a_provider_that_cannot_be_made_is_told_in_one_line(tmp_path: Path
     assert "secret" not in line
 
 
+async def test_the_root_key_is_told_at_the_first_start_only_and_needed_where_there_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "headgate.yaml").write_text("log: {level: info}")
+    async with serving(*FREE, home=tmp_path) as program:
+        (line,) = [line for line in program.lines if "root key" in line]
+        key = line.split()[2]
+        async with httpx.AsyncClient(trust_env=False, base_url=program.url) as client:
+            without = await client.get("/v1/models")
+            with_it = await client.get("/v1/models", headers={"authorization": f"Bearer {key}"})
+        assert (without.status_code, with_it.status_code) == (401, 200)
+        listed = await ended("models", "--url", program.url, home=tmp_path, variables={"HEADGATE_API_KEY": key})
+        assert listed.code == 0
+        over_grpc = await ended("models", "--grpc", program.grpc, home=tmp_path, variables={"HEADGATE_API_KEY": key})
+        assert over_grpc.code == 0
+        program.terminate()
+        assert await program.code() == 0
+    async with serving(*FREE, home=tmp_path) as program:
+        assert "sk-hg-" not in program.text
+
+
+async def test_the_root_key_of_the_environment_is_not_told(tmp_path: Path) -> None:
+    key = "sk-hg-" + "a1" * 22
+    async with serving(*FREE, home=tmp_path, variables={"HEADGATE_ROOT_KEY": key}) as program:
+        assert key not in program.text
+        assert "nobody needs a key" in program.text
+        async with httpx.AsyncClient(trust_env=False, base_url=program.url) as client:
+            for given, status in ((key, 200), (key + "x", 401), ("none-yet", 200)):
+                response = await client.get("/v1/models", headers={"authorization": f"Bearer {given}"})
+                assert response.status_code == status
+    result = await ended("serve", *FREE, home=tmp_path, variables={"HEADGATE_ROOT_KEY": "secret"})
+    assert result.code == 1
+    assert "HEADGATE_ROOT_KEY" in result.err
+    assert "secret" not in result.err
+
+
 async def test_core_and_bridge_run_apart(tmp_path: Path) -> None:
     async with (
         serving("core", "--grpc", "127.0.0.1:0", home=tmp_path, last="gRPC") as core,
