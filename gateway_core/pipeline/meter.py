@@ -7,6 +7,7 @@ from typing import Any
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 
 from gateway_core.call import Call, Events, Next, whole
+from gateway_core.catalog.gateway_endpoint import EndpointTarget
 from gateway_core.errors import GatewayError
 from gateway_core.metering.ledger import Ledger
 from gateway_core.metering.price import Price, tokens_of, usd_text
@@ -79,12 +80,13 @@ class Stage:
 
     def _asked(self, call: Call[Any]) -> Asked:
         caller, gateway, operation = call.caller, call.gateway, call.operation
-        model = call.model
+        # An endpoint of the caller's own bills the caller itself, whatever it calls its model.
+        is_own = bool(call.targets) and isinstance(call.targets[0], EndpointTarget)
         return Asked(
             call.request_id,
             caller.account_id,
             operation.name,
-            model,
+            gateway.slug if gateway is not None else call.model,
             call.stream,
             caller.key_id,
             gateway.id if gateway is not None else "",
@@ -92,7 +94,7 @@ class Stage:
             dialect(call),
             call.tag or caller.default_tag,
             operation.labels(call.request),
-            self._prices.get(model),
+            None if is_own else self._prices.get(call.model),
             count_prompt=lambda: operation.prompt_token_count(call.request),
         )
 

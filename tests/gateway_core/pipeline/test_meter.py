@@ -123,7 +123,7 @@ async def test_who_asked_and_what_is_kept(database: Database, ledger: Ledger) ->
     assert (row["dialect"], row["operation"], row["requested_model"], row["streamed"]) == (
         "openai",
         "chat",
-        "small",
+        "slug",
         True,
     )
     assert Decimal(row["input_usd_per_million"]) == 1
