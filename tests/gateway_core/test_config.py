@@ -77,3 +77,23 @@ def test_a_data_directory_that_is_a_file_is_told(tmp_path: Path) -> None:
     file.touch()
     with pytest.raises(ConfigError, match=r"headgate\.yaml:1: data_directory: is not a directory"):
         parse(f"data_directory: {file}", "headgate.yaml", {})
+
+
+def test_keys_are_needed_unless_the_file_says_otherwise() -> None:
+    assert Config().authentication == "required"
+    assert parse("authentication: optional", "headgate.yaml", {}).authentication == "optional"
+    with pytest.raises(ConfigError, match=r"headgate\.yaml:1: authentication: "):
+        parse("authentication: off", "headgate.yaml", {})
+
+
+def test_the_windows_of_public_keys_can_be_chosen() -> None:
+    windows = parse("public_keys: {per_key: [{requests: 5, seconds: 60}]}", "headgate.yaml", {}).public_keys
+    assert [(one.requests, one.seconds) for one in windows.per_key] == [(5, 60)]
+    assert [(one.requests, one.seconds) for one in windows.per_address] == [
+        (3, 5),
+        (20, 60),
+        (300, 3600),
+        (1000, 86400),
+    ]
+    with pytest.raises(ConfigError, match=r"public_keys\.per_key\[0\]\.seconds"):
+        parse("public_keys: {per_key: [{requests: 5, seconds: 0}]}", "headgate.yaml", {})
