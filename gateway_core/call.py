@@ -164,6 +164,10 @@ class Call(Generic[Request]):
     """What was dropped or changed; complete once the answer is open."""
     attempt_count: int = 0
     """How many attempts were begun."""
+    reserved_pico_usd: int = 0
+    """Of the balance, for as long as the call is open; set by the stage `admit`."""
+    price_multiplier: tuple[int, int, str | None] = (1, 1, None)
+    """Of the caller's plan: numerator, denominator, and as a decimal number (None: 1); set by the stage `admit`."""
     cost_pico_usd: int | None = None
     """What it cost, once it has ended; set by the stage `meter`. None: not known."""
     record: object = None

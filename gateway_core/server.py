@@ -34,10 +34,13 @@ from gateway_core.identity.keys import Keys
 from gateway_core.identity.public import PublicLimits
 from gateway_core.identity.root import root_established
 from gateway_core.inprocess import InProcessChannel
+from gateway_core.metering.balance import Balances
+from gateway_core.metering.lease import SharedLimits
 from gateway_core.metering.ledger import Ledger
+from gateway_core.metering.plan import Plans
 from gateway_core.metering.price import prices
 from gateway_core.metering.usage_book import UsageBook
-from gateway_core.pipeline import Stage, authenticate, compose, fallback, gateway, meter, route, trace, validate
+from gateway_core.pipeline import Stage, admit, authenticate, compose, fallback, gateway, meter, route, trace, validate
 from gateway_core.providers import Provider
 from gateway_core.services import unimplemented
 from gateway_core.services.access import Access
@@ -94,23 +97,29 @@ class Core:
         self._listing = Listing(self._providers, every_seconds=self.config.model_list_seconds)
         self._health = health.HealthServicer()
         self._server: aio.Server | None = None
+        self._plans = Plans(self.config, None if store is None else store.database)
+        self._balances = None if store is None else Balances(store.database)
+        self._limits = None if store is None else SharedLimits(store.database)
         self._gateways = GatewayCache()
         self._endpoints = None if store is None else Endpoints(self.config, store.box)
         catalog = Catalog(self.config, self._listing)
-        stages: list[tuple[str, Stage]] = [
-            ("trace", trace.Stage(self.telemetry)),
-            ("authenticate", authenticate.Stage(self._keyring or Everybody(), PublicLimits(config.public_keys))),
-            *((("gateway", gateway.Stage(self._gateways, catalog, self._endpoints)),) if self._endpoints else ()),
-            ("validate", validate.Stage()),
-            ("route", route.Stage(catalog)),
-            *((("meter", meter.Stage(self._ledger, prices(self.config))),) if self._ledger is not None else ()),
-            ("fallback", fallback.Stage(self.telemetry)),
-        ]
-        pipeline = compose(stages, innermost(self._providers))
+        pipeline = compose(self._stages(catalog), innermost(self._providers))
         self._servicers = (ChatCompletionService(pipeline), ModelService(catalog, self._gateways, self._access))
         self._kept = () if store is None else self._kept_services(store)
         self._gateway_service = self._kept_gateways(catalog)
         self._register(self.channel)
+
+    def _stages(self, catalog: Catalog) -> list[tuple[str, Stage]]:
+        return [
+            ("trace", trace.Stage(self.telemetry)),
+            ("authenticate", authenticate.Stage(self._keyring or Everybody(), PublicLimits(self.config.public_keys))),
+            *((("gateway", gateway.Stage(self._gateways, catalog, self._endpoints)),) if self._endpoints else ()),
+            ("validate", validate.Stage()),
+            ("route", route.Stage(catalog)),
+            *self._admission(),
+            *((("meter", meter.Stage(self._ledger, prices(self.config))),) if self._ledger is not None else ()),
+            ("fallback", fallback.Stage(self.telemetry)),
+        ]
 
     async def start(self) -> None:
         """Begins to serve; raises OSError where the address is taken, StorageError where the store does not open.
@@ -122,6 +131,10 @@ class Core:
             self.new_root_key = await root_established(self._store.database, self._root_key)
             self._keyring.open()
             await self._gateways.start(self._store.database)
+            await self._plans.open()
+        if self._balances is not None and self._limits is not None:
+            self._balances.open()
+            self._limits.open()
         if self._ledger is not None:
             await self._ledger.start()
         self._listing.start()
@@ -157,9 +170,18 @@ class Core:
         if self._store is not None and self._keyring is not None:
             await self._keyring.close()
             await self._gateways.close()
+            self._plans.close()
+            if self._balances is not None and self._limits is not None:
+                await self._balances.close()
+                await self._limits.close()
             if self._ledger is not None:
                 await self._ledger.close()
             await self._store.close()
+
+    def _admission(self) -> tuple[tuple[str, Stage], ...]:
+        if self._limits is None or self._balances is None:
+            return ()
+        return (("admit", admit.Stage(self._plans, self._limits, self._balances, prices(self.config))),)
 
     def _kept_services(self, store: Store) -> tuple[tuple[str, Any, Any], ...]:
         """The services that need a store: the name, the function that adds it to a server, the servicer."""

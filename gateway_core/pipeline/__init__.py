@@ -19,7 +19,8 @@ ORDER = (
     "gateway",  # after authenticate: gateways are an account's; before validate: what is checked is what is sent
     "validate",  # inside trace: refused requests are told too; before route: a wrong request asks for no model
     "route",  # from a model's name to targets; all that follows knows where the call can go
-    "meter",  # outside fallback: one record a request, its attempts beneath; refused calls cost no durable write
+    "admit",  # after route: price and limits depend on the model; before meter: refused calls cost no durable write
+    "meter",  # outside fallback: one record a request, its attempts beneath
     "fallback",  # innermost: what it repeats is one attempt at one target
 )
 

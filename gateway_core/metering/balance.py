@@ -1,0 +1,171 @@
+"""What accounts have, held in memory: a call reserves its estimated cost here, and the ledger charges what it cost."""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from gateway_core.errors import InsufficientBalance, SpendCapReached
+from gateway_core.storage import account as accounts
+from gateway_core.storage.balance import TOPIC, BalanceRow, balance_rows, expired_accounts, lapse
+from gateway_core.storage.changes import Change
+from gateway_core.storage.database import Database
+from gateway_core.storage.errors import StorageError
+from gateway_core.storage.identifier import now_us
+
+log = structlog.get_logger("headgate.balances")
+
+REFRESH_SECONDS = 1.0
+LAPSE_SECONDS = 60.0
+READ_AT_ONCE = 500
+IDLE_REFRESHES = 60
+"""After which the balance of an account that does not call is forgotten."""
+
+EMPTY = "The balance does not cover the call: add credit to the account."
+CAPPED = "The account has spent what it may spend: its spend cap must be raised."
+
+
+class Balance:
+    """What one account has, as of the last reading, and what its calls in this process did since. Picodollars."""
+
+    __slots__ = ("_charged", "_idle", "_in_row", "is_stale", "reserved", "row")
+
+    def __init__(self, row: BalanceRow) -> None:
+        """Takes what was read."""
+        self.row = row
+        self.reserved = 0
+        """Of calls that are open in this process."""
+        self.is_stale = False
+        self._charged = 0
+        self._in_row = 0
+        self._idle = 0
+
+    @property
+    def is_unlimited(self) -> bool:
+        """Whether nothing is asked: the operator's own account without a spend cap."""
+        return self.row.root and self.row.spend_cap is None
+
+    def reserve(self, cost: int) -> None:
+        """Reserves the estimated cost of a call; raises InsufficientBalance, SpendCapReached."""
+        row = self.row
+        expected = self.reserved + self._charged - self._in_row + cost
+        if row.spend_cap is not None and row.spent + expected > row.spend_cap:
+            raise SpendCapReached(CAPPED)
+        if not row.root and row.settled - expected < 0:
+            raise InsufficientBalance(EMPTY)
+        self.reserved += cost
+        self._idle = 0
+
+    def settle(self, reserved: int, cost: int) -> None:
+        """Ends a reservation; the cost counts until what the ledger charged is read."""
+        self.reserved -= reserved
+        self._charged += cost
+
+    def begin_reading(self) -> int:
+        """What was charged so far: it is in what is read from now on, since the ledger charges before a call ends."""
+        return self._charged
+
+    def read(self, row: BalanceRow, charged: int) -> None:
+        """Takes what was read, and what `begin_reading` gave. Of two readings at once the later one counts."""
+        if charged >= self._in_row:
+            self.row = row
+            self._in_row = charged
+
+    def is_idle(self) -> bool:
+        """Whether nobody has called for long; asked at each refresh."""
+        self._idle += 1
+        return self._idle > IDLE_REFRESHES and self.reserved == 0
+
+
+class Balances:
+    """The balances of a database. Belongs to one event loop, between `open` and `close`."""
+
+    def __init__(self, database: Database) -> None:
+        """Takes the database."""
+        self._database = database
+        self._balances: dict[str, Balance] = {}
+        self._unsubscribe: list[Callable[[], None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def open(self) -> None:
+        """Begins to learn what is added and charged elsewhere, and to take back what expires."""
+        changes = self._database.changes
+        self._unsubscribe = [changes.subscribe(topic, self._changed) for topic in (TOPIC, accounts.TOPIC)]
+        self._tasks = [
+            asyncio.create_task(self._refresh_often(), name="reading balances"),
+            asyncio.create_task(self._lapse_often(), name="taking back expired credits"),
+        ]
+
+    async def close(self) -> None:
+        """Ends that."""
+        for unsubscribe in self._unsubscribe:
+            unsubscribe()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def known(self, account_id: str) -> Balance | None:
+        """What an account has, where that is known without waiting."""
+        balance = self._balances.get(account_id)
+        return None if balance is None or balance.is_stale else balance
+
+    async def balance(self, account_id: str) -> Balance | None:
+        """What an account has. None: there is no such account."""
+        known = self.known(account_id)
+        if known is None:
+            await self._read([account_id])
+            known = self._balances.get(account_id)
+        return known
+
+    async def refresh(self) -> None:
+        """Reads all balances that are held."""
+        for account_id in [id_ for id_, balance in self._balances.items() if balance.is_idle()]:
+            del self._balances[account_id]
+        ids = list(self._balances)
+        for start in range(0, len(ids), READ_AT_ONCE):
+            await self._read(ids[start : start + READ_AT_ONCE])
+
+    async def lapse(self) -> None:
+        """Takes back what is left of expired credits."""
+        now = now_us()
+        async with self._database.reading() as connection:
+            found = await expired_accounts(connection, now)
+        for account_id in found:
+            async with self._database.transaction() as connection:
+                await lapse(connection, account_id, now)
+                await self._database.changes.publish(connection, TOPIC, account_id)
+
+    async def _read(self, ids: list[str]) -> None:
+        charged = {id_: self._balances[id_].begin_reading() for id_ in ids if id_ in self._balances}
+        for id_ in charged:
+            self._balances[id_].is_stale = False  # what changes from now on makes it so again
+        async with self._database.reading() as connection:
+            rows = await balance_rows(connection, ids)
+        for row in rows:
+            held = self._balances.get(row.account_id)
+            if held is None:
+                self._balances[row.account_id] = Balance(row)
+            else:
+                held.read(row, charged.get(row.account_id, 0))
+
+    def _changed(self, change: Change) -> None:
+        for account_id in list(self._balances) if change.key is None else [change.key]:
+            if account_id in self._balances:
+                self._balances[account_id].is_stale = True
+
+    async def _refresh_often(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS)
+            try:
+                await self.refresh()
+            except StorageError as error:
+                log.warning("balances_not_read", message=str(error))
+
+    async def _lapse_often(self) -> None:
+        while True:
+            try:
+                await self.lapse()
+            except StorageError as error:
+                log.warning("credits_not_lapsed", message=str(error))
+            await asyncio.sleep(LAPSE_SECONDS)

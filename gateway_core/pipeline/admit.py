@@ -1,0 +1,246 @@
+"""Admits a call or refuses it: by the account's plan, by limits in time, and by what it has."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
+
+from gateway_core.call import Call, Events, Next, whole
+from gateway_core.errors import ConcurrencyLimited, ContextTooLong, ModelNotAllowed, PermissionDenied, RateLimited
+from gateway_core.metering.balance import Balance, Balances
+from gateway_core.metering.lease import SharedLimit, SharedLimits
+from gateway_core.metering.plan import NO_PLAN, Plan, Plans
+from gateway_core.metering.price import Price, Tokens
+
+STARTED = ChatCompletionChunk()
+USUAL_OUTPUT_TOKENS = 1000
+"""Reserved for an answer whose request names no limit."""
+ACCOUNTS_AT_MOST = 50_000
+
+
+class Limit(NamedTuple):
+    """A limit in time of one account."""
+
+    name: str
+    """ "requests" or "tokens"."""
+    shared: SharedLimit
+
+
+class Limits(NamedTuple):
+    """The limits of one account, and what they were made from."""
+
+    plan: Plan
+    requests_per_minute: int | None
+    all: tuple[Limit, ...]
+
+
+class Admitted:
+    """What a call has taken, until it is given back at its end."""
+
+    __slots__ = ("balance", "key", "reserved", "taken", "tokens")
+
+    def __init__(self, balance: Balance) -> None:
+        """Takes from what account."""
+        self.balance = balance
+        self.key = ""
+        self.reserved = 0
+        self.tokens = 0
+        self.taken: list[tuple[Limit, int, int]] = []
+        """With the units, and the beginning of their window."""
+
+
+class Stage:
+    """After route, since price and limits depend on the model; before meter, so that a refusal is not written."""
+
+    def __init__(self, plans: Plans, limits: SharedLimits, balances: Balances, prices: Mapping[str, Price]) -> None:
+        """Takes what decides, and the prices by the names of models."""
+        self._plans = plans
+        self._limits = limits
+        self._balances = balances
+        self._prices = prices
+        self._of_accounts: dict[str, Limits] = {}
+        self._running: dict[str, int] = {}
+
+    async def __call__(self, call: Call[Any], next: Next[Any]) -> Events:
+        """Raises ModelNotAllowed, ContextTooLong, ConcurrencyLimited, RateLimited, InsufficientBalance and others."""
+        caller = call.caller
+        if not caller.account_id:
+            return await next(call)
+        plan = NO_PLAN
+        if caller.plan:
+            found = self._plans.known(caller.plan) or await self._plans.plan(caller.plan)
+            if found is None:
+                raise PermissionDenied(f"The account has the plan {caller.plan!r}, which does not exist.")
+            plan = found
+        balance = self._balances.known(caller.account_id) or await self._balances.balance(caller.account_id)
+        if balance is None:
+            raise PermissionDenied("The account does not exist.")
+        if plan is NO_PLAN and caller.requests_per_minute is None and balance.is_unlimited:
+            return await next(call)
+        admitted = Admitted(balance)
+        try:
+            await self._admit(call, plan, admitted)
+            events = await next(call)
+            if call.stream:
+                watched = self._watch(call, admitted, events)
+                # As in the stage `trace`: closing a generator that has not run yet runs none of it.
+                await anext(watched)
+                return watched
+            answer = await whole(events)
+        except BaseException:
+            self._end(call, admitted)
+            raise
+        for event in answer.events:
+            self._correct(call, admitted, event)
+        self._end(call, admitted)
+        return answer
+
+    async def _watch(self, call: Call[Any], admitted: Admitted, events: Events) -> Events:
+        try:
+            try:
+                yield STARTED
+                async for event in events:
+                    if event.HasField("usage"):
+                        self._correct(call, admitted, event)
+                    yield event
+            finally:
+                await events.aclose()
+        finally:
+            self._end(call, admitted)
+
+    async def _admit(self, call: Call[Any], plan: Plan, admitted: Admitted) -> None:
+        check_model(call, plan)
+        price = self._prices.get(call.model)
+        limits = self._limits_of(call, plan)
+        counts = price is not None or plan.context_limit_tokens is not None
+        if counts or any(limit.name == "tokens" for limit in limits):
+            admitted.tokens = call.operation.prompt_token_count(call.request)
+        check_context(plan, admitted.tokens)
+        self._enter(call, plan, admitted)
+        expected = Tokens(prompt=admitted.tokens, completion=answer_tokens(call.request))
+        cost = 0 if price is None else price.cost(expected, plan.multiplier)
+        admitted.balance.reserve(cost)
+        admitted.reserved = cost
+        call.reserved_pico_usd = cost
+        call.price_multiplier = plan.multiplier
+        await self._take(call, limits, admitted)
+
+    def _enter(self, call: Call[Any], plan: Plan, admitted: Admitted) -> None:
+        at_most = plan.concurrent_calls_per_key
+        if at_most is None:
+            return
+        key = call.caller.key_id or call.caller.account_id
+        running = self._running.get(key, 0)
+        if running >= at_most:
+            raise ConcurrencyLimited(
+                f"{at_most} calls of the key are running, which is as many as may: wait until one has ended.",
+                retry_after_seconds=1,
+                limit=str(at_most),
+            )
+        self._running[key] = running + 1
+        admitted.key = key
+
+    async def _take(self, call: Call[Any], limits: tuple[Limit, ...], admitted: Admitted) -> None:
+        for limit in limits:
+            now_us = self._limits.now_us()
+            limit.shared.turn(now_us)
+            units = 1 if limit.name == "requests" else admitted.tokens
+            if not (limit.shared.take(units, now_us) or await limit.shared.acquire(units, now_us)):
+                give_back(admitted)
+                raise reached(limit, call.caller.account_id, now_us)
+            admitted.taken.append((limit, units, limit.shared.window.start_us))
+
+    def _limits_of(self, call: Call[Any], plan: Plan) -> tuple[Limit, ...]:
+        caller = call.caller
+        known = self._of_accounts.get(caller.account_id)
+        if known is not None and known.plan is plan and known.requests_per_minute == caller.requests_per_minute:
+            return known.all
+        limits: list[Limit] = []
+        account = f"account:{caller.account_id}"
+        if caller.requests_per_minute is not None:
+            shared = self._limits.limit(f"{account}:own:requests", caller.requests_per_minute, 60)
+            limits.append(Limit("requests", shared))
+        for seconds, requests, tokens in plan.windows:
+            for name, units in (("requests", requests), ("tokens", tokens)):
+                if units is not None:
+                    limits.append(Limit(name, self._limits.limit(f"{account}:{name}", units, seconds)))
+        if len(self._of_accounts) >= ACCOUNTS_AT_MOST:
+            self._of_accounts.clear()
+        self._of_accounts[caller.account_id] = Limits(plan, caller.requests_per_minute, tuple(limits))
+        return tuple(limits)
+
+    def _correct(self, call: Call[Any], admitted: Admitted, event: ChatCompletionChunk) -> None:
+        usage = call.operation.usage(event)
+        if usage is None or not admitted.taken:
+            return
+        more = max(0, usage.prompt_tokens) - admitted.tokens
+        admitted.tokens += more
+        for limit, _, start_us in admitted.taken:
+            if limit.name == "tokens":
+                limit.shared.window.correct(more, start_us)
+
+    def _end(self, call: Call[Any], admitted: Admitted) -> None:
+        admitted.balance.settle(admitted.reserved, call.cost_pico_usd or 0)
+        admitted.reserved = 0
+        if admitted.key:
+            left = self._running[admitted.key] - 1
+            if left:
+                self._running[admitted.key] = left
+            else:
+                del self._running[admitted.key]
+            admitted.key = ""
+
+
+def check_model(call: Call[Any], plan: Plan) -> None:
+    """Raises ModelNotAllowed where the plan has neither the model nor the gateway that asks it."""
+    allowed = plan.allowed_models
+    if allowed is None or call.model in allowed:
+        return
+    if call.gateway is not None and (call.gateway.id in allowed or call.gateway.slug in allowed):
+        return
+    model = call.model[:200]
+    raise ModelNotAllowed(f"The plan {plan.name!r} does not have the model {model!r}.", param="model", model=model)
+
+
+def check_context(plan: Plan, tokens: int) -> None:
+    """Raises ContextTooLong."""
+    limit = plan.context_limit_tokens
+    if limit is not None and tokens > limit:
+        raise ContextTooLong(
+            f"The prompt has about {tokens} tokens; the plan {plan.name!r} takes {limit}.",
+            param="messages",
+            limit=str(limit),
+            input_tokens=str(tokens),
+        )
+
+
+def answer_tokens(request: Any) -> int:
+    """The most tokens that the answers may have, or what is usual."""
+    at_most = getattr(request, "max_completion_tokens", 0) or getattr(request, "max_tokens", 0) or USUAL_OUTPUT_TOKENS
+    return int(at_most) * max(1, getattr(request, "n", 1))
+
+
+def give_back(admitted: Admitted) -> None:
+    """Returns what a refused call took before."""
+    for limit, units, start_us in admitted.taken:
+        limit.shared.window.correct(-units, start_us)
+    admitted.taken.clear()
+
+
+def reached(limit: Limit, account_id: str, now_us: int) -> RateLimited:
+    """The refusal: which limit, and how long to wait."""
+    window = limit.shared.window
+    seconds = window.reset_seconds(now_us)
+    name, length = limit.name, window.length_us // 1_000_000
+    told = {
+        f"x-ratelimit-limit-{name}": str(window.limit),
+        f"x-ratelimit-remaining-{name}": str(window.left),
+        f"x-ratelimit-reset-{name}": f"{seconds:.3f}s",
+    }
+    return RateLimited(
+        f"The limit of {window.limit} {name} in {length} seconds is reached: try again in {seconds:.0f} seconds.",
+        retry_after_seconds=seconds,
+        limit=f"{window.limit} {name} per {length} s",
+        subject=f"account:{account_id}",
+        **told,
+    )
