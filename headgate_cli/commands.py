@@ -134,15 +134,45 @@ def models(
 @app.command(
     epilog="""\b
 Examples:
-    headgate doctor
-    headgate doctor --config headgate.yaml"""
+    headgate usage                            what each of the last 30 days cost
+    headgate usage --by model --days 7
+    headgate usage --by account --sub-accounts --json"""
 )
-def doctor(config: ConfigFile = None, data: DataDirectory = None) -> int:
-    """Say what is wrong, and what to do: configuration, providers, ports, versions, clock.
+def usage(  # noqa: PLR0913  # its parameters are the options
+    url: Url = None,
+    grpc: GrpcAddress = None,
+    by: Annotated[
+        Literal["day", "hour", "model", "key", "gateway", "tag", "account"],
+        typer.Option("--by", help="What the calls of a row have in common."),
+    ] = "day",
+    days: Annotated[int, typer.Option("--days", min=1, max=3660, help="The days until now, in UTC.")] = 30,
+    sub_accounts: Annotated[bool, typer.Option("--sub-accounts", help="The calls of accounts below, too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document in the place of a table.")] = False,
+) -> int:
+    """Show what was used and what it cost, with a bar for each row. The key is that of HEADGATE_API_KEY."""
+    module = work("usage")
+    options = module.UsageOptions(url=url, grpc=grpc, by=by, days=days, sub_accounts=sub_accounts, as_json=as_json)
+    code: int = module.run(options)
+    return code
+
+
+@app.command(
+    epilog="""\b
+Examples:
+    headgate doctor
+    headgate doctor --config headgate.yaml
+    headgate doctor ledger                    adds the ledger up, and compares it with the balances"""
+)
+def doctor(
+    part: Annotated[Literal["ledger"] | None, typer.Argument(help="Examine the ledger alone.", metavar="PART")] = None,
+    config: ConfigFile = None,
+    data: DataDirectory = None,
+) -> int:
+    """Say what is wrong, and what to do: configuration, providers, ports, versions, clock; or examine the ledger.
 
     Every provider is asked for its models. The exit status is 1 where something is wrong.
     """
-    code: int = work("doctor").run(config=config, data=data)
+    code: int = work("doctor" if part is None else "ledger_doctor").run(config=config, data=data)
     return code
 
 

@@ -1,0 +1,149 @@
+"""`headgate usage`: what was used and what it cost, as a table, with a bar for each row."""
+
+import asyncio
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+from google.protobuf.json_format import MessageToDict
+from grpc import aio
+from headgate.v1.usage_service_pb2 import SummarizeUsageRequest
+from headgate.v1.usage_service_pb2_grpc import UsageServiceStub
+from rich.console import Console
+from rich.table import Table
+
+from headgate_cli.address import LOOPBACK, Address
+from headgate_cli.client import (
+    CONNECT_SECONDS,
+    LIST_SECONDS,
+    MESSAGE_BYTES,
+    channel_options,
+    json_object,
+    key_metadata,
+    refused,
+    unreachable,
+)
+from headgate_cli.commands import DEFAULT_URL
+from headgate_cli.errors import CommandFailed, WrongUse
+
+BAR_CHARACTERS = 30
+ROWS_AT_MOST = 1000
+BLOCKS = " ▏▎▍▌▋▊▉█"
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class UsageOptions:
+    """The command's options, as they were typed."""
+
+    url: str | None = None
+    grpc: str | None = None
+    by: str = "day"
+    days: int = 30
+    sub_accounts: bool = False
+    as_json: bool = False
+
+
+def run(options: UsageOptions) -> int:
+    """Prints a table, or one JSON document."""
+    return asyncio.run(show(options))
+
+
+async def show(options: UsageOptions) -> int:
+    """Asks for the summaries and prints them."""
+    if options.url is not None and options.grpc is not None:
+        raise WrongUse("--url and --grpc exclude each other")
+    begin = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=options.days - 1)
+    document = await (over_rest(options, begin) if options.grpc is None else over_grpc(options, options.grpc, begin))
+    if options.as_json:
+        print(json.dumps(document, indent=2, ensure_ascii=False))
+    else:
+        Console(highlight=False, markup=False).print(table(document, options.by))
+    return 0
+
+
+async def over_rest(options: UsageOptions, begin: datetime) -> Document:
+    """The summaries by the admin API; raises CommandFailed."""
+    base = (options.url or DEFAULT_URL).rstrip("/").removesuffix("/v1")
+    query = {
+        "group_by": options.by,
+        "page_size": str(ROWS_AT_MOST),
+        "start_time": f"{begin:%Y-%m-%dT%H:%M:%SZ}",
+        "include_sub_accounts": str(options.sub_accounts).lower(),
+    }
+    timeout = httpx.Timeout(LIST_SECONDS, connect=CONNECT_SECONDS)
+    is_near = urlsplit(base).hostname in LOOPBACK
+    headers = dict(key_metadata(os.environ))
+    try:
+        async with httpx.AsyncClient(timeout=timeout, trust_env=not is_near, headers=headers) as http:
+            response = await http.get(f"{base}/api/v1/usage/summary", params=query)
+    except (httpx.HTTPError, httpx.InvalidURL):
+        raise unreachable(base) from None
+    document = json_object(response.content).get("data")
+    if response.status_code != 200 or not isinstance(document, dict):
+        raise refused(response.status_code, response.content)
+    return document
+
+
+async def over_grpc(options: UsageOptions, text: str, begin: datetime) -> Document:
+    """The summaries by the contract; raises CommandFailed."""
+    address = Address.parse(text, "--grpc")
+    request = SummarizeUsageRequest(
+        group_by=f"USAGE_GROUPING_{options.by.upper()}",
+        page_size=ROWS_AT_MOST,
+        include_sub_accounts=options.sub_accounts,
+    )
+    request.start_time.FromDatetime(begin)
+    async with aio.insecure_channel(str(address), channel_options(address, MESSAGE_BYTES)) as channel:
+        try:
+            asked = UsageServiceStub(channel).SummarizeUsage(
+                request, timeout=LIST_SECONDS, metadata=key_metadata(os.environ)
+            )
+            response = await asked
+        except aio.AioRpcError as error:
+            details = " ".join((error.details() or "no further words").split())
+            raise CommandFailed(f"{details} ({error.code().name})") from None
+    return MessageToDict(response, preserving_proto_field_name=True)
+
+
+def table(document: Document, by: str) -> Table:
+    """The summaries, one in a row with a bar of its cost, and all together."""
+    summaries = document.get("summaries") or []
+    rows = Table(box=None, pad_edge=False)
+    rows.add_column(by.upper(), overflow="fold", no_wrap=True)
+    for heading in ("CALLS", "FAILED", "INPUT", "OUTPUT", "COST $"):
+        rows.add_column(heading, justify="right")
+    rows.add_column("")
+    bars = bars_of([Decimal(summary.get("cost_usd") or 0) for summary in summaries])
+    for summary, bar in zip(summaries, bars, strict=True):
+        rows.add_row(summary.get("group") or "(none)", *numbers(summary), bar)
+    rows.add_row("total", *numbers(document.get("total") or {}), "")
+    return rows
+
+
+def numbers(summary: Document) -> tuple[str, ...]:
+    """What a row says in numbers."""
+    usage = summary.get("usage") or {}
+    counts = (
+        summary.get("request_count"),
+        summary.get("failed_request_count"),
+        usage.get("prompt_tokens"),
+        usage.get("completion_tokens"),
+    )
+    return (*(f"{int(count or 0):,}" for count in counts), summary.get("cost_usd") or "0")
+
+
+def bars_of(costs: Sequence[Decimal]) -> list[str]:
+    """A bar for each cost, the longest for the highest, in eighths of a character."""
+    highest = max(costs, default=Decimal(0))
+    if not highest:
+        return [""] * len(costs)
+    eighths = [int(cost / highest * BAR_CHARACTERS * 8) for cost in costs]
+    return [(BLOCKS[8] * (count // 8) + BLOCKS[count % 8]).rstrip() for count in eighths]
