@@ -25,6 +25,8 @@ class GatewayCache:
         self._by_name: dict[str, dict[str, Version]] = {}
         """By id or slug, and by account."""
         self._by_id: dict[str, Version] = {}
+        self._by_account: dict[str, dict[str, Version]] = {}
+        """By account, and by id."""
         self._gone: set[str] = set()
         """Ids of what was deleted: a reading that began before must not bring it back."""
         self._dirty: dict[str | None, None] = {}
@@ -39,11 +41,8 @@ class GatewayCache:
 
     def of_account(self, account_id: str) -> list[Version]:
         """The gateways of an account, the newest first."""
-        return sorted(
-            (version for version in self._by_id.values() if version.account_id == account_id),
-            key=lambda version: version.use.id,
-            reverse=True,
-        )
+        found = self._by_account.get(account_id, {})
+        return [found[gateway_id] for gateway_id in sorted(found, reverse=True)]
 
     def put(self, version: Version) -> None:
         """Takes a version, unless a newer one is there or the gateway is gone."""
@@ -52,6 +51,7 @@ class GatewayCache:
             return
         self._forget(known)
         self._by_id[version.use.id] = version
+        self._by_account.setdefault(version.account_id, {})[version.use.id] = version
         for name in (version.use.id, version.use.slug):
             self._by_name.setdefault(name, {})[version.account_id] = version
 
@@ -80,6 +80,10 @@ class GatewayCache:
     def _forget(self, version: Version | None) -> None:
         if version is None:
             return
+        of_account = self._by_account[version.account_id]
+        of_account.pop(version.use.id, None)
+        if not of_account:
+            del self._by_account[version.account_id]
         for name in (version.use.id, version.use.slug):
             named = self._by_name.get(name, {})
             if named.get(version.account_id) is version:
