@@ -14,7 +14,7 @@ from gateway_core.config import Config
 from gateway_core.storage.store import Store
 from tests.rest_bridge.admin.test_description import CHECKS, DOCUMENT, OPERATIONS
 from tests.rest_bridge.admin.threaded import threaded
-from tests.support.gateway import running
+from tests.support.gateway import ARRANGEMENTS, Arrangement, running
 
 ROOT_KEY = "sk-hg-" + "r" * 43
 EXAMPLES = 20
@@ -26,9 +26,9 @@ TAGS = {
 
 
 @asynccontextmanager
-async def gateway(folder: Path) -> AsyncIterator[str]:
+async def gateway(folder: Path, arrangement: Arrangement = "together") -> AsyncIterator[str]:
     store = Store.at(None, folder, {"HEADGATE_SECRET_KEY": "k" * 43})
-    async with running(Config(), store=store, root_key=ROOT_KEY) as started:
+    async with running(Config(), arrangement, store=store, root_key=ROOT_KEY) as started:
         yield started.http_url
 
 
@@ -58,9 +58,9 @@ def test_whatever_is_sent_the_answer_is_one_that_is_described(url: str, operatio
     check()
 
 
-@pytest.fixture
-async def http(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    async with gateway(tmp_path) as at:
+@pytest.fixture(params=ARRANGEMENTS)
+async def http(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    async with gateway(tmp_path, request.param) as at:
         authorized = {"authorization": f"Bearer {ROOT_KEY}"}
         async with httpx.AsyncClient(base_url=at, headers=authorized, trust_env=False) as client:
             yield client
@@ -129,3 +129,12 @@ async def test_without_a_key_every_shape_is_its_apis(http: httpx.AsyncClient, pa
     refused = await http.get(path, headers={"authorization": ""})
     assert refused.status_code == 401
     assert set(refused.json()) == {"error", "details"}
+
+
+async def test_the_records_are_a_document_of_their_own(http: httpx.AsyncClient) -> None:
+    exported = await http.get("/api/v1/usage/export")
+    if exported.status_code == 501:
+        assert exported.json()["details"]["reason"] == "unimplemented"
+    else:
+        assert (exported.status_code, exported.headers["content-type"]) == (200, "text/csv; charset=utf-8")
+        assert exported.text.splitlines()[0].split(",")[0]
