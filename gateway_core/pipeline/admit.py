@@ -8,6 +8,7 @@ from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from gateway_core.call import Call, Events, Next, whole
 from gateway_core.errors import ConcurrencyLimited, ContextTooLong, ModelNotAllowed, PermissionDenied, RateLimited
 from gateway_core.metering.balance import Balance, Balances
+from gateway_core.metering.estimate import input_tokens
 from gateway_core.metering.lease import SharedLimit, SharedLimits
 from gateway_core.metering.plan import NO_PLAN, Plan, Plans
 from gateway_core.metering.price import Price, Tokens
@@ -114,7 +115,7 @@ class Stage:
         limits = self._limits_of(call, plan)
         counts = price is not None or plan.context_limit_tokens is not None
         if counts or any(limit.name == "tokens" for limit in limits):
-            admitted.tokens = call.operation.prompt_token_count(call.request)
+            admitted.tokens = input_tokens(call.request)
         check_context(plan, admitted.tokens)
         self._enter(call, plan, admitted)
         expected = Tokens(prompt=admitted.tokens, completion=answer_tokens(call.request))

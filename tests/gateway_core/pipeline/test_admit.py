@@ -1,0 +1,248 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.rpc import error_details_pb2
+from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
+from headgate.v1.chat_pb2 import ChatCompletionSpec
+from headgate.v1.message_pb2 import ChatMessage, Role
+from headgate.v1.token_usage_pb2 import TokenUsage
+
+from gateway_core.call import Call, Caller, Events, Given
+from gateway_core.config import Config
+from gateway_core.errors import (
+    ConcurrencyLimited,
+    ContextTooLong,
+    InsufficientBalance,
+    ModelNotAllowed,
+    PermissionDenied,
+    ProviderUnreachable,
+    RateLimited,
+    SpendCapReached,
+)
+from gateway_core.metering.balance import Balances
+from gateway_core.metering.lease import SharedLimits
+from gateway_core.metering.plan import Plans
+from gateway_core.metering.price import prices
+from gateway_core.pipeline.admit import Stage
+from gateway_core.services.chat_completion import ChatCompletion
+from gateway_core.storage.account import add_account
+from gateway_core.storage.balance import CreditRow, add_credit
+from gateway_core.storage.database import Database
+from gateway_core.storage.identifier import now_us
+from gateway_core.storage.location import location
+
+ACCOUNT = "00000000-0000-7000-8000-000000000001"
+NOW = 6_000_000_000_000
+DOLLAR = 10**12
+CONFIG = Config.model_validate(
+    {
+        "providers": {"echo": {"kind": "echo"}},
+        # A dollar for a token, so that money is easily counted.
+        "models": {
+            "dear": {
+                "targets": [{"provider": "echo", "model": "echo"}],
+                "price": {"input_per_million": 1_000_000, "output_per_million": 1_000_000},
+            }
+        },
+        "plans": {
+            "three": {"windows": [{"window_seconds": 60, "requests": 3}]},
+            "tokens": {"windows": [{"window_seconds": 60, "input_tokens": 100}]},
+            "both": {"windows": [{"window_seconds": 60, "requests": 3, "input_tokens": 10}]},
+            "one": {"concurrent_calls_per_key": 1},
+            "short": {"context_limit_tokens": 50},
+            "small": {"allowed_models": ["small"]},
+            "double": {"price_multiplier": "2"},
+        },
+    }
+)
+
+
+class Admission:
+    """The stage over a database that has one account."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.balances = Balances(database)
+        limits = SharedLimits(database, lambda: NOW)
+        self.stage = Stage(Plans(CONFIG), limits, self.balances, prices(CONFIG))
+
+    async def account(self, *, usd: int = 0, **values: Any) -> None:
+        async with self.database.transaction() as connection:
+            await add_account(connection, {"id": ACCOUNT, "name": "a", **values})
+            if usd:
+                credit = CreditRow("", ACCOUNT, "r", None, usd * DOLLAR, usd * DOLLAR, None, now_us())
+                await add_credit(connection, credit)
+
+
+@pytest.fixture
+async def admission(tmp_path: Path) -> AsyncIterator[Admission]:
+    async with Database(location(None, tmp_path)) as opened:
+        yield Admission(opened)
+
+
+def asked(plan: str = "", *, words: int = 1, model: str = "small", stream: bool = False, **caller: Any) -> Call[Any]:
+    spec = ChatCompletionSpec(model=model, max_completion_tokens=3)
+    spec.messages.append(ChatMessage(role=Role.ROLE_USER, text="hello " * words))
+    who = Caller(account_id=ACCOUNT, key_id="k", kind="private", plan=plan, **caller)
+    return Call("id", ChatCompletion(), spec, stream=stream, caller=who)
+
+
+async def answered(call: Call[Any]) -> Events:
+    return Given(ChatCompletionChunk(id="1"))
+
+
+async def test_a_plan_admits_as_many_requests_as_it_says(admission: Admission) -> None:
+    await admission.account()
+    for _ in range(3):
+        await admission.stage(asked("three"), answered)
+    with pytest.raises(RateLimited) as refused:
+        await admission.stage(asked("three"), answered)
+    assert refused.value.retry_after_seconds == 60
+    assert refused.value.metadata["x-ratelimit-limit-requests"] == "3"
+    assert refused.value.metadata["x-ratelimit-remaining-requests"] == "0"
+    details = refused.value.to_status().details
+    retry, quota = error_details_pb2.RetryInfo(), error_details_pb2.QuotaFailure()
+    assert any(detail.Unpack(retry) for detail in details)
+    assert retry.retry_delay.seconds == 60
+    assert any(detail.Unpack(quota) for detail in details)
+    assert "3 requests per 60 s" in quota.violations[0].description
+
+
+async def test_an_account_has_a_limit_of_its_own(admission: Admission) -> None:
+    await admission.account()
+    await admission.stage(asked(requests_per_minute=1), answered)
+    with pytest.raises(RateLimited):
+        await admission.stage(asked(requests_per_minute=1), answered)
+
+
+async def test_tokens_are_trued_up_after_the_call(admission: Admission) -> None:
+    await admission.account()
+
+    async def used(call: Call[Any]) -> Events:
+        return Given(ChatCompletionChunk(usage=TokenUsage(prompt_tokens=97)))
+
+    await admission.stage(asked("tokens"), used)
+    with pytest.raises(RateLimited) as refused:
+        await admission.stage(asked("tokens"), used)
+    assert refused.value.metadata["x-ratelimit-remaining-tokens"] == "3"
+
+
+async def test_a_call_that_one_limit_refuses_takes_nothing_of_the_others(admission: Admission) -> None:
+    await admission.account()
+    for _ in range(5):
+        with pytest.raises(RateLimited, match="tokens"):
+            await admission.stage(asked("both", words=40), answered)
+
+
+async def test_calls_of_a_key_at_the_same_time_are_limited_until_they_end(admission: Admission) -> None:
+    await admission.account()
+
+    async def opened(call: Call[Any]) -> Events:
+        async def events() -> Events:
+            yield ChatCompletionChunk(id="1")
+            yield ChatCompletionChunk(id="2")
+
+        return events()
+
+    running = await admission.stage(asked("one", stream=True), opened)
+    await anext(running)
+    with pytest.raises(ConcurrencyLimited):
+        await admission.stage(asked("one"), answered)
+    await running.aclose()
+    await admission.stage(asked("one"), answered)
+
+
+async def test_a_prompt_that_the_plan_does_not_take_is_refused(admission: Admission) -> None:
+    await admission.account()
+    await admission.stage(asked("short", words=5), answered)
+    with pytest.raises(ContextTooLong):
+        await admission.stage(asked("short", words=500), answered)
+
+
+async def test_a_model_that_the_plan_does_not_have_is_refused(admission: Admission) -> None:
+    await admission.account()
+    await admission.stage(asked("small"), answered)
+    with pytest.raises(ModelNotAllowed):
+        await admission.stage(asked("small", model="large"), answered)
+
+
+async def test_a_plan_that_is_not_there_admits_nobody(admission: Admission) -> None:
+    await admission.account()
+    with pytest.raises(PermissionDenied):
+        await admission.stage(asked("gone"), answered)
+
+
+async def test_a_call_that_the_balance_does_not_cover_is_refused(admission: Admission) -> None:
+    await admission.account(usd=5)
+    await admission.stage(asked(), answered)
+    with pytest.raises(InsufficientBalance):
+        await admission.stage(asked(model="dear", words=50), answered)
+
+
+async def test_open_calls_hold_what_they_may_cost(admission: Admission) -> None:
+    await admission.account(usd=30)
+
+    async def nested(call: Call[Any]) -> Events:
+        with pytest.raises(InsufficientBalance):
+            await admission.stage(asked(model="dear"), answered)
+        return Given()
+
+    first = asked(model="dear", words=10)
+    await admission.stage(first, nested)
+    assert 15 * DOLLAR < first.reserved_pico_usd <= 30 * DOLLAR
+    await admission.stage(asked(model="dear"), answered)
+
+
+async def test_what_a_call_cost_is_gone_before_it_is_read_again(admission: Admission) -> None:
+    await admission.account(usd=30)
+
+    async def charged(call: Call[Any]) -> Events:
+        call.cost_pico_usd = 25 * DOLLAR
+        return Given()
+
+    await admission.stage(asked(model="dear"), charged)
+    with pytest.raises(InsufficientBalance):
+        await admission.stage(asked(model="dear"), answered)
+    # The ledger of this test charged nothing, so that reading brings it back.
+    await admission.balances.refresh()
+    await admission.stage(asked(model="dear"), answered)
+
+
+async def test_a_call_that_fails_costs_nothing(admission: Admission) -> None:
+    await admission.account(usd=15)
+
+    async def failing(call: Call[Any]) -> Events:
+        raise ProviderUnreachable("It is not there.", provider="x")
+
+    for _ in range(5):
+        with pytest.raises(ProviderUnreachable):
+            await admission.stage(asked(model="dear"), failing)
+    balance = admission.balances.known(ACCOUNT)
+    assert balance is not None
+    assert balance.reserved == 0
+
+
+async def test_a_plan_multiplies_prices(admission: Admission) -> None:
+    await admission.account(usd=100)
+    once, twice = asked(model="dear"), asked("double", model="dear")
+    await admission.stage(once, answered)
+    await admission.stage(twice, answered)
+    assert twice.reserved_pico_usd == 2 * once.reserved_pico_usd > 0
+
+
+async def test_the_operator_has_no_limit_but_a_spend_cap(admission: Admission) -> None:
+    await admission.account(root=True)
+    await admission.stage(asked(model="dear"), answered)
+
+
+async def test_an_account_spends_no_more_than_its_cap(admission: Admission) -> None:
+    await admission.account(usd=1000, spend_cap_pico_usd=DOLLAR)
+    with pytest.raises(SpendCapReached):
+        await admission.stage(asked(model="dear"), answered)
+
+
+async def test_who_has_no_account_passes(admission: Admission) -> None:
+    spec = ChatCompletionSpec(model="dear")
+    await admission.stage(Call("id", ChatCompletion(), spec, stream=False), answered)
