@@ -12,6 +12,9 @@ HEARTBEAT_SECONDS = 5.0
 SILENCE_SECONDS = 60.0
 """After which a process of another machine is taken for dead. One of this machine is asked for at once."""
 
+BORN_US = now_us()
+"""When this process began, nearly: no ledger was started before."""
+
 
 def host() -> str:
     """The machine in which a process id means something: its name, its start, and the namespace of its ids."""
@@ -27,17 +30,17 @@ def is_dead(process: ProcessRow, own_host: str) -> bool:
 
     Where its id was given to another process it is dead only after its silence, and so is one of another machine.
     """
-    if process.host == own_host and not is_there(process.pid):
+    if process.host == own_host and not is_there(process):
         return True
     return now_us() - process.seen_us > SILENCE_SECONDS * 1e6
 
 
-def is_there(pid: int) -> bool:
-    """Whether a process has this id, and it is not this one: that has another row."""
-    if pid == os.getpid():
-        return False
+def is_there(process: ProcessRow) -> bool:
+    """Whether a process of this machine has its id. Where the id is that of this process, a row of now is its own."""
+    if process.pid == os.getpid():
+        return process.started_us >= BORN_US
     try:
-        os.kill(pid, 0)
+        os.kill(process.pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:

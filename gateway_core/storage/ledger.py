@@ -199,6 +199,7 @@ class ProcessRow(NamedTuple):
     id: str
     host: str
     pid: int
+    started_us: int
     seen_us: int
 
 
@@ -211,7 +212,7 @@ def register(connection: Connection, process_id: str, host: str, pid: int) -> No
 def sign_of_life(connection: Connection, process_id: str) -> list[ProcessRow]:
     """Tells that a process lives; returns the others that have not ended."""
     connection.execute(update(processes).where(processes.c.id == process_id).values(seen_us=now_us()))
-    columns = (processes.c.id, processes.c.host, processes.c.pid, processes.c.seen_us)
+    columns = (processes.c[name] for name in ProcessRow._fields)
     others = select(*columns).where(processes.c.ended_us.is_(None), processes.c.id != process_id)
     return [ProcessRow(*row) for row in connection.execute(others)]
 

@@ -235,6 +235,29 @@ async def test_calls_of_a_living_process_stay_open(place: Location, database: Da
     assert [row["status"] for row in await requests(database)] == ["open"]
 
 
+async def test_two_ledgers_of_one_process_leave_each_other_alone(
+    place: Location, database: Database, ledger: Ledger
+) -> None:
+    await ledger.open(asked())
+    async with Database(place) as theirs:
+        other = Ledger(theirs)
+        await other.start()
+        await ledger.beat()
+        await other.close()
+    assert [row["status"] for row in await requests(database)] == ["open"]
+
+
+async def test_an_older_process_of_the_same_id_is_dead(place: Location, database: Database, ledger: Ledger) -> None:
+    await ledger.open(asked())
+    async with Database(place) as theirs:
+        async with theirs.transaction() as connection:
+            await connection.execute(update(processes).values(started_us=1))
+        other = Ledger(theirs)
+        await other.start()
+        await other.close()
+    assert [row["status"] for row in await requests(database)] == ["interrupted"]
+
+
 async def test_two_that_find_a_dead_process_charge_once(place: Location, database: Database) -> None:
     def closing(row: Any) -> ledger_rows.Closing:
         return ledger_rows.Closing(
