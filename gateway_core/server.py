@@ -9,6 +9,7 @@ from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
 from headgate.v1 import (
     account_service_pb2_grpc,
+    balance_service_pb2_grpc,
     chat_completion_service_pb2,
     chat_completion_service_pb2_grpc,
     gateway_service_pb2,
@@ -16,6 +17,7 @@ from headgate.v1 import (
     key_service_pb2_grpc,
     model_service_pb2,
     model_service_pb2_grpc,
+    plan_service_pb2_grpc,
     usage_service_pb2,
     usage_service_pb2_grpc,
 )
@@ -45,10 +47,12 @@ from gateway_core.providers import Provider
 from gateway_core.services import unimplemented
 from gateway_core.services.access import Access
 from gateway_core.services.account import AccountService
+from gateway_core.services.balance import BalanceService
 from gateway_core.services.chat_completion import ChatCompletionService
 from gateway_core.services.gateway import GatewayService, rules
 from gateway_core.services.key import KeyService
 from gateway_core.services.model import ModelService
+from gateway_core.services.plan import PlanService
 from gateway_core.services.sockets import Sockets
 from gateway_core.services.usage import UsageService
 from gateway_core.storage.store import Store
@@ -187,7 +191,11 @@ class Core:
         """The services that need a store: the name, the function that adds it to a server, the servicer."""
         add_accounts = account_service_pb2_grpc.add_AccountServiceServicer_to_server
         add_keys = key_service_pb2_grpc.add_KeyServiceServicer_to_server
+        add_balances = balance_service_pb2_grpc.add_BalanceServiceServicer_to_server
+        add_plans = plan_service_pb2_grpc.add_PlanServiceServicer_to_server
         return (
+            ("BalanceService", add_balances, BalanceService(self._plans, store.database, self._access)),
+            ("PlanService", add_plans, PlanService(self._plans, store.database, self._access)),
             ("AccountService", add_accounts, AccountService(Accounts(store), self._access)),
             ("KeyService", add_keys, KeyService(Keys(store.database), self._access)),
         )

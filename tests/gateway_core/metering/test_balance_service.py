@@ -1,0 +1,180 @@
+"""BalanceService and PlanService, over the channel of a core with a store."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+from grpc import StatusCode, aio
+from headgate.v1.account_pb2 import Account
+from headgate.v1.account_service_pb2 import CreateAccountRequest
+from headgate.v1.account_service_pb2_grpc import AccountServiceStub
+from headgate.v1.balance_service_pb2 import AddCreditRequest, GetBalanceRequest, ListCreditsRequest
+from headgate.v1.balance_service_pb2_grpc import BalanceServiceStub
+from headgate.v1.chat_completion_service_pb2 import CreateChatCompletionRequest
+from headgate.v1.chat_completion_service_pb2_grpc import ChatCompletionServiceStub
+from headgate.v1.message_pb2 import ROLE_USER
+from headgate.v1.plan_pb2 import Plan, PlanWindow
+from headgate.v1.plan_service_pb2 import (
+    CreatePlanRequest,
+    DeletePlanRequest,
+    GetPlanRequest,
+    ListPlansRequest,
+    UpdatePlanRequest,
+)
+from headgate.v1.plan_service_pb2_grpc import PlanServiceStub
+
+from gateway_core.config import Config
+from gateway_core.server import Core
+from gateway_core.storage.store import Store
+
+ROOT_KEY = "sk-hg-root00000000abcdefghijklmnopqrstuvwxyz0123456789"
+SECRET_KEY = "a secret key of the tests, long enough"
+CONFIG = Config.model_validate(
+    {"listen": {"http": None, "grpc": None}, "plans": {"free": {"windows": [{"window_seconds": 3600, "requests": 2}]}}}
+)
+ROOT = (("authorization", f"Bearer {ROOT_KEY}"),)
+
+
+class Stubs:
+    """The services of a core."""
+
+    def __init__(self, channel: Any) -> None:
+        self.accounts: Any = AccountServiceStub(channel)
+        self.balances: Any = BalanceServiceStub(channel)
+        self.plans: Any = PlanServiceStub(channel)
+        self.chat: Any = ChatCompletionServiceStub(channel)
+
+    async def account(self, **values: Any) -> tuple[str, tuple[tuple[str, str], ...]]:
+        """The id of a new account, and the metadata with its key."""
+        made = await self.accounts.CreateAccount(
+            CreateAccountRequest(account=Account(name="a", **values)), metadata=ROOT
+        )
+        return made.account.id, (("authorization", f"Bearer {made.secret}"),)
+
+
+@pytest.fixture
+async def stubs(tmp_path: Path) -> AsyncIterator[Stubs]:
+    core = Core(CONFIG, Store.at(None, tmp_path, {"HEADGATE_SECRET_KEY": SECRET_KEY}), ROOT_KEY)
+    await core.start()
+    try:
+        yield Stubs(core.channel)
+    finally:
+        await core.close()
+
+
+async def code(rpc: Any) -> StatusCode:
+    with pytest.raises(aio.AioRpcError) as refused:
+        await rpc
+    return refused.value.code()
+
+
+async def test_a_credit_is_added_once_for_its_reference(stubs: Stubs) -> None:
+    account, key = await stubs.account()
+    request = AddCreditRequest(account_id=account, amount_usd="25.50", reference="invoice 1", note="paid")
+    first = await stubs.balances.AddCredit(request, metadata=ROOT)
+    again = await stubs.balances.AddCredit(request, metadata=ROOT)
+    assert (first.balance_usd, first.already_added, again.balance_usd, again.already_added) == (
+        "25.5", False, "25.5", True,
+    )  # fmt: skip
+    assert again.credit == first.credit
+    request.amount_usd = "26"
+    assert await code(stubs.balances.AddCredit(request, metadata=ROOT)) == StatusCode.FAILED_PRECONDITION
+    told = (await stubs.balances.GetBalance(GetBalanceRequest(), metadata=key)).balance
+    assert (told.account_id, told.balance_usd, told.spent_usd, told.unlimited) == (account, "25.5", "0", False)
+
+
+async def test_credits_are_listed_newest_first_in_pages(stubs: Stubs) -> None:
+    account, key = await stubs.account()
+    for number in range(3):
+        request = AddCreditRequest(account_id=account, amount_usd="1", reference=str(number))
+        await stubs.balances.AddCredit(request, metadata=ROOT)
+    first = await stubs.balances.ListCredits(ListCreditsRequest(page_size=2), metadata=key)
+    rest = await stubs.balances.ListCredits(
+        ListCreditsRequest(page_size=2, page_token=first.next_page_token), metadata=key
+    )
+    assert [credit.reference for credit in [*first.credits, *rest.credits]] == ["2", "1", "0"]
+    assert rest.next_page_token == ""
+
+
+@pytest.mark.parametrize("amount", ["", "0", "-1", "1e3", "x", "0.0000000000001"])
+async def test_an_amount_that_is_none_is_refused(stubs: Stubs, amount: str) -> None:
+    request = AddCreditRequest(amount_usd=amount, reference="r")
+    assert await code(stubs.balances.AddCredit(request, metadata=ROOT)) == StatusCode.INVALID_ARGUMENT
+
+
+async def test_only_the_operator_adds_credit_and_changes_plans(stubs: Stubs) -> None:
+    _, key = await stubs.account()
+    request = AddCreditRequest(amount_usd="1", reference="r")
+    assert await code(stubs.balances.AddCredit(request, metadata=key)) == StatusCode.PERMISSION_DENIED
+    plan = CreatePlanRequest(plan=Plan(name="gold"))
+    assert await code(stubs.plans.CreatePlan(plan, metadata=key)) == StatusCode.PERMISSION_DENIED
+
+
+async def test_another_account_s_balance_is_not_there(stubs: Stubs) -> None:
+    other, _ = await stubs.account()
+    _, key = await stubs.account()
+    request = GetBalanceRequest(account_id=other)
+    assert await code(stubs.balances.GetBalance(request, metadata=key)) == StatusCode.NOT_FOUND
+
+
+async def test_the_operator_is_unlimited(stubs: Stubs) -> None:
+    assert (await stubs.balances.GetBalance(GetBalanceRequest(), metadata=ROOT)).balance.unlimited
+
+
+async def test_a_plan_limits_calls_and_the_balance_tells_what_is_left(stubs: Stubs) -> None:
+    _, key = await stubs.account(plan="free")
+    request = CreateChatCompletionRequest()
+    request.spec.model = "echo/echo"
+    request.spec.messages.add(role=ROLE_USER, text="hi")
+    for _ in range(2):
+        await stubs.chat.CreateChatCompletion(request, metadata=key)
+    assert await code(stubs.chat.CreateChatCompletion(request, metadata=key)) == StatusCode.RESOURCE_EXHAUSTED
+    told = (await stubs.balances.GetBalance(GetBalanceRequest(), metadata=key)).balance
+    assert told.plan.name == "free"
+    assert [(limit.limit, limit.remaining, limit.window_seconds) for limit in told.limits] == [(2, 0, 3600)]
+    # A plan that is changed counts at once.
+    wider = Plan(name="free", windows=[PlanWindow(window_seconds=3600, requests=3)])
+    await stubs.plans.UpdatePlan(UpdatePlanRequest(plan=wider), metadata=ROOT)
+    await stubs.chat.CreateChatCompletion(request, metadata=key)
+    assert await code(stubs.chat.CreateChatCompletion(request, metadata=key)) == StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_a_plan_is_made_changed_and_deleted(stubs: Stubs) -> None:
+    plan = Plan(name="gold", description="all", price_multiplier="0.9", concurrent_calls_per_key=4)
+    await stubs.plans.CreatePlan(CreatePlanRequest(plan=plan), metadata=ROOT)
+    assert await code(stubs.plans.CreatePlan(CreatePlanRequest(plan=plan), metadata=ROOT)) == StatusCode.ALREADY_EXISTS
+    mask = FieldMask(paths=["price_multiplier", "description"])
+    changed = await stubs.plans.UpdatePlan(
+        UpdatePlanRequest(plan=Plan(name="gold", description="more"), update_mask=mask), metadata=ROOT
+    )
+    assert (changed.plan.description, changed.plan.price_multiplier, changed.plan.concurrent_calls_per_key) == (
+        "more", "", 4,
+    )  # fmt: skip
+    listed = await stubs.plans.ListPlans(ListPlansRequest(), metadata=ROOT)
+    assert [each.name for each in listed.plans] == ["free", "gold"]
+    await stubs.account(plan="gold")
+    assert await code(stubs.plans.DeletePlan(DeletePlanRequest(name="gold"), metadata=ROOT)) == (
+        StatusCode.FAILED_PRECONDITION
+    )
+    assert await code(stubs.plans.GetPlan(GetPlanRequest(name="silver"), metadata=ROOT)) == StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        Plan(name="Gold Plan"),
+        Plan(name=""),
+        Plan(name="gold", price_multiplier="1e2"),
+        Plan(name="gold", price_multiplier="-1"),
+        Plan(name="gold", concurrent_calls_per_key=0),
+        Plan(name="gold", windows=[PlanWindow(window_seconds=0)]),
+        Plan(name="gold", windows=[PlanWindow(window_seconds=1), PlanWindow(window_seconds=1)]),
+        Plan(name="gold", description="x" * 513),
+    ],
+    ids=lambda plan: str(plan)[:60].replace("\n", " "),
+)
+async def test_a_plan_that_is_wrong_is_refused(stubs: Stubs, plan: Plan) -> None:
+    rpc = stubs.plans.CreatePlan(CreatePlanRequest(plan=plan), metadata=ROOT)
+    assert await code(rpc) == StatusCode.INVALID_ARGUMENT
