@@ -1,0 +1,118 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway_core.errors import InsufficientBalance
+from gateway_core.metering.balance import Balance, Balances
+from gateway_core.storage.account import add_account
+from gateway_core.storage.balance import BalanceRow, CreditRow, add_credit, allocate, balance_rows, change, credit_rows
+from gateway_core.storage.database import Database
+from gateway_core.storage.identifier import new_id
+from gateway_core.storage.location import location
+
+ACCOUNT = "00000000-0000-7000-8000-000000000001"
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    async with Database(location(None, tmp_path)) as opened:
+        async with opened.transaction() as connection:
+            await add_account(connection, {"id": ACCOUNT, "name": "a"})
+        yield opened
+
+
+async def add(database: Database, reference: str, amount: int, expires_us: int | None = None) -> bool:
+    credit = CreditRow(new_id(), ACCOUNT, reference, None, amount, amount, expires_us, 1)
+    async with database.transaction() as connection:
+        return await add_credit(connection, credit)
+
+
+async def spend(database: Database, amount: int) -> None:
+    async with database.transaction() as connection:
+        await change(connection, ACCOUNT, -amount)
+        await allocate(connection, ACCOUNT)
+
+
+async def state(database: Database) -> tuple[int, dict[str, int]]:
+    """What is settled, and what is left of each credit."""
+    async with database.reading() as connection:
+        (row,) = await balance_rows(connection, [ACCOUNT])
+        credits = await credit_rows(connection, ACCOUNT, "", 10)
+    return row.settled, {credit.reference: credit.remaining for credit in credits}
+
+
+def balance(settled: int) -> Balance:
+    return Balance(BalanceRow(ACCOUNT, False, None, settled, 0, 0))
+
+
+async def test_a_reference_adds_once(database: Database) -> None:
+    assert [await add(database, "a", 10), await add(database, "a", 10)] == [True, False]
+    assert await state(database) == (10, {"a": 10})
+
+
+async def test_credits_that_expire_sooner_are_used_first(database: Database) -> None:
+    await add(database, "never", 10)
+    await add(database, "late", 10, 2**60)
+    await add(database, "soon", 10, 2**59)
+    await spend(database, 15)
+    assert await state(database) == (15, {"soon": 0, "late": 5, "never": 10})
+
+
+async def test_what_is_left_of_an_expired_credit_is_taken_back_once(database: Database) -> None:
+    await add(database, "expired", 10, 5)
+    await add(database, "never", 10)
+    await spend(database, 4)
+    balances = Balances(database)
+    await balances.lapse()
+    await balances.lapse()
+    assert await state(database) == (10, {"expired": 0, "never": 10})
+
+
+async def test_a_credit_pays_what_was_owed_first(database: Database) -> None:
+    await spend(database, 4)
+    await add(database, "a", 10)
+    assert await state(database) == (6, {"a": 6})
+
+
+async def test_what_is_added_elsewhere_is_read(database: Database) -> None:
+    balances = Balances(database)
+    held = await balances.balance(ACCOUNT)
+    assert held is not None
+    with pytest.raises(InsufficientBalance):
+        held.reserve(1)
+    await add(database, "a", 10)
+    await balances.refresh()
+    held.reserve(10)
+
+
+async def test_an_account_that_is_not_there_has_no_balance(database: Database) -> None:
+    assert await Balances(database).balance(new_id()) is None
+
+
+def test_a_cost_counts_until_it_is_read_and_not_twice() -> None:
+    held = balance(10)
+    held.reserve(6)
+    held.settle(6, 6)
+    with pytest.raises(InsufficientBalance):
+        held.reserve(5)
+    mark = held.begin_reading()
+    held.reserve(2)
+    held.settle(2, 2)
+    held.read(BalanceRow(ACCOUNT, False, None, 4, 0, 6), mark)
+    with pytest.raises(InsufficientBalance):
+        held.reserve(3)
+    held.reserve(2)
+
+
+def test_of_two_readings_at_once_the_later_one_counts() -> None:
+    held = balance(10)
+    early = held.begin_reading()
+    held.reserve(6)
+    held.settle(6, 6)
+    late = held.begin_reading()
+    held.read(BalanceRow(ACCOUNT, False, None, 4, 0, 6), late)
+    held.read(BalanceRow(ACCOUNT, False, None, 10, 0, 0), early)
+    with pytest.raises(InsufficientBalance):
+        held.reserve(5)
+    held.reserve(4)
