@@ -118,6 +118,9 @@ class BalanceService(BalanceServiceServicer):
             account = await account_of(connection, caller, request.account_id)
             credit = wanted._replace(account_id=account.id)
             added = await add_credit(connection, credit)
+            if added and credit.expires_us is not None and credit.expires_us <= credit.created_us:
+                # Only here: the same credit may be asked for again after it has expired.
+                raise InvalidRequest("expire_time must be in the future.", param="expire_time")
             if added:
                 await self._database.changes.publish(connection, TOPIC, account.id)
             there = await credit_of(connection, account.id, credit.reference)
@@ -166,8 +169,6 @@ def credit_of_request(request: AddCreditRequest) -> CreditRow:
     expires_us = None
     if request.HasField("expire_time"):
         expires_us = request.expire_time.seconds * SECOND_US + request.expire_time.nanos // 1000
-        if expires_us <= now:
-            raise InvalidRequest("expire_time must be in the future.", param="expire_time")
     return CreditRow(new_id(), "", reference, note, amount, amount, expires_us, now)
 
 

@@ -85,6 +85,13 @@ async def test_a_credit_is_added_once_for_its_reference(stubs: Stubs) -> None:
     assert (told.account_id, told.balance_usd, told.spent_usd, told.unlimited) == (account, "25.5", "0", False)
 
 
+async def test_a_credit_that_has_expired_already_is_refused_and_not_added(stubs: Stubs) -> None:
+    request = AddCreditRequest(amount_usd="1", reference="r")
+    request.expire_time.seconds = 1_000_000
+    assert await code(stubs.balances.AddCredit(request, metadata=ROOT)) == StatusCode.INVALID_ARGUMENT
+    assert not (await stubs.balances.ListCredits(ListCreditsRequest(), metadata=ROOT)).credits
+
+
 async def test_credits_are_listed_newest_first_in_pages(stubs: Stubs) -> None:
     account, key = await stubs.account()
     for number in range(3):
