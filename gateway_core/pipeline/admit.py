@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 
 from gateway_core.call import Call, Events, Next, whole
+from gateway_core.catalog.gateway_endpoint import EndpointTarget
 from gateway_core.errors import ConcurrencyLimited, ContextTooLong, ModelNotAllowed, PermissionDenied, RateLimited
 from gateway_core.metering.balance import Balance, Balances
 from gateway_core.metering.estimate import input_tokens
@@ -111,7 +112,9 @@ class Stage:
 
     async def _admit(self, call: Call[Any], plan: Plan, admitted: Admitted) -> None:
         check_model(call, plan)
-        price = self._prices.get(call.model)
+        # An endpoint of the caller's own bills the caller itself, whatever it calls its model.
+        is_own = bool(call.targets) and isinstance(call.targets[0], EndpointTarget)
+        price = None if is_own else self._prices.get(call.model)
         limits = self._limits_of(call, plan)
         counts = price is not None or plan.context_limit_tokens is not None
         if counts or any(limit.name == "tokens" for limit in limits):
