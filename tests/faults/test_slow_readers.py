@@ -51,7 +51,7 @@ def config(upstream: Upstream, tmp_path: Path) -> str:
     upstream.script(ENDLESS)
     path = tmp_path / "headgate.yaml"
     lab = f"{{kind: openai, base_url: {upstream.base_url}, lists_models: false}}"
-    path.write_text(f"providers: {{lab: {lab}}}\nlog: {{level: error}}\n", encoding="utf-8")
+    path.write_text(f"authentication: optional\nproviders: {{lab: {lab}}}\nlog: {{level: error}}\n", encoding="utf-8")
     return str(path)
 
 

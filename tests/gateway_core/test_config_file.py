@@ -26,7 +26,8 @@ def test_the_example_of_the_manual_is_read() -> None:
     assert key.get_secret_value() == "sk-lab"
     price = config.models["small"].price
     assert price is not None
-    assert [str(value) for _, value in price] == ["0.15", "0.075", "None", "0.6"]
+    given = {name: str(value) for name, value in price if value is not None}
+    assert given == {"input_per_million": "0.15", "cached_input_per_million": "0.075", "output_per_million": "0.6"}
 
 
 def test_secrets_are_never_printed() -> None:

@@ -15,7 +15,7 @@ from gateway_core.config import Config
 from gateway_core.errors import GatewayError, ProviderBroken, ProviderRefused
 from gateway_core.metering.ledger import Ledger
 from gateway_core.metering.price import usd_text
-from gateway_core.pipeline import compose, fallback, meter, trace
+from gateway_core.pipeline import Stage, compose, fallback, meter, trace
 from gateway_core.services.chat_completion import ChatCompletion
 from gateway_core.services.edge import answer_metadata
 from gateway_core.storage.database import Database
@@ -43,7 +43,7 @@ async def ledger(database: Database) -> AsyncIterator[Ledger]:
 
 def pipeline(ledger: Ledger, innermost: Next[Any]) -> Next[Any]:
     telemetry = Telemetry(Config())
-    stages = [
+    stages: list[tuple[str, Stage]] = [
         ("trace", trace.Stage(telemetry)),
         ("meter", meter.Stage(ledger, {"small": PRICE})),
         ("fallback", fallback.Stage(telemetry)),

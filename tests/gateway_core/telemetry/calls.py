@@ -27,6 +27,12 @@ class Chat:
     def usage(self, event: ChatCompletionChunk) -> TokenUsage | None:
         return event.usage if event.HasField("usage") else None
 
+    def labels(self, request: ChatCompletionSpec) -> dict[str, str]:
+        return {}
+
+    def prompt_token_count(self, request: ChatCompletionSpec) -> int:
+        return 1
+
     async def open(self, provider: object, call: Call[ChatCompletionSpec]) -> Events:
         raise NotImplementedError
 
