@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -24,6 +24,7 @@ CHECKPOINT_SECONDS = 0.25
 INTERNAL = "internal"
 
 Waiter = asyncio.Future[None]
+Operation = rows.Opening | rows.Closing
 
 
 class Ledger:
@@ -36,7 +37,7 @@ class Ledger:
         self._process_id = database.process_id
         self._host = host()
         self._batch = rows.Batch()
-        self._waiters: list[Waiter] = []
+        self._waiters: list[tuple[Waiter, Operation]] = []
         self._writing: asyncio.Task[None] | None = None
         self._unwritten: list[rows.Closing] = []
         self._streams: set[Record] = set()
@@ -75,9 +76,10 @@ class Ledger:
         if not asked.account_id:
             asked = asked._replace(account_id=self._root_id or await self._root_account_id())
         record = Record(asked)
-        self._batch.opened.append(record.opening(self._process_id))
+        opening = record.opening(self._process_id)
+        self._batch.opened.append(opening)
         try:
-            await self._next_batch()
+            await self._written_with(opening)
         except asyncio.CancelledError:
             self.end(record, Outcome("cancelled"))
             raise
@@ -108,14 +110,15 @@ class Ledger:
             return None
         record.is_closed = True
         self._streams.discard(record)
-        self._batch.closed.append(record.closing(outcome))
-        return self._next_batch()
+        closing = record.closing(outcome)
+        self._batch.closed.append(closing)
+        return self._written_with(closing)
 
-    def _next_batch(self) -> Waiter:
-        """Done when what is gathered now is written."""
+    def _written_with(self, operation: Operation) -> Waiter:
+        """Done when an operation that was gathered is written."""
         loop = asyncio.get_running_loop()
         waiter: Waiter = loop.create_future()
-        self._waiters.append(waiter)
+        self._waiters.append((waiter, operation))
         self._wake()
         return waiter
 
@@ -128,10 +131,11 @@ class Ledger:
             while len(self._batch):
                 batch, self._batch = self._batch, rows.Batch()
                 waiters, self._waiters = self._waiters, []
-                error = await self._written(batch)
-                for waiter in waiters:
+                failures = await self._failures(batch)
+                for waiter, operation in waiters:
                     if waiter.done():
                         continue
+                    error = failures.get(id(operation))
                     if error is None:
                         waiter.set_result(None)
                     else:
@@ -139,6 +143,21 @@ class Ledger:
                         waiter.exception()  # whoever waits no longer need not have looked
         finally:
             self._writing = None
+
+    async def _failures(self, batch: rows.Batch) -> dict[int, Exception]:
+        """Writes a batch; what went wrong, by the identity of the operation.
+
+        Where one of many is at fault itself, each is written alone, so that the others do not fail with it.
+        """
+        error = await self._written(batch)
+        if error is None:
+            return {}
+        if isinstance(error, StorageError) or len(batch) == 1:
+            return {id(operation): error for operation in (*batch.opened, *batch.closed)}
+        failures: dict[int, Exception] = {}
+        for alone in apart(batch):
+            failures |= await self._failures(alone)
+        return failures
 
     async def _written(self, batch: rows.Batch) -> Exception | None:
         """Writes a batch; what went wrong. Closings that the database could not take now are kept for another time."""
@@ -206,6 +225,16 @@ class Ledger:
             self._root = asyncio.create_task(self._run(root_account_id))
         self._root_id = await asyncio.shield(self._root)
         return self._root_id
+
+
+def apart(batch: rows.Batch) -> Iterator[rows.Batch]:
+    """A batch for each operation, in an order in which they can be written."""
+    for opening in batch.opened:
+        yield rows.Batch(opened=[opening])
+    for checkpoint in batch.checkpoints:
+        yield rows.Batch(checkpoints=[checkpoint])
+    for closing in batch.closed:
+        yield rows.Batch(closed=[closing])
 
 
 def root_account_id(connection: Any) -> str:

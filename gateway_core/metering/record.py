@@ -11,6 +11,8 @@ from gateway_core.metering.usage import Measure, charged_tokens
 from gateway_core.storage.identifier import new_id, now_us
 from gateway_core.storage.ledger import OPEN, Closing, Opening, Row
 
+CHARACTERS_AT_MOST = 500
+"""Of a text that a caller or a provider wrote."""
 NO_TEXTS = (None, None, None, None, None, None)
 OK = "ok"
 
@@ -98,11 +100,11 @@ class Record:
             asked.operation,
             asked.dialect or None,
             asked.stream,
-            asked.requested_model,
+            kept(asked.requested_model) or "",
             OPEN,
             self.started_us,
-            asked.tag or None,
-            orjson.dumps(asked.metadata).decode() if asked.metadata else None,
+            kept(asked.tag),
+            kept_json(asked.metadata) if asked.metadata else None,
             asked.multiplier.text,
             asked.reserved,
             *(price.texts if price is not None else NO_TEXTS),
@@ -133,9 +135,9 @@ class Record:
         duration = microseconds(self.started, ended) or 0
         row = (
             outcome.status,
-            measure.response_model or None,
+            kept(measure.response_model),
             (last.provider if last is not None else self.provider) or None,
-            measure.finish_reason,
+            kept(measure.finish_reason),
             len(outcome.attempts),
             *(told or UNTOLD),
             self.estimated_prompt,
@@ -162,7 +164,7 @@ class Record:
         told = measure.tokens(is_whole=False) or UNTOLD
         return (
             self.provider or None,
-            measure.response_model or None,
+            kept(measure.response_model),
             1,
             *told,
             self.estimated_prompt,
@@ -176,7 +178,7 @@ class Record:
             self.id,
             number,
             attempt.provider,
-            attempt.model,
+            kept(attempt.model) or "",
             attempt.status,
             attempt.http_status,
             None,
@@ -186,6 +188,18 @@ class Record:
             microseconds(attempt.started, attempt.ended),
             microseconds(attempt.started, self.measure.first_event_at) if answered and self.asked.stream else None,
         )
+
+
+def kept(text: str | None) -> str | None:
+    """A text as every database takes it: PostgreSQL's have no NUL (datatype-character). None: there is none."""
+    if not text:
+        return None
+    return (text.replace("\0", "\ufffd") if "\0" in text else text)[:CHARACTERS_AT_MOST]
+
+
+def kept_json(document: dict[str, str]) -> str:
+    """Names and values as JSON that every database takes: PostgreSQL's jsonb has no NUL either."""
+    return orjson.dumps({kept(name) or "": value.replace("\0", "\ufffd") for name, value in document.items()}).decode()
 
 
 def microseconds(start: float, end: float | None) -> int | None:

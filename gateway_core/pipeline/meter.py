@@ -10,7 +10,7 @@ from gateway_core.call import Call, Events, Next, whole
 from gateway_core.catalog.gateway_endpoint import EndpointTarget
 from gateway_core.errors import GatewayError
 from gateway_core.metering.ledger import Ledger
-from gateway_core.metering.price import Price, tokens_of, usd_text
+from gateway_core.metering.price import Multiplier, Price, tokens_of, usd_text
 from gateway_core.metering.record import Asked, Attempt, Outcome, Record
 from gateway_core.telemetry import names
 from gateway_core.telemetry.record import AttemptRecord, CallRecord, status
@@ -95,6 +95,8 @@ class Stage:
             call.tag or caller.default_tag,
             operation.labels(call.request),
             None if is_own else self._prices.get(call.model),
+            Multiplier(*call.price_multiplier),
+            call.reserved_pico_usd,
             count_prompt=lambda: operation.prompt_token_count(call.request),
         )
 

@@ -33,6 +33,25 @@ async def test_a_call_is_in_the_database_when_it_is_open(database: Database, led
     assert row["cost_pico_usd"] is None
 
 
+async def test_texts_that_no_database_takes_are_mended(database: Database, ledger: Ledger) -> None:
+    record = await ledger.open(asked(requested_model="a\0b", tag="\0", metadata={"n\0": "v\0"}))
+    event = text("hello")
+    event.model = "m\0"
+    record.measure.note(event)
+    await ledger.settle(record, Outcome("ok", (Attempt("lab", "t\0", "ok", 1.0, 2.0, 200),)))
+    (row,) = await requests(database)
+    assert (row["requested_model"], row["tag"], row["response_model"]) == ("a\ufffdb", "\ufffd", "m\ufffd")
+    assert row["metadata"] == {"n\ufffd": "v\ufffd"}
+
+
+async def test_a_call_that_cannot_be_written_does_not_take_others_with_it(database: Database, ledger: Ledger) -> None:
+    await ledger.open(asked())  # the writer is at rest, so that the next go together
+    bad = asked()._replace(gateway_version=1 << 70)
+    opened = await asyncio.gather(ledger.open(asked()), ledger.open(bad), ledger.open(asked()), return_exceptions=True)
+    assert [isinstance(each, Exception) for each in opened] == [False, True, False]
+    assert [row["status"] for row in await requests(database)] == ["open"] * 3
+
+
 async def test_a_closed_call_has_its_cost_and_the_balance_has_moved(database: Database, ledger: Ledger) -> None:
     record = await ledger.open(asked())
     for event in (text("hello"), told(10, 3)):
