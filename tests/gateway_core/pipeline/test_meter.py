@@ -110,6 +110,17 @@ async def test_a_whole_answer_tells_its_cost_and_keeps_its_json(ledger: Ledger) 
     assert ("x-headgate-cost", "0.000016") in answer_metadata(asked)
 
 
+async def test_what_the_plan_multiplies_is_charged_and_what_was_reserved_is_released(
+    database: Database, ledger: Ledger
+) -> None:
+    asked = call(stream=False, price_multiplier=(3, 2, "1.5"), reserved_pico_usd=50 * MILLION)
+    await pipeline(ledger, answering(told(10, 3)))(asked)
+    (row,) = await requests(database)
+    assert (row["cost_pico_usd"], row["reserved_pico_usd"]) == (24 * MILLION, 50 * MILLION)
+    assert row["price_multiplier"] == "1.5"
+    assert await charged_and_moved(database) == (24 * MILLION, 24 * MILLION, 0)
+
+
 async def test_who_asked_and_what_is_kept(database: Database, ledger: Ledger) -> None:
     asked = call(
         caller=Caller(account_id="", key_id="key", default_tag="usual"),
