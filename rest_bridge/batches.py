@@ -10,7 +10,7 @@ import grpc
 Event = TypeVar("Event")
 
 EVENTS_AT_MOST = 64
-BYTES_AT_MOST = 16 * 1024
+BYTES_AT_MOST = 8 * 1024
 
 
 def no_size(event: object) -> int:
@@ -23,7 +23,7 @@ async def batches(
 ) -> AsyncGenerator[list[Event], None]:
     """Lists of events, each of those that were there without waiting; never an empty list.
 
-    A list ends at 64 events, or once their `size` (bytes) reaches 16 KiB. Events from before a failure are handed out
+    A list ends at 64 events, or once their `size` (bytes) reaches 8 KiB. Events from before a failure are handed out
     before it is raised. Closing the generator (`contextlib.aclosing`) closes the source, and cancels it where it is an
     RPC.
 

@@ -27,7 +27,7 @@ class BridgeConfig:
     """Open connections of one address; another one is answered with 429 and closed."""
     pipelined_requests: int = 64
     """Requests that may wait on one connection for the answer to the first; more of them close it."""
-    write_buffer_bytes: int = 16 * 1024
+    write_buffer_bytes: int = 8 * 1024
     """What is held for a slow reader before the reading of its answer stops."""
     ping_seconds: float = 15
     """Silence after which an event stream gets a comment."""

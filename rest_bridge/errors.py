@@ -185,12 +185,18 @@ class Failure:
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """Header fields for the answer: Retry-After in whole seconds (RFC 9110, 10.2.3), Allow, x-should-retry."""
+        """Header fields for the answer: Retry-After in whole seconds (RFC 9110, 10.2.3), Allow, x-should-retry.
+
+        A limit that is reached is told as OpenAI does: x-ratelimit-{limit,remaining,reset}-{requests,tokens}.
+        """
         headers = []
         if self.retry_after_seconds is not None:
             headers.append((b"retry-after", b"%d" % max(0, ceil(self.retry_after_seconds))))
         if self.own_http_status == 405:
             headers.append((b"allow", self.metadata["allow"].encode("ascii")))
+        if self.reason == "ERROR_REASON_RATE_LIMITED":
+            limits = [(name, value) for name, value in self.metadata.items() if name.startswith("x-ratelimit-")]
+            headers += [(name.encode("ascii"), value.encode("ascii")) for name, value in sorted(limits)]
         if self.reason in NOT_TO_BE_RETRIED:
             headers.append((b"x-should-retry", b"false"))
         return headers

@@ -145,6 +145,14 @@ def test_a_method_that_is_not_allowed_is_answered_with_those_that_are() -> None:
     assert Failure.method_not_allowed("PUT", ("GET", "POST")).headers == [(b"allow", b"GET, POST")]
 
 
+def test_a_limit_that_is_reached_is_told_in_headers() -> None:
+    told = {"x-ratelimit-limit-requests": "5", "x-ratelimit-reset-requests": "1.5s", "limit": "5 requests per 60 s"}
+    failure = Failure(StatusCode.RESOURCE_EXHAUSTED, "ERROR_REASON_RATE_LIMITED", "Wait.", metadata=told)
+    assert failure.headers == [(b"x-ratelimit-limit-requests", b"5"), (b"x-ratelimit-reset-requests", b"1.5s")]
+    of_the_provider = Failure(StatusCode.RESOURCE_EXHAUSTED, "ERROR_REASON_PROVIDER_REFUSED", "Wait.", metadata=told)
+    assert of_the_provider.headers == []
+
+
 def test_a_refusal_is_one_line_in_the_log() -> None:
     with capture_logs() as lines:
         log_refusal(Failure.too_large(10), dialect="openai", path="/v1/chat/completions")
