@@ -126,12 +126,23 @@ def headgate_absence() -> str | None:
 
 
 def _headgate_command(place: Place) -> list[str]:
+    return _serve_command(place, {"storage": False})
+
+
+def _kept_command(place: Place) -> list[str]:
+    price = {"input_per_million": 0.15, "output_per_million": 0.6}
+    model = {"targets": [{"provider": "mock", "model": "tiny"}], "price": price}
+    # What asks without a key is the operator's: it is looked up, and written down, all the same.
+    return _serve_command(place, {"authentication": "optional", "models": {"mock/tiny": model}})
+
+
+def _serve_command(place: Place, more: dict[str, object]) -> list[str]:
     config = place.directory / "headgate.yaml"
     # JSON is YAML.
     config.write_text(
         json.dumps(
             {
-                "authentication": "optional",
+                **more,
                 "listen": {"http": f"127.0.0.1:{place.http_port}", "grpc": f"127.0.0.1:{place.grpc_port}"},
                 "providers": {"mock": {"kind": "openai", "base_url": f"http://127.0.0.1:{place.mock_port}/v1"}},
             }
@@ -144,5 +155,6 @@ SERVERS = (
     Server("direct", frozenset({"http"}), _direct_command, _present),
     Server(ENVOY, frozenset({"http"}), _envoy_command, _envoy_absence),
     Server("headgate", frozenset({"http", "chat"}), _headgate_command, headgate_absence, model_prefix="mock/"),
+    Server("headgate, ledger", frozenset({"http", "chat"}), _kept_command, headgate_absence, model_prefix="mock/"),
     Server(FLOOR, frozenset({"floor"}), _floor_command, _present),
 )

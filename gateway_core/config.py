@@ -251,6 +251,8 @@ class Config(_Part):
     """"postgresql://user:password@host/database" or "sqlite:///path", which is relative to the data directory unless it
     begins with a slash. None: headgate.db in the data directory."""
     listen: ListenConfig = ListenConfig()
+    storage: bool = True
+    """Whether anything is kept. False: no accounts, no keys, no ledger; everybody who can connect is the operator."""
     authentication: Literal["required", "optional"] = "required"
     """Whether every call needs a key; optional: one without is the operator's."""
     public_keys: PublicKeysConfig = PublicKeysConfig()
@@ -301,6 +303,16 @@ class Config(_Part):
             if not name or "/" in name or name != name.strip():
                 raise ValueError(f"provider name {name!r} must not be empty or contain a slash or outer spaces")
         return value
+
+    @model_validator(mode="after")
+    def _what_is_kept_has_a_place(self) -> "Config":
+        if not self.storage:
+            asked = self.model_fields_set & {"database_url", "plans", "public_keys"}
+            if "authentication" in self.model_fields_set and self.authentication == "required":
+                asked = asked | {"authentication"}
+            if asked:
+                raise ValueError(f"storage: false keeps nothing, which {sorted(asked)[0]} needs")
+        return self
 
     @model_validator(mode="after")
     def _targets_exist(self) -> "Config":

@@ -258,6 +258,8 @@ class Running:
 def core_of(config: Config, data: Path | None) -> Core:
     """The core, with what it keeps; raises CommandFailed where a provider or the store cannot be made as configured."""
     try:
+        if not config.storage:
+            return Core(config)
         directory = data_directory(data or config.data_directory)
         return Core(config, Store.at(config.database_url, directory, os.environ), os.environ.get(VARIABLE) or None)
     except (ValueError, StorageError) as error:
@@ -305,7 +307,7 @@ def tell(running: Running, path: Path | None, findings: Findings | None) -> None
         grpc=running.grpc,
         notes=tuple(running.notes),
         new_root_key=None if running.core is None else running.core.new_root_key,
-        needs_keys=running.core is None or running.config.authentication == "required",
+        needs_keys=running.core is None or (running.config.storage and running.config.authentication == "required"),
         has_bridge=running.has_bridge,
         shows_metrics=running.shows_metrics,
     )

@@ -67,6 +67,8 @@ def test_an_empty_file_is_the_defaults() -> None:
         ("listen: {}\nlimit: {}\n", "2: limit: there is no such key; is it 'limits'?"),
         ("models:\n  a:\n    price: {}\n", "2: models.a.targets: is required"),
         ("models:\n  a:\n    targets:\n    - {provider: nobody, model: m}\n", "4: models.a.targets[0].provider: there is no provider 'nobody' (providers: none)"),
+        ("storage: false\nauthentication: required", "storage: false keeps nothing, which authentication needs"),
+        ("storage: false\ndatabase_url: sqlite:///x.db", "storage: false keeps nothing, which database_url needs"),
         ("providers: {a: {kind: nothing}}", "1: providers.a.kind: Input should be 'openai' or 'echo'"),
         ("providers:\n  a: {kind: openai}", "2: providers.a: base_url is required for kind openai"),
         ("providers:\n  a: {kind: openai, base_url: 'http://me:secret@x/v1'}", "2: providers.a.base_url: must have a host, and no user name"),
