@@ -1,15 +1,14 @@
 """What a call uses: as its provider tells it, and else estimated from what was delivered.
 
-An estimate counts four characters as a token, rounded up. That is what English text has on average with the tokenizers
-of the usual models; other languages have fewer characters in a token, so an estimate is rather too low than too high.
+An answer is estimated as it passes, by counting characters alone: four are a token, rounded up. That is what English
+text has on average with the tokenizers of the usual models; other languages have fewer characters in a token, so it is
+rather too low than too high. A prompt is estimated by `estimate`, as its limits are.
 """
 
 import time
-from collections.abc import Iterator
 
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
-from headgate.v1.chat_pb2 import ChatCompletionSpec
-from headgate.v1.message_pb2 import ChatMessage, ToolCall
+from headgate.v1.message_pb2 import ToolCall
 from headgate.v1.token_usage_pb2 import TokenUsage
 
 from gateway_core.metering.price import UNTOLD, Tokens, tokens_of
@@ -82,21 +81,6 @@ def charged_tokens(told: Tokens | None, *, estimated_prompt: int, delivered: int
 def token_count(characters: int) -> int:
     """The tokens that so many characters are, estimated."""
     return -(-characters // CHARACTERS_PER_TOKEN)
-
-
-def prompt_token_count(spec: ChatCompletionSpec) -> int:
-    """The tokens of a prompt, estimated; images, sounds and files are not counted."""
-    characters = len(spec.prefill) + sum(len(text) for message in spec.messages for text in texts(message))
-    return token_count(characters)
-
-
-def texts(message: ChatMessage) -> Iterator[str]:
-    """The texts of a message."""
-    if message.HasField("text"):
-        yield message.text
-    for part in message.parts.parts:
-        if part.HasField("text"):
-            yield part.text
 
 
 def tool_call_characters(call: ToolCall) -> int:

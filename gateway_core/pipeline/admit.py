@@ -9,7 +9,7 @@ from gateway_core.call import Call, Events, Next, whole
 from gateway_core.catalog.gateway_endpoint import EndpointTarget
 from gateway_core.errors import ConcurrencyLimited, ContextTooLong, ModelNotAllowed, PermissionDenied, RateLimited
 from gateway_core.metering.balance import Balance, Balances
-from gateway_core.metering.estimate import input_tokens
+from gateway_core.metering.estimate import output_tokens
 from gateway_core.metering.lease import SharedLimit, SharedLimits
 from gateway_core.metering.plan import NO_PLAN, Plan, Plans
 from gateway_core.metering.price import Price, Tokens
@@ -118,10 +118,10 @@ class Stage:
         limits = self._limits_of(call, plan)
         counts = price is not None or plan.context_limit_tokens is not None
         if counts or any(limit.name == "tokens" for limit in limits):
-            admitted.tokens = input_tokens(call.request)
+            admitted.tokens = call.operation.prompt_token_count(call.request)
         check_context(plan, admitted.tokens)
         self._enter(call, plan, admitted)
-        expected = Tokens(prompt=admitted.tokens, completion=answer_tokens(call.request))
+        expected = Tokens(prompt=admitted.tokens, completion=output_tokens(call.request, USUAL_OUTPUT_TOKENS))
         cost = 0 if price is None else price.cost(expected, plan.multiplier)
         admitted.balance.reserve(cost)
         admitted.reserved = cost
@@ -216,12 +216,6 @@ def check_context(plan: Plan, tokens: int) -> None:
             limit=str(limit),
             input_tokens=str(tokens),
         )
-
-
-def answer_tokens(request: Any) -> int:
-    """The most tokens that the answers may have, or what is usual."""
-    at_most = getattr(request, "max_completion_tokens", 0) or getattr(request, "max_tokens", 0) or USUAL_OUTPUT_TOKENS
-    return int(at_most) * max(1, getattr(request, "n", 1))
 
 
 def give_back(admitted: Admitted) -> None:

@@ -91,7 +91,7 @@ class Stage:
             caller.key_id,
             gateway.id if gateway is not None else "",
             gateway.version if gateway is not None else 0,
-            dialect(call),
+            names.known_dialect(call.metadata),
             call.tag or caller.default_tag,
             operation.labels(call.request),
             None if is_own else self._prices.get(call.model),
@@ -99,12 +99,6 @@ class Stage:
             call.reserved_pico_usd,
             count_prompt=lambda: operation.prompt_token_count(call.request),
         )
-
-
-def dialect(call: Call[Any]) -> str:
-    """What the call came by."""
-    told = call.metadata.get(names.DIALECT_METADATA, names.GRPC_DIALECT)
-    return told if told in names.DIALECTS else names.OTHER
 
 
 def tell_cost(events: Sequence[ChatCompletionChunk], cost: int) -> None:

@@ -16,7 +16,7 @@ from headgate.v1.token_usage_pb2 import TokenUsage
 
 from gateway_core.call import Call, Events, Next, whole
 from gateway_core.completion import fold
-from gateway_core.metering.usage import prompt_token_count
+from gateway_core.metering.estimate import input_tokens
 from gateway_core.providers import Provider
 from gateway_core.services.edge import (
     Context,
@@ -53,7 +53,7 @@ class ChatCompletion:
 
     def prompt_token_count(self, request: ChatCompletionSpec) -> int:
         """The tokens of what is asked, estimated."""
-        return prompt_token_count(request)
+        return input_tokens(request)
 
     async def open(self, provider: object, call: Call[ChatCompletionSpec]) -> Events:
         """Asks the provider."""

@@ -4,6 +4,7 @@ Those that begin with gen_ai, error, server and service are OpenTelemetry's, v1.
 (https://opentelemetry.io/docs/specs/semconv/gen-ai/); the rest are Headgate's own.
 """
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 OK: Final = "ok"
@@ -165,3 +166,9 @@ REWRITES_MADE: Final = Instrument(
     "headgate.rewrites", "Parameters that were dropped or changed on their way to a provider.", (PROVIDER,)
 )
 BUILD: Final = Instrument("headgate.build", "What is running.")
+
+
+def known_dialect(metadata: Mapping[str, str]) -> str:
+    """What a call came by, as its metadata tell; callers may write there what they like."""
+    dialect = metadata.get(DIALECT_METADATA, GRPC_DIALECT)
+    return dialect if dialect in DIALECTS else OTHER

@@ -89,8 +89,7 @@ class CallRecord:
     @property
     def dialect(self) -> str:
         """What the call came by."""
-        dialect = self.call.metadata.get(names.DIALECT_METADATA, names.GRPC_DIALECT)
-        return dialect if dialect in names.DIALECTS else names.OTHER
+        return names.known_dialect(self.call.metadata)
 
     @property
     def provider(self) -> str:

@@ -146,8 +146,8 @@ async def test_a_caller_that_leaves_is_charged_for_what_it_got(database: Databas
         await anext(events)
     await ledger.close()
     (row,) = await requests(database)
-    assert (row["status"], row["charged_pico_usd"]) == ("cancelled", (2 + 1 * 2) * MILLION)
-    assert await charged_and_moved(database) == (4 * MILLION, 4 * MILLION, 0)
+    assert (row["status"], row["charged_pico_usd"]) == ("cancelled", (8 + 1 * 2) * MILLION)
+    assert await charged_and_moved(database) == (10 * MILLION, 10 * MILLION, 0)
 
 
 async def test_a_caller_that_leaves_before_the_first_event_is_charged_nothing(
@@ -187,7 +187,7 @@ async def test_an_answer_that_breaks_off_is_charged_with_what_was_delivered(data
     with pytest.raises(ProviderBroken):
         _ = [event async for event in events]
     (row,) = await requests(database)
-    assert (row["status"], row["charged_pico_usd"]) == ("provider_broken", 4 * MILLION)
+    assert (row["status"], row["charged_pico_usd"]) == ("provider_broken", (8 + 1 * 2) * MILLION)
 
 
 async def test_fallback_charges_once_and_failed_attempts_nothing(database: Database, ledger: Ledger) -> None:
@@ -221,5 +221,5 @@ async def test_a_call_that_fails_everywhere_is_closed_and_free(database: Databas
 async def test_where_the_provider_tells_no_usage_it_is_estimated(database: Database, ledger: Ledger) -> None:
     _ = [event async for event in await pipeline(ledger, answering(text("eight ch")))(call())]
     (row,) = await requests(database)
-    assert (row["prompt_tokens"], row["estimated_prompt_tokens"], row["delivered_tokens"]) == (None, 2, 2)
-    assert row["charged_pico_usd"] == (2 + 2 * 2) * MILLION
+    assert (row["prompt_tokens"], row["estimated_prompt_tokens"], row["delivered_tokens"]) == (None, 8, 2)
+    assert row["charged_pico_usd"] == (8 + 2 * 2) * MILLION
