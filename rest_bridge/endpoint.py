@@ -9,7 +9,7 @@ from grpc import aio
 from rest_bridge.body import InvalidBody
 from rest_bridge.config import BridgeConfig
 from rest_bridge.connection import Headers, Receive, Scope, Send
-from rest_bridge.errors import Failure, Refused, log_refusal
+from rest_bridge.errors import Failure, Refused, challenge, log_refusal
 from rest_bridge.exchange import JSON, Exchange, answer_headers
 
 log = structlog.get_logger("headgate.bridge")
@@ -63,7 +63,8 @@ class Endpoint:
             if exchange.started:
                 raise
             failure, headers = self._failure(exchange, error)
-            await exchange.respond(failure.http_status, self._document(failure), [*JSON, *failure.headers, *headers])
+            told = [*failure.headers, *challenge(failure, has_key=exchange.has_key), *headers]
+            await exchange.respond(failure.http_status, self._document(failure), [*JSON, *told])
 
     def _failure(self, exchange: Exchange, error: Exception) -> tuple[Failure, Headers]:
         """What failed, said to the log where the core cannot have said it."""

@@ -202,6 +202,16 @@ class Failure:
         return headers
 
 
+def challenge(failure: Failure, *, has_key: bool) -> list[tuple[bytes, bytes]]:
+    """The WWW-Authenticate that every 401 has (RFC 9110, 11.6.1), and nothing else; takes whether a key came along.
+
+    Without any credentials it names no error (RFC 6750, 3.1).
+    """
+    if failure.http_status != 401:
+        return []
+    return [(b"www-authenticate", b'Bearer realm="headgate"' + (b', error="invalid_token"' if has_key else b""))]
+
+
 class Refused(Exception):
     """A request that the bridge itself refuses."""
 

@@ -184,6 +184,12 @@ class Exchange:
             pairs.append(("x-headgate-client", client))
         return tuple(pairs)
 
+    @property
+    def has_key(self) -> bool:
+        """Whether a key came along, in any way in which one may."""
+        given = (b"authorization", b"x-api-key", b"api-key")
+        return any(self.headers.get(name) for name in given) or bool(self._key_in_query())
+
     def _key_in_query(self) -> bytes:
         """The last `?api-key=`; empty where there is none."""
         query: bytes = self.scope.get("query_string", b"")

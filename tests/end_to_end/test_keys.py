@@ -190,6 +190,9 @@ async def test_every_row_of_the_table_over_rest(tmp_path: Path) -> None:
             if status in (401, 403):
                 error = response.json()["error"]
                 assert isinstance(error, str if route in (OLLAMA, TAGS) else dict), (name, route)
+            invalid = "" if carrier == "none" else ', error="invalid_token"'
+            challenge = f'Bearer realm="headgate"{invalid}' if status == 401 else None
+            assert response.headers.get("www-authenticate") == challenge, (name, carrier, route)
             secret = there.secrets.get(name)
             assert secret is None or secret not in response.text
         assert wrong == []

@@ -128,6 +128,7 @@ async def test_a_list_is_read_page_by_page(http: httpx.AsyncClient) -> None:
 async def test_without_a_key_every_shape_is_its_apis(http: httpx.AsyncClient, path: str) -> None:
     refused = await http.get(path, headers={"authorization": ""})
     assert refused.status_code == 401
+    assert refused.headers["www-authenticate"] == 'Bearer realm="headgate"'
     assert set(refused.json()) == {"error", "details"}
 
 
