@@ -193,6 +193,10 @@ class PlanConfig(_Part):
     price_multiplier: Annotated[Decimal, Field(ge=0, le=1000, allow_inf_nan=False)] = Decimal(1)
     concurrent_calls_per_key: Count | None = None
     """None: no limit."""
+    queued_calls_per_key: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """Most calls of one key that wait until one that runs has ended; any more are refused."""
+    queue_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
+    """Longest that such a call waits before it is refused."""
 
     @field_validator("windows")
     @classmethod
@@ -200,6 +204,12 @@ class PlanConfig(_Part):
         if len({window.window_seconds for window in value}) != len(value):
             raise ValueError("two windows have the same window_seconds")
         return value
+
+    @model_validator(mode="after")
+    def _waits_for_something(self) -> "PlanConfig":
+        if self.queued_calls_per_key and self.concurrent_calls_per_key is None:
+            raise ValueError("queued_calls_per_key needs concurrent_calls_per_key")
+        return self
 
 
 class LogConfig(_Part):

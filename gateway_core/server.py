@@ -185,7 +185,9 @@ class Core:
     def _admission(self) -> tuple[tuple[str, Stage], ...]:
         if self._limits is None or self._balances is None:
             return ()
-        return (("admit", admit.Stage(self._plans, self._limits, self._balances, prices(self.config))),)
+        stage = admit.Stage(self._plans, self._limits, self._balances, prices(self.config))
+        self.telemetry.metrics.tell_queued(lambda: stage.concurrency.queued)
+        return (("admit", stage),)
 
     def _kept_services(self, store: Store) -> tuple[tuple[str, Any, Any], ...]:
         """The services that need a store: the name, the function that adds it to a server, the servicer."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from headgate.v1 import plan_pb2
 
 from gateway_core.config import Config, PlanConfig
+from gateway_core.metering.concurrency import Cap
 from gateway_core.metering.price import UNCHANGED, Multiplier, decimal_text, multiplier_of
 from gateway_core.storage.changes import Change
 from gateway_core.storage.database import Database
@@ -31,7 +32,8 @@ class Plan(NamedTuple):
     allowed_models: frozenset[str] | None = None
     """None: all."""
     multiplier: Multiplier = UNCHANGED
-    concurrent_calls_per_key: int | None = None
+    cap: Cap | None = None
+    """How many calls of one key may run and wait at the same time. None: no limit."""
     created_us: int | None = None
     """None: it is one of the configuration."""
     updated_us: int | None = None
@@ -108,8 +110,14 @@ def plan_of_config(name: str, row: PlanConfig) -> Plan:
         context_limit_tokens=row.context_limit_tokens,
         allowed_models=row.allowed_models or None,
         multiplier=multiplier(row.price_multiplier),
-        concurrent_calls_per_key=row.concurrent_calls_per_key,
+        cap=cap(row),
     )
+
+
+def cap(row: PlanConfig) -> Cap | None:
+    """How many calls of one key may run and wait."""
+    running = row.concurrent_calls_per_key
+    return None if running is None else Cap(running, row.queued_calls_per_key, row.queue_seconds)
 
 
 def multiplier(number: Decimal) -> Multiplier:
@@ -142,6 +150,8 @@ def document_of(message: plan_pb2.Plan) -> dict[str, Any]:
         "allowed_models": sorted(message.allowed_models),
         "price_multiplier": message.price_multiplier or "1",
         "concurrent_calls_per_key": concurrent,
+        "queued_calls_per_key": message.queued_calls_per_key,
+        "queue_seconds": message.queue_seconds if message.HasField("queue_seconds") else 30,
     }
 
 
@@ -161,10 +171,13 @@ def plan_message(plan: Plan) -> plan_pb2.Plan:
         context_limit_tokens=plan.context_limit_tokens,
         allowed_models=sorted(plan.allowed_models or ()),
         price_multiplier="" if plan.multiplier == UNCHANGED else plan.multiplier.text,
-        concurrent_calls_per_key=plan.concurrent_calls_per_key,
     )
     for seconds, requests, input_tokens in plan.windows:
         message.windows.add(window_seconds=seconds, requests=requests, input_tokens=input_tokens)
+    if plan.cap is not None:
+        message.concurrent_calls_per_key = plan.cap.running
+        if plan.cap.waiting:
+            message.queued_calls_per_key, message.queue_seconds = plan.cap.waiting, plan.cap.seconds
     if plan.created_us is not None:
         message.create_time.FromMicroseconds(plan.created_us)
     if plan.updated_us is not None:

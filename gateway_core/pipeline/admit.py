@@ -7,8 +7,9 @@ from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 
 from gateway_core.call import Call, Events, Next, whole
 from gateway_core.catalog.gateway_endpoint import EndpointTarget
-from gateway_core.errors import ConcurrencyLimited, ContextTooLong, ModelNotAllowed, PermissionDenied, RateLimited
+from gateway_core.errors import ContextTooLong, ModelNotAllowed, PermissionDenied, RateLimited
 from gateway_core.metering.balance import Balance, Balances
+from gateway_core.metering.concurrency import Concurrency
 from gateway_core.metering.estimate import output_tokens
 from gateway_core.metering.lease import SharedLimit, SharedLimits
 from gateway_core.metering.plan import NO_PLAN, Plan, Plans
@@ -61,7 +62,7 @@ class Stage:
         self._balances = balances
         self._prices = prices
         self._of_accounts: dict[str, Limits] = {}
-        self._running: dict[str, int] = {}
+        self.concurrency = Concurrency()
 
     async def __call__(self, call: Call[Any], next: Next[Any]) -> Events:
         """Raises ModelNotAllowed, ContextTooLong, ConcurrencyLimited, RateLimited, InsufficientBalance and others."""
@@ -74,9 +75,7 @@ class Stage:
             if found is None:
                 raise PermissionDenied(f"The account has the plan {caller.plan!r}, which does not exist.")
             plan = found
-        balance = self._balances.known(caller.account_id) or await self._balances.balance(caller.account_id)
-        if balance is None:
-            raise PermissionDenied("The account does not exist.")
+        balance = await self._balance(caller.account_id)
         if plan is NO_PLAN and caller.requests_per_minute is None and balance.is_unlimited:
             return await next(call)
         admitted = Admitted(balance)
@@ -120,7 +119,7 @@ class Stage:
         if counts or any(limit.name == "tokens" for limit in limits):
             admitted.tokens = call.operation.prompt_token_count(call.request)
         check_context(plan, admitted.tokens)
-        self._enter(call, plan, admitted)
+        await self._enter(call, plan, admitted)
         expected = Tokens(prompt=admitted.tokens, completion=output_tokens(call.request, USUAL_OUTPUT_TOKENS))
         cost = 0 if price is None else price.cost(expected, plan.multiplier)
         admitted.balance.reserve(cost)
@@ -129,20 +128,24 @@ class Stage:
         call.price_multiplier = plan.multiplier
         await self._take(call, limits, admitted)
 
-    def _enter(self, call: Call[Any], plan: Plan, admitted: Admitted) -> None:
-        at_most = plan.concurrent_calls_per_key
-        if at_most is None:
+    async def _enter(self, call: Call[Any], plan: Plan, admitted: Admitted) -> None:
+        if plan.cap is None:
             return
         key = call.caller.key_id or call.caller.account_id
-        running = self._running.get(key, 0)
-        if running >= at_most:
-            raise ConcurrencyLimited(
-                f"{at_most} calls of the key are running, which is as many as may: wait until one has ended.",
-                retry_after_seconds=1,
-                limit=str(at_most),
-            )
-        self._running[key] = running + 1
+        if self.concurrency.enter(key, plan.cap):
+            admitted.key = key
+            return
+        # Before the balance is reserved and limits are taken: who waits holds nothing of either.
+        await self.concurrency.wait(key, plan.cap, call.deadline)
         admitted.key = key
+        # Meanwhile the balance may have been forgotten, and be held anew.
+        admitted.balance = await self._balance(call.caller.account_id)
+
+    async def _balance(self, account_id: str) -> Balance:
+        balance = self._balances.known(account_id) or await self._balances.balance(account_id)
+        if balance is None:
+            raise PermissionDenied("The account does not exist.")
+        return balance
 
     async def _take(self, call: Call[Any], limits: tuple[Limit, ...], admitted: Admitted) -> None:
         for limit in limits:
@@ -187,11 +190,7 @@ class Stage:
         admitted.balance.settle(admitted.reserved, call.cost_pico_usd or 0)
         admitted.reserved = 0
         if admitted.key:
-            left = self._running[admitted.key] - 1
-            if left:
-                self._running[admitted.key] = left
-            else:
-                del self._running[admitted.key]
+            self.concurrency.leave(admitted.key)
             admitted.key = ""
 
 

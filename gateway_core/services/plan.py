@@ -31,7 +31,7 @@ from gateway_core.storage.plan import TOPIC, delete_plan, has_accounts, put_plan
 CHANGEABLE = frozenset(
     [
         *("description", "windows", "context_limit_tokens", "allowed_models", "allowed_price_classes"),
-        *("price_multiplier", "concurrent_calls_per_key", "reserve"),
+        *("price_multiplier", "concurrent_calls_per_key", "queued_calls_per_key", "queue_seconds", "reserve"),
     ]
 )
 PAGE_AT_MOST = 1000

@@ -1,7 +1,7 @@
 """The metrics, for Prometheus to fetch: recorded once a call, when it has ended."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Gauge, Info, ProcessCollector
@@ -110,6 +110,11 @@ class Metrics:
         # By labels that were admitted: a call with any others goes the long way.
         self._call_series: dict[tuple[str, ...], CallSeries] = {}
         self._attempt_series: dict[tuple[str, ...], AttemptSeries] = {}
+
+    def tell_queued(self, count: Callable[[], int]) -> None:
+        """Begins to tell how many calls wait for others of their key; any thread may ask for the count."""
+        queued = names.CALLS_QUEUED
+        Gauge(queued.prometheus_name, queued.description, registry=self.registry).set_function(count)
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """All metrics and their content type: OpenMetrics where the Accept header asks for it, else Prometheus' own."""

@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16headgate/v1/plan.proto\x12\x0bheadgate.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd4\x03\n\x04Plan\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12(\n\x07windows\x18\x03 \x03(\x0b\x32\x17.headgate.v1.PlanWindow\x12!\n\x14\x63ontext_limit_tokens\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x16\n\x0e\x61llowed_models\x18\x05 \x03(\t\x12\x1d\n\x15\x61llowed_price_classes\x18\x06 \x03(\t\x12\x18\n\x10price_multiplier\x18\x07 \x01(\t\x12%\n\x18\x63oncurrent_calls_per_key\x18\x08 \x01(\x05H\x01\x88\x01\x01\x12.\n\x07reserve\x18\t \x01(\x0b\x32\x18.headgate.v1.PlanReserveH\x02\x88\x01\x01\x12\x35\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x42\x17\n\x15_context_limit_tokensB\x1b\n\x19_concurrent_calls_per_keyB\n\n\x08_reserve\"z\n\nPlanWindow\x12\x1c\n\x0ewindow_seconds\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x15\n\x08requests\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x19\n\x0cinput_tokens\x18\x03 \x01(\x03H\x01\x88\x01\x01\x42\x0b\n\t_requestsB\x0f\n\r_input_tokens\"q\n\x0bPlanReserve\x12\x31\n\x07windows\x18\x01 \x03(\x0b\x32\x1a.headgate.v1.ReserveWindowB\x04\xe2\x41\x01\x02\x12/\n\x06models\x18\x02 \x03(\x0b\x32\x19.headgate.v1.ReserveModelB\x04\xe2\x41\x01\x02\"B\n\rReserveWindow\x12\x1c\n\x0ewindow_seconds\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x13\n\x05units\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\":\n\x0cReserveModel\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\runits_per_usd\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16headgate/v1/plan.proto\x12\x0bheadgate.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbe\x04\n\x04Plan\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12(\n\x07windows\x18\x03 \x03(\x0b\x32\x17.headgate.v1.PlanWindow\x12!\n\x14\x63ontext_limit_tokens\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x16\n\x0e\x61llowed_models\x18\x05 \x03(\t\x12\x1d\n\x15\x61llowed_price_classes\x18\x06 \x03(\t\x12\x18\n\x10price_multiplier\x18\x07 \x01(\t\x12%\n\x18\x63oncurrent_calls_per_key\x18\x08 \x01(\x05H\x01\x88\x01\x01\x12.\n\x07reserve\x18\t \x01(\x0b\x32\x18.headgate.v1.PlanReserveH\x02\x88\x01\x01\x12!\n\x14queued_calls_per_key\x18\x0c \x01(\x05H\x03\x88\x01\x01\x12\x1a\n\rqueue_seconds\x18\r \x01(\x03H\x04\x88\x01\x01\x12\x35\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x42\x17\n\x15_context_limit_tokensB\x1b\n\x19_concurrent_calls_per_keyB\n\n\x08_reserveB\x17\n\x15_queued_calls_per_keyB\x10\n\x0e_queue_seconds\"z\n\nPlanWindow\x12\x1c\n\x0ewindow_seconds\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x15\n\x08requests\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x19\n\x0cinput_tokens\x18\x03 \x01(\x03H\x01\x88\x01\x01\x42\x0b\n\t_requestsB\x0f\n\r_input_tokens\"q\n\x0bPlanReserve\x12\x31\n\x07windows\x18\x01 \x03(\x0b\x32\x1a.headgate.v1.ReserveWindowB\x04\xe2\x41\x01\x02\x12/\n\x06models\x18\x02 \x03(\x0b\x32\x19.headgate.v1.ReserveModelB\x04\xe2\x41\x01\x02\"B\n\rReserveWindow\x12\x1c\n\x0ewindow_seconds\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x13\n\x05units\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\":\n\x0cReserveModel\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\runits_per_usd\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,13 +52,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESERVEMODEL'].fields_by_name['model']._loaded_options = None
   _globals['_RESERVEMODEL'].fields_by_name['model']._serialized_options = b'\342A\001\002'
   _globals['_PLAN']._serialized_start=106
-  _globals['_PLAN']._serialized_end=574
-  _globals['_PLANWINDOW']._serialized_start=576
-  _globals['_PLANWINDOW']._serialized_end=698
-  _globals['_PLANRESERVE']._serialized_start=700
-  _globals['_PLANRESERVE']._serialized_end=813
-  _globals['_RESERVEWINDOW']._serialized_start=815
-  _globals['_RESERVEWINDOW']._serialized_end=881
-  _globals['_RESERVEMODEL']._serialized_start=883
-  _globals['_RESERVEMODEL']._serialized_end=941
+  _globals['_PLAN']._serialized_end=680
+  _globals['_PLANWINDOW']._serialized_start=682
+  _globals['_PLANWINDOW']._serialized_end=804
+  _globals['_PLANRESERVE']._serialized_start=806
+  _globals['_PLANRESERVE']._serialized_end=919
+  _globals['_RESERVEWINDOW']._serialized_start=921
+  _globals['_RESERVEWINDOW']._serialized_end=987
+  _globals['_RESERVEMODEL']._serialized_start=989
+  _globals['_RESERVEMODEL']._serialized_end=1047
 # @@protoc_insertion_point(module_scope)

@@ -11,7 +11,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Plan(_message.Message):
-    __slots__ = ("name", "description", "windows", "context_limit_tokens", "allowed_models", "allowed_price_classes", "price_multiplier", "concurrent_calls_per_key", "reserve", "create_time", "update_time")
+    __slots__ = ("name", "description", "windows", "context_limit_tokens", "allowed_models", "allowed_price_classes", "price_multiplier", "concurrent_calls_per_key", "reserve", "queued_calls_per_key", "queue_seconds", "create_time", "update_time")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     WINDOWS_FIELD_NUMBER: _ClassVar[int]
@@ -21,6 +21,8 @@ class Plan(_message.Message):
     PRICE_MULTIPLIER_FIELD_NUMBER: _ClassVar[int]
     CONCURRENT_CALLS_PER_KEY_FIELD_NUMBER: _ClassVar[int]
     RESERVE_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_CALLS_PER_KEY_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
     name: str
@@ -32,9 +34,11 @@ class Plan(_message.Message):
     price_multiplier: str
     concurrent_calls_per_key: int
     reserve: PlanReserve
+    queued_calls_per_key: int
+    queue_seconds: int
     create_time: _timestamp_pb2.Timestamp
     update_time: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., windows: _Optional[_Iterable[_Union[PlanWindow, _Mapping]]] = ..., context_limit_tokens: _Optional[int] = ..., allowed_models: _Optional[_Iterable[str]] = ..., allowed_price_classes: _Optional[_Iterable[str]] = ..., price_multiplier: _Optional[str] = ..., concurrent_calls_per_key: _Optional[int] = ..., reserve: _Optional[_Union[PlanReserve, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., windows: _Optional[_Iterable[_Union[PlanWindow, _Mapping]]] = ..., context_limit_tokens: _Optional[int] = ..., allowed_models: _Optional[_Iterable[str]] = ..., allowed_price_classes: _Optional[_Iterable[str]] = ..., price_multiplier: _Optional[str] = ..., concurrent_calls_per_key: _Optional[int] = ..., reserve: _Optional[_Union[PlanReserve, _Mapping]] = ..., queued_calls_per_key: _Optional[int] = ..., queue_seconds: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class PlanWindow(_message.Message):
     __slots__ = ("window_seconds", "requests", "input_tokens")

@@ -68,7 +68,7 @@ async def test_a_plan_that_changed_is_not_known_before_it_is_read(database: Data
 def test_a_plan_keeps_all_that_the_contract_says() -> None:
     message = PlanMessage(
         name="gold", description="all", context_limit_tokens=1000, allowed_models=["large", "small"],
-        price_multiplier="0.9", concurrent_calls_per_key=4,
+        price_multiplier="0.9", concurrent_calls_per_key=4, queued_calls_per_key=9, queue_seconds=5,
         windows=[WindowMessage(window_seconds=60, requests=0), WindowMessage(window_seconds=3600, input_tokens=10**9)],
     )  # fmt: skip
     told = plan_message(plan_of_document("gold", document_of(message), 1, 2))
@@ -80,6 +80,15 @@ def test_a_plan_keeps_all_that_the_contract_says() -> None:
 def test_two_windows_of_one_length_are_refused() -> None:
     with pytest.raises(ValidationError, match="same window_seconds"):
         PlanConfig.model_validate({"windows": [{"window_seconds": 1}, {"window_seconds": 1}]})
+
+
+def test_calls_wait_only_where_not_all_may_run() -> None:
+    with pytest.raises(ValidationError, match="needs concurrent_calls_per_key"):
+        PlanConfig.model_validate({"queued_calls_per_key": 1})
+    cap = plan_of_document(
+        "gold", document_of(PlanMessage(concurrent_calls_per_key=1, queued_calls_per_key=2)), 1, 2
+    ).cap
+    assert cap == (1, 2, 30)
 
 
 def test_a_plan_has_a_plain_name() -> None:

@@ -1,4 +1,5 @@
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ CONFIG = Config.model_validate(
             "tokens": {"windows": [{"window_seconds": 60, "input_tokens": 100}]},
             "both": {"windows": [{"window_seconds": 60, "requests": 3, "input_tokens": 10}]},
             "one": {"concurrent_calls_per_key": 1},
+            "line": {"concurrent_calls_per_key": 1, "queued_calls_per_key": 1},
             "short": {"context_limit_tokens": 50},
             "small": {"allowed_models": ["small"]},
             "double": {"price_multiplier": "2"},
@@ -152,6 +154,36 @@ async def test_calls_of_a_key_at_the_same_time_are_limited_until_they_end(admiss
         await admission.stage(asked("one"), answered)
     await running.aclose()
     await admission.stage(asked("one"), answered)
+
+
+async def test_a_call_that_may_wait_is_admitted_when_one_has_ended(admission: Admission) -> None:
+    await admission.account()
+    ends = asyncio.Event()
+
+    async def slow(call: Call[Any]) -> Events:
+        await ends.wait()
+        return Given(ChatCompletionChunk(id="1"))
+
+    first = asyncio.create_task(admission.stage(asked("line"), slow))
+    await eventually(lambda: bool(admission.stage.concurrency._lines))
+    second = asyncio.create_task(admission.stage(asked("line"), answered))
+    await eventually(lambda: admission.stage.concurrency.queued == 1)
+    with pytest.raises(ConcurrencyLimited):
+        await admission.stage(asked("line"), answered)
+    second.cancel()
+    await eventually(lambda: admission.stage.concurrency.queued == 0)
+    third = asyncio.create_task(admission.stage(asked("line"), answered))
+    await eventually(lambda: admission.stage.concurrency.queued == 1)
+    ends.set()
+    assert [type(await task) for task in (first, third)] == [Given, Given]
+    assert not admission.stage.concurrency._lines
+
+
+async def eventually(is_so: Callable[[], bool]) -> None:
+    end = asyncio.get_running_loop().time() + 5
+    while not is_so():
+        assert asyncio.get_running_loop().time() < end
+        await asyncio.sleep(0)
 
 
 async def test_a_prompt_that_the_plan_does_not_take_is_refused(admission: Admission) -> None:
