@@ -1,12 +1,28 @@
-"""Two processes and two accounts at one limit each; `python -m tests.faults.test_shared_limits` is such a process."""
+"""Two processes and two accounts at one limit each: the limits alone, and whole servers over REST and gRPC.
+
+`python -m tests.faults.test_shared_limits` is a process that has the limits alone.
+"""
 
 import asyncio
 import os
 import subprocess
 import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
+import httpx
 import structlog
+import yaml
+from google.rpc import error_details_pb2
+from grpc import StatusCode, aio
+from grpc_status import rpc_status
+from headgate.v1.chat_completion_service_pb2 import CreateChatCompletionRequest
+from headgate.v1.chat_completion_service_pb2_grpc import ChatCompletionServiceStub
+from headgate.v1.message_pb2 import ROLE_USER
 from pydantic import SecretStr
 
 from gateway_core.metering.lease import SharedLimits
@@ -14,6 +30,7 @@ from gateway_core.metering.window import SECOND_US
 from gateway_core.storage.database import Database
 from gateway_core.storage.location import location
 from tests.gateway_core.storage.conftest import database_url, postgres_server
+from tests.headgate_cli.program import Serving, serving
 
 __all__ = ["database_url", "postgres_server"]
 
@@ -26,6 +43,14 @@ TASKS = 20
 LEASE = LIMIT // 20
 PROCESSES = 2
 WAIT_SECONDS = 60
+
+ROOT_KEY = "sk-hg-root00000000abcdefghijklmnopqrstuvwxyz0123456789"
+WINDOWS = (86_400, 100_000)
+SERVED = 200
+SERVED_LEASE = SERVED // 20
+CALLS = 110
+"""Of each account, at each process, over REST; and as many over gRPC: one process alone would reach the limit."""
+AT_ONCE = 8
 
 
 async def admitted(limits: SharedLimits, account: str) -> int:
@@ -78,6 +103,117 @@ async def test_two_processes_admit_no_more_than_the_limit_and_their_leases(datab
     assert all(LIMIT - PROCESSES * LEASE <= total <= LIMIT + PROCESSES * LEASE for total in totals), counts
     # They are even less: a lease is taken from the limit before it is used.
     assert all(total <= LIMIT for total in totals), counts
+
+
+def window() -> int:
+    """The length of a window that does not end in the next minutes, in seconds."""
+    return next(seconds for seconds in WINDOWS if -time.time() % seconds > 600)
+
+
+def configuration(url: str, seconds: int) -> dict[str, Any]:
+    windows = [{"window_seconds": seconds, "requests": SERVED}]
+    listen = {"http": "127.0.0.1:0", "grpc": "127.0.0.1:0"}
+    return {"database_url": url, "listen": listen, "log": {"level": "error"}, "plans": {"small": {"windows": windows}}}
+
+
+async def account(http: httpx.AsyncClient) -> str:
+    """The key of a new account that has the plan."""
+    root = {"authorization": f"Bearer {ROOT_KEY}"}
+    made = await http.post("/api/v1/accounts", json={"name": "a", "plan": "small"}, headers=root)
+    assert made.status_code == 200, made.text
+    secret: str = made.json()["data"]["secret"]
+    credit = {"account_id": made.json()["data"]["account"]["id"], "amount_usd": "1", "reference": "r"}
+    assert (await http.post("/api/v1/balance/credits", json=credit, headers=root)).status_code == 200
+    return secret
+
+
+async def asked_over_rest(http: httpx.AsyncClient, key: str, numbers: Iterator[int]) -> Counter[bool]:
+    """How many calls were admitted (True) and refused, of those that are numbered."""
+    counts: Counter[bool] = Counter()
+    body = {"model": "echo/echo", "messages": [{"role": "user", "content": "Hi"}]}
+    for _ in numbers:
+        answer = await http.post("/v1/chat/completions", json=body, headers={"authorization": f"Bearer {key}"})
+        counts[answer.status_code == 200] += 1
+        if answer.status_code != 200:
+            assert (answer.status_code, answer.json()["error"]["code"]) == (429, "rate_limited"), answer.text
+            assert int(answer.headers["retry-after"]) > 0
+            assert answer.headers["x-ratelimit-limit-requests"] == str(SERVED)
+    return counts
+
+
+async def asked_over_grpc(channel: aio.Channel, key: str, numbers: Iterator[int]) -> Counter[bool]:
+    """The same over gRPC."""
+    counts: Counter[bool] = Counter()
+    stub = ChatCompletionServiceStub(channel)
+    spec: Any = {"model": "echo/echo", "messages": [{"role": ROLE_USER, "text": "Hi"}]}
+    for _ in numbers:
+        metadata = (("authorization", f"Bearer {key}"),)
+        try:
+            await stub.CreateChatCompletion(CreateChatCompletionRequest(spec=spec), metadata=metadata, timeout=30)
+        except aio.AioRpcError as error:
+            check_refusal(error)
+            counts[False] += 1
+        else:
+            counts[True] += 1
+    return counts
+
+
+def check_refusal(error: aio.AioRpcError) -> None:
+    """It says that it is the limit, and when to come again."""
+    assert error.code() is StatusCode.RESOURCE_EXHAUSTED, error
+    status = rpc_status.from_call(error)
+    assert status is not None
+    kinds = {detail.type_url.rpartition(".")[2]: detail for detail in status.details}
+    retry = error_details_pb2.RetryInfo()
+    assert kinds["RetryInfo"].Unpack(retry)
+    assert retry.retry_delay.ToSeconds() > 0
+    assert "QuotaFailure" in kinds
+
+
+async def hammered(program: Serving, key: str, all_begin: asyncio.Barrier) -> Counter[bool]:
+    """What one process admitted of an account, which calls it over REST and gRPC at the same time."""
+    rest, grpc = iter(range(CALLS)), iter(range(CALLS))
+    async with (
+        httpx.AsyncClient(base_url=program.url, trust_env=False, timeout=30) as http,
+        aio.insecure_channel(program.grpc) as channel,
+    ):
+        first = await asked_over_rest(http, key, iter(range(1)))  # so that each process has a lease
+        await all_begin.wait()
+        found = await asyncio.gather(
+            *(asked_over_rest(http, key, rest) for _ in range(AT_ONCE)),
+            *(asked_over_grpc(channel, key, grpc) for _ in range(AT_ONCE)),
+        )
+    return sum(found, first)
+
+
+async def test_two_servers_and_two_accounts_admit_no_more_than_the_limit_of_their_plan(
+    database_url: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "headgate.yaml"
+    config.write_text(yaml.safe_dump(configuration(database_url, window())))
+    async with AsyncExitStack() as stack, asyncio.timeout(WAIT_SECONDS):
+        programs = [
+            await stack.enter_async_context(
+                serving("--config", str(config), home=tmp_path, variables={"HEADGATE_ROOT_KEY": ROOT_KEY})
+            )
+            for _ in range(PROCESSES)
+        ]
+        http = await stack.enter_async_context(httpx.AsyncClient(base_url=programs[0].url, trust_env=False))
+        keys = [await account(http) for _ in ACCOUNTS]
+        all_begin = asyncio.Barrier(len(keys) * PROCESSES)
+        found = await asyncio.gather(*(hammered(program, key, all_begin) for key in keys for program in programs))
+        for number, key in enumerate(keys):
+            of_account = found[number * PROCESSES : (number + 1) * PROCESSES]
+            total = sum(of_account, Counter[bool]())
+            assert total.total() == PROCESSES * (2 * CALLS + 1)
+            assert total[True] <= SERVED + PROCESSES * SERVED_LEASE, of_account
+            # It is even less: a lease is taken from the limit before it is used. What is left is of leases.
+            assert SERVED - PROCESSES * (SERVED_LEASE + SERVED_LEASE // 4) <= total[True] <= SERVED, of_account
+            assert all(counts[True] and counts[False] for counts in of_account), of_account
+            own = {"authorization": f"Bearer {key}"}
+            summary = await http.get("/api/v1/usage/summary?group_by=day", headers=own)
+            # What was refused is no call of the ledger's.
+            assert summary.json()["data"]["total"]["request_count"] == total[True]
 
 
 if __name__ == "__main__":
