@@ -6,17 +6,20 @@ import os
 import re
 import shutil
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from gateway_core.config import Config
 from gateway_core.config_file import ConfigError, parse
+from gateway_core.storage.store import Store
 from tests.support.gateway import Gateway, running
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 SAID = "Hello, Headgate!"
 SECONDS = 60
+ROOT_KEY = "sk-hg-root00000000abcdefghijklmnopqrstuvwxyz0123456789"
 
 
 def example(name: str, language: str) -> str:
@@ -41,9 +44,9 @@ def at(gateway: Gateway, text: str) -> str:
     )
 
 
-async def output_of(*command: str, cwd: Path) -> str:
+async def output_of(*command: str, cwd: Path, **variables: str) -> str:
     """What a command says; fails where it fails, or says something of a fault."""
-    environ = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    environ = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")} | variables
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, cwd=cwd, env=environ, stdout=pipe, stderr=pipe)
     try:
@@ -72,6 +75,27 @@ async def test_the_curl_line_works_as_pasted(tmp_path: Path) -> None:
     async with running(Config()) as gateway:
         answer = json.loads(await output_of("sh", "-c", at(gateway, curl_line()), cwd=tmp_path))
     assert answer["choices"][0]["message"]["content"] == SAID
+
+
+async def test_the_walk_runs_as_pasted_and_its_money_agrees(tmp_path: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    config = parse(example("config", "yaml"), "README.md", {"LAB_KEY": "sk-lab"})
+    store = Store.at(None, tmp_path, {"HEADGATE_SECRET_KEY": "a secret key of the tests, long enough"})
+    async with running(config, store=store, root_key=ROOT_KEY) as gateway:
+        walk = at(gateway, example("walk", "sh"))
+        said = await output_of("sh", "-e", "-c", walk, cwd=tmp_path, HEADGATE_ROOT_KEY=ROOT_KEY)
+    credit, answer, records, balance, summary = map(json.loads, said.splitlines())
+    assert credit["data"]["balance_usd"] == "5"
+    assert answer["choices"][0]["message"]["content"] == SAID
+    (record,) = records["data"]
+    (of_gateway,) = summary["data"]["summaries"]
+    assert of_gateway["group"] == record["gateway_id"]
+    cost = Decimal(record["cost_usd"])
+    assert cost > 0
+    assert Decimal(balance["data"]["spent_usd"]) == Decimal(of_gateway["cost_usd"]) == cost
+    assert Decimal(balance["data"]["balance_usd"]) == 5 - cost
+    assert Decimal(summary["data"]["total"]["charged_usd"]) == cost
 
 
 def test_every_block_of_python_is_a_marked_example() -> None:
