@@ -23,6 +23,7 @@ Each knows its gRPC status, its reason in the contract, and whether another atte
     ├── TooLarge                  a request is over a configured limit
     ├── DeadlineExceeded          the caller's deadline passed
     ├── ShuttingDown
+    ├── Unavailable               what the call needs cannot answer now
     ├── Unimplemented
     ├── Internal                  a fault of Headgate's own
     └── ProviderError             the provider is at fault
@@ -68,15 +69,20 @@ class GatewayError(Exception):
         return reasons.ErrorReason.Name(self.reason)
 
     @property
+    def word(self) -> str:
+        """What logs and metrics call the failure: "rate_limited"; its status where it has no reason."""
+        return (self.reason_name.removeprefix("ERROR_REASON_") if self.reason else self.code.name).lower()
+
+    @property
     def code(self) -> StatusCode:
         """The gRPC status code of this very failure."""
         return self.status
 
     def to_status(self) -> status_pb2.Status:
-        """The failure as gRPC's rich status: ErrorInfo always, RetryInfo where a wait is known."""
-        details: list[Any] = [
-            error_details_pb2.ErrorInfo(reason=self.reason_name, domain=DOMAIN, metadata=self.metadata)
-        ]
+        """The failure as gRPC's rich status: ErrorInfo where there is a reason, RetryInfo where a wait is known."""
+        details: list[Any] = []
+        if self.reason:
+            details.append(error_details_pb2.ErrorInfo(reason=self.reason_name, domain=DOMAIN, metadata=self.metadata))
         if self.retry_after_seconds is not None:
             delay = duration_pb2.Duration()
             delay.FromNanoseconds(round(self.retry_after_seconds * 1e9))
@@ -231,6 +237,13 @@ class ShuttingDown(GatewayError):
     status = StatusCode.UNAVAILABLE
     reason = reasons.ERROR_REASON_SHUTTING_DOWN
     retryable = True
+
+
+class Unavailable(GatewayError):
+    """What the call needs cannot answer now. The contract has no reason for it: the status says it."""
+
+    status = StatusCode.UNAVAILABLE
+    reason = reasons.ERROR_REASON_UNSPECIFIED
 
 
 class Unimplemented(GatewayError):

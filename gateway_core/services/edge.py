@@ -15,6 +15,7 @@ from gateway_core.call import Call, Rewrite
 from gateway_core.errors import GatewayError, Internal
 from gateway_core.metering.price import usd_text
 from gateway_core.pipeline.validate import REQUEST_ID
+from gateway_core.storage.errors import StorageUnavailable
 from gateway_core.telemetry import names
 
 log = structlog.get_logger("headgate.services")
@@ -60,7 +61,7 @@ def chosen_request_id(metadata: Mapping[str, str]) -> str:
 
 
 def answer_metadata(call: Call[Any]) -> tuple[tuple[str, str], ...]:
-    """What an answer tells beside itself: the request's id, who answers, the cost in US dollars, and each rewrite."""
+    """What an answer tells beside itself: the request's id, who answers, the cost, limits, and each rewrite."""
     told = [("x-headgate-request-id", call.request_id)]
     if call.target is not None:
         told.append(("x-headgate-provider", call.target.provider))
@@ -68,6 +69,8 @@ def answer_metadata(call: Call[Any]) -> tuple[tuple[str, str], ...]:
         told.append(("x-headgate-gateway", call.gateway.id))
     if call.cost_pico_usd is not None:
         told.append(("x-headgate-cost", usd_text(call.cost_pico_usd)))
+    if call.limits_left is not None:
+        told.extend(call.limits_left())
     if call.rewrites:
         told.extend([("x-headgate-warning", warning) for warning in warnings(call.rewrites)])
     return tuple(told)
@@ -108,7 +111,7 @@ class Rpc:
     async def failed(self, error: Exception) -> NoReturn:
         """Tells why it was not, and ends it so."""
         if isinstance(error, GatewayError):
-            self._tell(error.reason_name.removeprefix("ERROR_REASON_").lower(), message=error.message[:300])
+            self._tell(error.word, message=error.message[:300])
         await fail(self._context, error, self._answer_metadata)
 
     def _tell(self, status: str, **more: str) -> None:
@@ -125,6 +128,8 @@ async def fail(context: Context, error: Exception, metadata: tuple[tuple[str, st
         raise error
     if isinstance(error, GatewayError):
         failure = error
+        if isinstance(error, StorageUnavailable):
+            log.warning("storage_unavailable", message=str(error), **dict(metadata[:1]))
     else:
         # What gRPC cannot send is nobody's fault: nearly always the caller has left.
         tell = log.info if isinstance(error, aio.InternalError) else log.error

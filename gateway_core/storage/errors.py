@@ -9,13 +9,26 @@ StorageError
 └── SecretUnreadable     a secret was sealed with another key, for another place, or was changed
 """
 
+from gateway_core.errors import Unavailable
+
+RETRY_AFTER_SECONDS = 1.0
+TOLD = "What Headgate keeps cannot be reached now; try again later."
+
 
 class StorageError(Exception):
     """A failure of the storage: a sentence that names no secret."""
 
 
-class StorageUnavailable(StorageError):
-    """The database cannot be reached, is locked for too long, or has no room."""
+class StorageUnavailable(Unavailable, StorageError):
+    """The database cannot be reached, is locked for too long, or has no room.
+
+    Its text is for the operator and may name hosts and files; callers are told its `message`.
+    """
+
+    def __init__(self, problem: str) -> None:
+        """Takes what is wrong, for the operator."""
+        super().__init__(TOLD, retry_after_seconds=RETRY_AFTER_SECONDS)
+        self.args = (problem,)
 
 
 class CannotOpen(StorageUnavailable):

@@ -15,7 +15,6 @@ from gateway_core.telemetry import names
 # gRPC's timers and the event loop's do not tick together: a call cancelled this little before its deadline, in seconds,
 # was cancelled by it.
 DEADLINE_SLACK = 0.01
-REASON_PREFIX = "ERROR_REASON_"
 
 
 class CallSpan(Protocol):
@@ -121,7 +120,7 @@ def status(error: BaseException | None, call: Call[Any]) -> str:
     if error is None:
         return names.OK
     if isinstance(error, GatewayError):
-        return error.reason_name.removeprefix(REASON_PREFIX).lower()
+        return error.word
     if isinstance(error, asyncio.CancelledError | GeneratorExit):
         return names.DEADLINE_EXCEEDED if _is_overdue(call) else names.CANCELLED
     return names.INTERNAL
