@@ -91,6 +91,18 @@ class GatewayUse(NamedTuple):
     version: int
 
 
+class Cover:
+    """What pays for a call in the place of the balance: units of the plan's reserve."""
+
+    __slots__ = ("micro_units", "of_cost")
+
+    def __init__(self, of_cost: Callable[[int], int]) -> None:
+        """Takes what tells the millionths of a unit for a cost in picodollars."""
+        self.of_cost = of_cost
+        self.micro_units = 0
+        """Millionths of a unit that the call has used; set when its record is closed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where a call can go: a provider of the configuration and a model as that provider names it."""
@@ -162,12 +174,18 @@ class Call(Generic[Request]):
     """Where this attempt goes; set by the stage `fallback`."""
     rewrites: list[Rewrite] = field(default_factory=list)
     """What was dropped or changed; complete once the answer is open."""
+    upstream_request_id: str = ""
+    """What the provider calls this attempt, as its answer's head tells. Empty: it did not tell."""
     attempt_count: int = 0
     """How many attempts were begun."""
     reserved_pico_usd: int = 0
     """Of the balance, for as long as the call is open; set by the stage `admit`."""
+    cover: Cover | None = None
+    """What its cost is taken from; set by the stage `admit`. None: from the balance."""
     price_multiplier: tuple[int, int, str | None] = (1, 1, None)
     """Of the caller's plan: numerator, denominator, and as a decimal number (None: 1); set by the stage `admit`."""
+    limits_left: Callable[[], Sequence[tuple[str, str]]] | None = None
+    """Header fields that tell what is left of the account's limits; set by the stage `admit`. None: it has none."""
     cost_pico_usd: int | None = None
     """What it cost, once it has ended; set by the stage `meter`. None: not known."""
     record: object = None

@@ -17,6 +17,8 @@ from rest_bridge.request_id import new_request_id
 
 JSON: Headers = ((b"content-type", b"application/json"),)
 
+TOLD = ("x-headgate-", "x-ratelimit-")
+"""How the metadata of answers begin that are header fields too."""
 REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 TIMEOUT_AT_MOST = 7 * 86400.0
 # HTTP field → metadata key, and the longest value that is passed on. gRPC keeps the key user-agent to itself.
@@ -272,11 +274,11 @@ def printable(value: bytes) -> str:
 
 
 def answer_headers(metadata: Iterable[tuple[str, str | bytes]]) -> list[tuple[bytes, bytes]]:
-    """The header fields that tell what an RPC's metadata told (x-headgate-…)."""
+    """The header fields that tell what an RPC's metadata told (x-headgate-…, x-ratelimit-…)."""
     return [
         (key.encode("ascii"), value.encode("ascii"))
         for key, value in metadata
-        if key.startswith("x-headgate-") and isinstance(value, str) and value.isascii() and value.isprintable()
+        if key.startswith(TOLD) and isinstance(value, str) and value.isascii() and value.isprintable()
     ]
 
 

@@ -11,7 +11,7 @@ from gateway_core.storage.database import Database
 from gateway_core.storage.errors import StorageError
 from gateway_core.storage.identifier import now_us as clock
 from gateway_core.storage.lease import LeaseRequest, taken
-from gateway_core.storage.limit import forget_windows, give_back
+from gateway_core.storage.limit import forget_windows, give_back, granted
 
 log = structlog.get_logger("headgate.limits")
 
@@ -27,7 +27,7 @@ LIMITS_AT_MOST = 50_000
 class SharedLimit:
     """One limit of one subject. What all processes use together never exceeds it, but by corrections."""
 
-    __slots__ = ("_clock", "_database", "_empty_until_us", "_refilling", "_scope", "_size", "window")
+    __slots__ = ("_clock", "_database", "_elsewhere", "_empty_until_us", "_refilling", "_scope", "_size", "window")
 
     def __init__(self, owner: "SharedLimits", scope: str, limit: int, seconds: int) -> None:
         """Takes what is limited: a name that all processes know it by."""
@@ -36,6 +36,7 @@ class SharedLimit:
         self._scope = scope
         self._size = max(1, limit // SHARE)
         self._empty_until_us = 0
+        self._elsewhere = 0
         self._refilling: asyncio.Task[None] | None = None
         self.window = Window(limit, seconds, shared=True)
 
@@ -43,7 +44,14 @@ class SharedLimit:
         """Begins the window that the time is in. A lease is of one window."""
         if self.window.turn(now_us):
             self.window.granted = 0
-            self._empty_until_us = 0
+            self._elsewhere = self._empty_until_us = 0
+
+    def remaining(self, now_us: int) -> int:
+        """What is left of the limit, less what other processes held when the last lease was taken."""
+        window = self.window
+        if window.is_over(now_us):
+            return window.limit
+        return max(0, window.limit - self._elsewhere - window.used)
 
     def take(self, units: int, now_us: int) -> bool:
         """Uses units of the lease that is held; takes the next one in the background before it is used up."""
@@ -95,9 +103,11 @@ class SharedLimit:
         request = LeaseRequest(self._scope, start_us, window.limit, units, self._database.process_id, expires_us)
         async with self._database.transaction() as connection:
             got = await taken(connection, request)
+            of_all = await granted(connection, self._scope, start_us)
         # A lease of a window that ended meanwhile is worth nothing.
         if window.start_us == start_us:
             window.granted += got
+            self._elsewhere = of_all - window.granted
             if got < units:
                 self._empty_until_us = now_us + AGAIN_US
 

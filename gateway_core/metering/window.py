@@ -52,6 +52,15 @@ class Window:
         """Units that may still be used of what is granted."""
         return max(0, self.granted - self.used)
 
+    def is_over(self, now_us: int) -> bool:
+        """Whether the next window has begun, though nobody has asked for anything of it yet."""
+        return now_us >= self.start_us + self.length_us
+
+    def reset_us(self, now_us: int) -> int:
+        """Until the next window begins, in microseconds."""
+        since_us = now_us - self.start_us
+        return self.length_us - (since_us % self.length_us if since_us > 0 else since_us)
+
     def reset_seconds(self, now_us: int) -> float:
         """Until the next window begins."""
-        return max(0, self.start_us + self.length_us - now_us) / SECOND_US
+        return self.reset_us(now_us) / SECOND_US

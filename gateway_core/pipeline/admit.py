@@ -12,6 +12,7 @@ from gateway_core.metering.balance import Balance, Balances
 from gateway_core.metering.concurrency import Concurrency
 from gateway_core.metering.estimate import output_tokens
 from gateway_core.metering.lease import SharedLimit, SharedLimits
+from gateway_core.metering.limit_header import Told, limit_headers, one_limit_headers
 from gateway_core.metering.plan import NO_PLAN, Plan, Plans
 from gateway_core.metering.price import Price, Tokens
 
@@ -126,7 +127,9 @@ class Stage:
         admitted.reserved = cost
         call.reserved_pico_usd = cost
         call.price_multiplier = plan.multiplier
-        await self._take(call, limits, admitted)
+        if limits:
+            await self._take(call, limits, admitted)
+            call.limits_left = lambda: limit_headers(limits, self._limits.now_us())
 
     async def _enter(self, call: Call[Any], plan: Plan, admitted: Admitted) -> None:
         if plan.cap is None:
@@ -154,7 +157,7 @@ class Stage:
             units = 1 if limit.name == "requests" else admitted.tokens
             if not (limit.shared.take(units, now_us) or await limit.shared.acquire(units, now_us)):
                 give_back(admitted)
-                raise reached(limit, call.caller.account_id, now_us)
+                raise reached(limit, call.caller.account_id, now_us, limit_headers(limits, now_us))
             admitted.taken.append((limit, units, limit.shared.window.start_us))
 
     def _limits_of(self, call: Call[Any], plan: Plan) -> tuple[Limit, ...]:
@@ -224,20 +227,16 @@ def give_back(admitted: Admitted) -> None:
     admitted.taken.clear()
 
 
-def reached(limit: Limit, account_id: str, now_us: int) -> RateLimited:
-    """The refusal: which limit, and how long to wait."""
+def reached(limit: Limit, account_id: str, now_us: int, told: Told) -> RateLimited:
+    """The refusal: which limit, and how long to wait; takes what is told of all."""
     window = limit.shared.window
     seconds = window.reset_seconds(now_us)
     name, length = limit.name, window.length_us // 1_000_000
-    told = {
-        f"x-ratelimit-limit-{name}": str(window.limit),
-        f"x-ratelimit-remaining-{name}": str(window.left),
-        f"x-ratelimit-reset-{name}": f"{seconds:.3f}s",
-    }
+    of_this = one_limit_headers(name, window.limit, limit.shared.remaining(now_us), window.reset_us(now_us))
     return RateLimited(
         f"The limit of {window.limit} {name} in {length} seconds is reached: try again in {seconds:.0f} seconds.",
         retry_after_seconds=seconds,
         limit=f"{window.limit} {name} per {length} s",
         subject=f"account:{account_id}",
-        **told,
+        **dict((*told, *of_this)),
     )

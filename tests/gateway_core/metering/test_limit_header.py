@@ -1,0 +1,72 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway_core.metering.lease import SharedLimits
+from gateway_core.metering.limit_header import duration_text, limit_headers
+from gateway_core.metering.window import SECOND_US
+from gateway_core.storage.database import Database
+from gateway_core.storage.location import location
+
+NOW = 6_000 * SECOND_US
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    async with Database(location(None, tmp_path)) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "text"),
+    [
+        (0, "0ms"),
+        (1, "1ms"),
+        (120_000, "120ms"),
+        (999_000, "999ms"),
+        (999_001, "1s"),
+        (SECOND_US, "1s"),
+        (SECOND_US + 1, "2s"),
+        (59_999_999, "1m0s"),
+        (360 * SECOND_US, "6m0s"),
+        (3600 * SECOND_US, "1h0m0s"),
+        (86_400 * SECOND_US - 1, "24h0m0s"),
+    ],
+)
+def test_a_time_is_told_as_openai_tells_it(microseconds: int, text: str) -> None:
+    assert duration_text(microseconds) == text
+
+
+async def test_of_several_windows_the_tightest_is_told(database: Database) -> None:
+    limits = SharedLimits(database, lambda: NOW)
+    minute, day = limits.limit("a:requests", 10, 60), limits.limit("a:requests", 1000, 86_400)
+    for _ in range(4):
+        for limit in (minute, day):
+            limit.turn(NOW)
+            assert await limit.acquire(1, NOW)
+    told = dict(limit_headers([("requests", day), ("requests", minute)], NOW + 1))
+    assert told == {
+        "x-ratelimit-limit-requests": "10",
+        "x-ratelimit-remaining-requests": "6",
+        "x-ratelimit-reset-requests": "1m0s",
+    }
+    # The minute is over, and nobody has asked since.
+    told = dict(limit_headers([("requests", minute)], NOW + 61 * SECOND_US))
+    assert told["x-ratelimit-remaining-requests"] == "10"
+    assert told["x-ratelimit-reset-requests"] == "59s"
+
+
+async def test_what_other_processes_hold_is_not_left(database: Database, tmp_path: Path) -> None:
+    async with Database(location(None, tmp_path)) as other:
+        ours, theirs = (SharedLimits(each, lambda: NOW).limit("a:tokens", 100, 60) for each in (database, other))
+        for limit in (theirs, ours):
+            limit.turn(NOW)
+        assert await theirs.acquire(30, NOW)
+        assert theirs.remaining(NOW) == 70
+        assert await ours.acquire(1, NOW)
+        assert 64 <= ours.remaining(NOW) <= 69  # less at most a lease that they hold and have not used
+        ours.window.correct(40, NOW)
+        assert 24 <= ours.remaining(NOW) <= 29
+        ours.window.correct(400, NOW)
+        assert ours.remaining(NOW) == 0
