@@ -24,7 +24,6 @@ from gateway_core.identity.fields import (
     page,
     pico_usd,
     text,
-    timestamp,
     usd,
 )
 from gateway_core.identity.keys import key_message
@@ -36,6 +35,7 @@ from gateway_core.storage.account import AccountRow
 from gateway_core.storage.errors import Conflict as StorageConflict
 from gateway_core.storage.identifier import new_id, now_us
 from gateway_core.storage.store import Store
+from gateway_core.timestamp import timestamp
 
 CHANGEABLE = frozenset(
     [

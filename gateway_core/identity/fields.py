@@ -5,7 +5,6 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway_core.errors import InvalidRequest, ModelNotAllowed
 from gateway_core.storage.identifier import now_us
@@ -76,11 +75,6 @@ def usd(pico: int) -> str:
     """Units of 10^-12 US dollars as a decimal number in dollars."""
     whole, rest = divmod(pico, PICO)
     return f"{whole}.{rest:012d}".rstrip("0").rstrip(".")
-
-
-def timestamp(at_us: int) -> Timestamp:
-    """A time in microseconds since 1970 as a message."""
-    return Timestamp(seconds=at_us // 1_000_000, nanos=at_us % 1_000_000 * 1000)
 
 
 def expiry_us(expires_in: Duration, path: str) -> int | None:

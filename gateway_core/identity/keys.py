@@ -17,13 +17,14 @@ from headgate.v1.key_service_pb2 import (
 from gateway_core.call import Caller
 from gateway_core.errors import InvalidRequest, NotFound
 from gateway_core.identity.credential import Kind, new_secret
-from gateway_core.identity.fields import changed_paths, expiry_us, models, page, text, timestamp
+from gateway_core.identity.fields import changed_paths, expiry_us, models, page, text
 from gateway_core.identity.ownership import check_restriction, own_or_below
 from gateway_core.identity.root import key_values
 from gateway_core.storage import key as rows
 from gateway_core.storage.database import Database
 from gateway_core.storage.identifier import now_us
 from gateway_core.storage.key import KeyRow, Only
+from gateway_core.timestamp import time_us, timestamp
 
 CHANGEABLE = frozenset(["label", "description", "project", "allowed_models", "expire_time"])
 KINDS: dict[int, Kind] = {key_pb2.KEY_KIND_PRIVATE: "private", key_pb2.KEY_KIND_PUBLIC: "public"}
@@ -143,7 +144,7 @@ def moment_us(asked: Key) -> int | None:
     """When a key is to end; None: never. Raises InvalidRequest."""
     if not asked.HasField("expire_time"):
         return None
-    at_us = asked.expire_time.seconds * 1_000_000 + asked.expire_time.nanos // 1000
+    at_us = time_us(asked.expire_time, "key.expire_time")
     if at_us < 0:
         raise InvalidRequest("key.expire_time must be after 1970.", param="key.expire_time")
     return at_us

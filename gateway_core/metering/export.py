@@ -18,21 +18,25 @@ COLUMNS = (
     *TEXTS,
     *("status", "error_reason", "prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens"),
     *("reasoning_tokens", "duration_ms", "time_to_first_token_ms", "attempt_count", "metadata"),
+    "upstream_request_id",
 )
 
 
-def lines(records: Iterable[UsageRecord], *, with_names: bool) -> bytes:
-    """The lines of records, after that of the names where they are the first. What is not known is empty."""
+def lines(records: Iterable[tuple[UsageRecord, str]], *, with_names: bool) -> bytes:
+    """The lines of records, after that of the names where they are the first. What is not known is empty.
+
+    Beside each record stands what the provider calls the last request that it got.
+    """
     written = io.StringIO()
     writer = csv.writer(written)
     if with_names:
         writer.writerow(COLUMNS)
-    writer.writerows(map(cells, records))
+    writer.writerows([*cells(record), upstream_request_id] for record, upstream_request_id in records)
     return written.getvalue().encode()
 
 
 def cells(record: UsageRecord) -> list[object]:
-    """The cells of a record, in the order of COLUMNS."""
+    """The cells of a record, in the order of COLUMNS but the last."""
     usage = record.usage if record.HasField("usage") else None
     prompt = usage.prompt_tokens_details if usage is not None else None
     completion = usage.completion_tokens_details if usage is not None else None

@@ -50,6 +50,8 @@ class Attempt(NamedTuple):
     started: float
     ended: float
     http_status: int | None = None
+    upstream_request_id: str = ""
+    """What the provider calls it: short printable ASCII. Empty: it did not tell."""
 
 
 class Outcome(NamedTuple):
@@ -181,7 +183,7 @@ class Record:
             kept(attempt.model) or "",
             attempt.status,
             attempt.http_status,
-            None,
+            attempt.upstream_request_id or None,
             *(told or UNTOLD),
             self.cost if answered else 0,  # what failed before it answered is not charged
             self.started_us + (microseconds(self.started, attempt.started) or 0),

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from headgate.v1 import error_reason_pb2 as reasons
 from headgate.v1.model_pb2 import ModelPrice
 from headgate.v1.token_usage_pb2 import CompletionTokensDetails, PromptTokensDetails, TokenUsage
@@ -23,6 +22,7 @@ from headgate.v1.usage_pb2 import (
 from gateway_core.metering.price import usd_text
 from gateway_core.storage.ledger import PRICES
 from gateway_core.storage.usage import Grouping, Sums
+from gateway_core.timestamp import timestamp
 
 STATUSES: dict[str, UsageStatus] = {
     "open": USAGE_STATUS_OPEN,
@@ -166,11 +166,6 @@ def error_reason(status: str) -> str:
         return "ERROR_REASON_UNSPECIFIED"
     name = f"ERROR_REASON_{status.upper()}"
     return name if name in REASONS else "ERROR_REASON_INTERNAL"
-
-
-def timestamp(microseconds: int) -> Timestamp:
-    """A time of the database."""
-    return Timestamp(seconds=microseconds // 1_000_000, nanos=microseconds % 1_000_000 * 1000)
 
 
 def milliseconds(microseconds: int | None) -> int | None:

@@ -1,7 +1,7 @@
 """Answers what an account may know of what was used: its own calls and those of the accounts below it."""
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, NamedTuple
 
 from headgate.v1.usage_pb2 import (
@@ -25,6 +25,7 @@ from gateway_core.metering.statement import STATUSES, record_message, summary_me
 from gateway_core.storage import usage as rows
 from gateway_core.storage.database import Database
 from gateway_core.storage.ledger import root_account_id
+from gateway_core.timestamp import time_us
 
 PAGE = 100
 PAGE_AT_MOST = 1000
@@ -99,13 +100,18 @@ class UsageBook:
                 which = await wanted(connection, caller, request)
                 found = await rows.records(connection, which, after, EXPORTED_AT_ONCE, newest_first=False)
                 attempts = await rows.attempts(connection, [row.id for row in found])
-            messages = [record_message(row, attempts.get(row.id, ())) for row in found]
+            messages = [exported_record(row, attempts.get(row.id, ())) for row in found]
             if messages or is_first:
                 yield lines(messages, with_names=is_first)
             is_first = False
             if len(found) < EXPORTED_AT_ONCE:
                 return
             after = rows.Cursor(found[-1].started_us, found[-1].id)
+
+
+def exported_record(row: Any, attempts: Sequence[Any]) -> tuple[UsageRecord, str]:
+    """A record, and what the provider calls the last request that it got. Empty: it did not tell."""
+    return record_message(row, attempts), (attempts[-1].upstream_request_id or "") if attempts else ""
 
 
 async def wanted(connection: Any, caller: Caller, request: Any) -> rows.Filter:
@@ -126,8 +132,8 @@ async def wanted(connection: Any, caller: Caller, request: Any) -> rows.Filter:
         model=given(request, "model"),
         tag=given(request, "tag"),
         status=word,
-        start_us=time_us(request, "start_time"),
-        end_us=time_us(request, "end_time"),
+        start_us=moment_us(request, "start_time"),
+        end_us=moment_us(request, "end_time"),
         request_id=given(request, "request_id") if hasattr(request, "request_id") else "",
     )
 
@@ -140,14 +146,9 @@ def given(request: Any, name: str) -> str:
     return value
 
 
-def time_us(request: Any, name: str) -> int | None:
-    """A time of a filter, in microseconds; raises InvalidRequest."""
-    if not request.HasField(name):
-        return None
-    time = getattr(request, name)
-    if not (0 <= time.nanos < 10**9 and -62_135_596_800 <= time.seconds < 253_402_300_800):
-        raise InvalidRequest(f"{name} must be a time of the years 1 to 9999.", param=name)
-    return int(time.seconds * 1_000_000 + time.nanos // 1000)
+def moment_us(request: Any, name: str) -> int | None:
+    """A time of a filter. None: it is not given. Raises InvalidRequest."""
+    return time_us(getattr(request, name), name) if request.HasField(name) else None
 
 
 def page_size(asked: int) -> int:

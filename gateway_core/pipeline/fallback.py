@@ -25,6 +25,7 @@ class Stage:
                 raise DeadlineExceeded("The deadline passed before a provider was asked.")
             call.target = target
             call.attempt_count += 1
+            call.upstream_request_id = ""
             del call.rewrites[:]
             attempt = attempts.begin(call)
             try:

@@ -117,7 +117,9 @@ def outcome(call: Call[Any], record: Record, error: BaseException | None) -> Out
     if call.target is None:
         return Outcome(how)
     ended = time.perf_counter()
-    return Outcome(how, (Attempt(call.target.provider, call.target.model, how, record.started, ended),))
+    told = call.upstream_request_id
+    one = Attempt(call.target.provider, call.target.model, how, record.started, ended, upstream_request_id=told)
+    return Outcome(how, (one,))
 
 
 def attempt(seen: AttemptRecord, how: str) -> Attempt:
@@ -126,5 +128,11 @@ def attempt(seen: AttemptRecord, how: str) -> Attempt:
     http_status = int(told) if told else HTTP_OK if seen.answer is not None else None
     target = seen.target
     return Attempt(
-        target.provider, target.model, seen.status or how, seen.started, seen.ended or time.perf_counter(), http_status
+        target.provider,
+        target.model,
+        seen.status or how,
+        seen.started,
+        seen.ended or time.perf_counter(),
+        http_status,
+        seen.upstream_request_id,
     )

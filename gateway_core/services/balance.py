@@ -16,7 +16,7 @@ from headgate.v1.balance_service_pb2_grpc import BalanceServiceServicer
 
 from gateway_core.call import Caller
 from gateway_core.errors import Conflict, InvalidRequest, NotFound, PermissionDenied
-from gateway_core.identity.fields import page, pico_usd, text, timestamp
+from gateway_core.identity.fields import page, pico_usd, text
 from gateway_core.identity.ownership import own_or_below
 from gateway_core.metering.plan import Plan, Plans, plan_message
 from gateway_core.metering.price import usd_text
@@ -28,14 +28,16 @@ from gateway_core.storage.balance import (
     TOPIC,
     CreditRow,
     add_credit,
-    allocate,
     balance_rows,
     credit_of,
     credit_rows,
+    has_expired,
+    lapse,
 )
 from gateway_core.storage.database import Database
 from gateway_core.storage.identifier import new_id, now_us
 from gateway_core.storage.limit import granted
+from gateway_core.timestamp import time_us, timestamp
 
 SECOND_US = 1_000_000
 
@@ -74,7 +76,7 @@ class BalanceService(BalanceServiceServicer):
             size = page(request.page_size, request.page_token)
             async with self._database.transaction() as connection:
                 account = await own_or_below(connection, caller, request.account_id)
-                await allocate(connection, account.id)
+                await self._bring_up_to_date(connection, account.id)
                 rows = await credit_rows(connection, account.id, request.page_token, size + 1)
             more = rows[size - 1].id if len(rows) > size else ""
             return ListCreditsResponse(credits=map(credit_message, rows[:size]), next_page_token=more)
@@ -85,6 +87,12 @@ class BalanceService(BalanceServiceServicer):
         async with self._database.reading() as connection:
             account = await own_or_below(connection, caller, account_id)
             (row,) = await balance_rows(connection, [account.id])
+            is_behind = await has_expired(connection, account.id, now_us())
+        if is_behind:
+            # Rarely: what expires is taken back from time to time anyway.
+            async with self._database.transaction() as connection:
+                await self._bring_up_to_date(connection, account.id)
+                (row,) = await balance_rows(connection, [account.id])
         plan = await self._plans.plan(account.plan) if account.plan else None
         told = Balance(
             account_id=account.id,
@@ -112,6 +120,11 @@ class BalanceService(BalanceServiceServicer):
             reset_time=timestamp(start_us + seconds * SECOND_US),
         )
 
+    async def _bring_up_to_date(self, connection: Any, account_id: str) -> None:
+        """Makes what is left of an account's credits add up to its balance, as of now."""
+        if await lapse(connection, account_id, now_us()):
+            await self._database.changes.publish(connection, TOPIC, account_id)
+
     async def _add(self, caller: Caller, request: AddCreditRequest) -> AddCreditResponse:
         wanted = credit_of_request(request)
         async with self._database.transaction() as connection:
@@ -123,6 +136,7 @@ class BalanceService(BalanceServiceServicer):
                 raise InvalidRequest("expire_time must be in the future.", param="expire_time")
             if added:
                 await self._database.changes.publish(connection, TOPIC, account.id)
+            await self._bring_up_to_date(connection, account.id)
             there = await credit_of(connection, account.id, credit.reference)
             (balance,) = await balance_rows(connection, [account.id])
         assert there is not None, "it is there, or was added"
@@ -166,9 +180,7 @@ def credit_of_request(request: AddCreditRequest) -> CreditRow:
     reference = text(request.reference, "reference", 128, required=True) or ""
     note = text(request.note, "note", 512)
     now = now_us()
-    expires_us = None
-    if request.HasField("expire_time"):
-        expires_us = request.expire_time.seconds * SECOND_US + request.expire_time.nanos // 1000
+    expires_us = time_us(request.expire_time, "expire_time") if request.HasField("expire_time") else None
     return CreditRow(new_id(), "", reference, note, amount, amount, expires_us, now)
 
 

@@ -99,12 +99,13 @@ async def add_credit(connection: AsyncConnection, credit: CreditRow) -> bool:
         "expires_us": credit.expires_us,
         "created_us": credit.created_us,
     }
+    # What was spent before it is there is not taken from it, even where it expires sooner than the others.
+    await allocate(connection, credit.account_id)
     new = insert(connection, credits).values(**row).on_conflict_do_nothing(index_elements=["account_id", "reference"])
     if (await connection.execute(new)).rowcount != 1:
         return False
-    # What was spent before is taken from the older credits, or from this one where they are used up.
     await change(connection, credit.account_id, credit.amount)
-    await allocate(connection, credit.account_id)
+    await allocate(connection, credit.account_id)  # what was owed
     return True
 
 
@@ -123,7 +124,10 @@ async def change(connection: AsyncConnection, account_id: str, amount: int) -> N
 async def allocate(connection: AsyncConnection, account_id: str) -> None:
     """Takes from the credits what was spent since the last time: those that expire sooner first, then the older."""
     own = balances.c.account_id == account_id
-    settled = await connection.scalar(select(balances.c.settled_pico_usd).where(own).with_for_update()) or 0
+    settled = await connection.scalar(select(balances.c.settled_pico_usd).where(own).with_for_update())
+    if settled is None:
+        # Nothing is locked then, so that a first credit that another process adds just now must be left alone.
+        return
     found = select(credits.c.id, credits.c.remaining_pico_usd).where(
         credits.c.account_id == account_id, credits.c.remaining_pico_usd > 0
     )
@@ -139,6 +143,13 @@ async def allocate(connection: AsyncConnection, account_id: str) -> None:
         await connection.execute(left.values(remaining_pico_usd=remaining - taken))
 
 
+async def has_expired(connection: AsyncConnection, account_id: str, now: int) -> bool:
+    """Whether something is left of a credit of an account that has expired."""
+    mine = select(credits.c.id).where(credits.c.account_id == account_id)
+    found = mine.where(credits.c.expires_us <= now, credits.c.remaining_pico_usd > 0)
+    return await connection.scalar(found.limit(1)) is not None
+
+
 async def expired_accounts(connection: AsyncConnection, now: int) -> list[str]:
     """Accounts of whose credits something is left that has expired."""
     found = select(credits.c.account_id).where(credits.c.expires_us <= now, credits.c.remaining_pico_usd > 0)
@@ -146,7 +157,10 @@ async def expired_accounts(connection: AsyncConnection, now: int) -> list[str]:
 
 
 async def lapse(connection: AsyncConnection, account_id: str, now: int) -> int:
-    """Takes back what is left of expired credits; how much that was."""
+    """Takes back what is left of expired credits; how much that was.
+
+    From then on what is left of all credits is what is settled, or nothing where that is below zero.
+    """
     await allocate(connection, account_id)
     expired = (credits.c.account_id == account_id, credits.c.expires_us <= now, credits.c.remaining_pico_usd > 0)
     rows = (await connection.execute(select(credits.c.id, credits.c.remaining_pico_usd).where(*expired))).all()

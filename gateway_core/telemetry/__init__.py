@@ -107,10 +107,12 @@ class Attempts:
 
     def failed(self, record: AttemptRecord, error: BaseException) -> None:
         """Tells that an attempt did not open."""
+        record.upstream_request_id = record.call.upstream_request_id
         self.end(record, status(error, record.call), error, time.perf_counter())
 
     def opened(self, record: AttemptRecord) -> None:
         """Notes that an attempt has opened: it ends when the stage `trace` sees its call end."""
+        record.upstream_request_id = record.call.upstream_request_id
         answered = record.call.record
         record.answer = answered if isinstance(answered, CallRecord) else None
 

@@ -113,6 +113,8 @@ class AttemptRecord:
     status: str = ""
     """As in CallRecord."""
     error: BaseException | None = None
+    upstream_request_id: str = ""
+    """What the provider calls it, once it has opened or failed. Empty: it did not tell."""
 
 
 def status(error: BaseException | None, call: Call[Any]) -> str:

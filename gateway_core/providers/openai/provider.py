@@ -1,7 +1,7 @@
 """One OpenAI-compatible host: asks it, and reads what it answers."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -36,6 +36,9 @@ HELD_AT_MOST = 100
 MODELS_SECONDS = 30
 """How long a list of models may take."""
 
+REQUEST_ID_AT_MOST = 200
+"""Characters that a host's name of a request may have."""
+
 MODEL: Fields = {
     "id": str,
     "object": skip,
@@ -64,6 +67,7 @@ class Provider:
         body = self._body(call)
         decoder = Decoder(self._refusals, call.request_id, call.request.n or 1)
         answer = await self._upstream.open("POST", "/chat/completions", body=body, deadline=call.deadline)
+        call.upstream_request_id = name_of_attempt(answer.headers)
         if answer.status >= 400:
             raise await self._refusal(answer)
         # Some hosts do not stream, whatever they are asked, and some always do.
@@ -146,6 +150,15 @@ class Provider:
             raise self._refusals.broken("broke its answer off before its end")
         if decoder.is_empty:
             raise self._refusals.broken("sent an answer without choices")
+
+
+def name_of_attempt(headers: Mapping[str, str]) -> str:
+    """What the host calls the request, as it wants to be told when asked about it. Empty: nothing that is short text.
+
+    Source: OpenAI's API reference, "Debugging requests".
+    """
+    name = headers.get("x-request-id", "")
+    return name if len(name) <= REQUEST_ID_AT_MOST and name.isascii() and name.isprintable() else ""
 
 
 def asks_the_host(options: StreamOptions) -> bool:

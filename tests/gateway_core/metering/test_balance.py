@@ -1,5 +1,4 @@
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -9,14 +8,14 @@ from gateway_core.storage.account import add_account
 from gateway_core.storage.balance import BalanceRow, CreditRow, add_credit, allocate, balance_rows, change, credit_rows
 from gateway_core.storage.database import Database
 from gateway_core.storage.identifier import new_id
-from gateway_core.storage.location import location
+from gateway_core.storage.location import Location
 
 ACCOUNT = "00000000-0000-7000-8000-000000000001"
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with Database(location(None, tmp_path)) as opened:
+async def database(place: Location) -> AsyncIterator[Database]:
+    async with Database(place) as opened:
         async with opened.transaction() as connection:
             await add_account(connection, {"id": ACCOUNT, "name": "a"})
         yield opened
@@ -67,6 +66,14 @@ async def test_what_is_left_of_an_expired_credit_is_taken_back_once(database: Da
     await balances.lapse()
     await balances.lapse()
     assert await state(database) == (10, {"expired": 0, "never": 10})
+
+
+async def test_what_was_spent_before_a_credit_came_is_not_taken_from_it(database: Database) -> None:
+    await add(database, "never", 10)
+    async with database.transaction() as connection:
+        await change(connection, ACCOUNT, -4)
+    await add(database, "soon", 10, 2**59)
+    assert await state(database) == (16, {"soon": 10, "never": 6})
 
 
 async def test_a_credit_pays_what_was_owed_first(database: Database) -> None:

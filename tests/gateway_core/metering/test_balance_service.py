@@ -1,6 +1,9 @@
 """BalanceService and PlanService, over the channel of a core with a store."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ from grpc import StatusCode, aio
 from headgate.v1.account_pb2 import Account
 from headgate.v1.account_service_pb2 import CreateAccountRequest
 from headgate.v1.account_service_pb2_grpc import AccountServiceStub
+from headgate.v1.balance_pb2 import Credit
 from headgate.v1.balance_service_pb2 import AddCreditRequest, GetBalanceRequest, ListCreditsRequest
 from headgate.v1.balance_service_pb2_grpc import BalanceServiceStub
 from headgate.v1.chat_completion_service_pb2 import CreateChatCompletionRequest
@@ -24,6 +28,7 @@ from headgate.v1.plan_service_pb2 import (
     UpdatePlanRequest,
 )
 from headgate.v1.plan_service_pb2_grpc import PlanServiceStub
+from pydantic import SecretStr
 
 from gateway_core.config import Config
 from gateway_core.server import Core
@@ -32,7 +37,16 @@ from gateway_core.storage.store import Store
 ROOT_KEY = "sk-hg-root00000000abcdefghijklmnopqrstuvwxyz0123456789"
 SECRET_KEY = "a secret key of the tests, long enough"
 CONFIG = Config.model_validate(
-    {"listen": {"http": None, "grpc": None}, "plans": {"free": {"windows": [{"window_seconds": 3600, "requests": 2}]}}}
+    {
+        "listen": {"http": None, "grpc": None},
+        "models": {
+            "priced": {
+                "targets": [{"provider": "echo", "model": "costly"}],
+                "price": {"input_per_million": "1", "output_per_million": "3"},
+            }
+        },
+        "plans": {"free": {"windows": [{"window_seconds": 3600, "requests": 2}]}},
+    }
 )
 ROOT = (("authorization", f"Bearer {ROOT_KEY}"),)
 
@@ -53,10 +67,15 @@ class Stubs:
         )
         return made.account.id, (("authorization", f"Bearer {made.secret}"),)
 
+    async def credits(self, key: tuple[tuple[str, str], ...]) -> list[Credit]:
+        """The credits of the account with a key."""
+        return list((await self.balances.ListCredits(ListCreditsRequest(), metadata=key)).credits)
+
 
 @pytest.fixture
-async def stubs(tmp_path: Path) -> AsyncIterator[Stubs]:
-    core = Core(CONFIG, Store.at(None, tmp_path, {"HEADGATE_SECRET_KEY": SECRET_KEY}), ROOT_KEY)
+async def stubs(database_url: str, tmp_path: Path) -> AsyncIterator[Stubs]:
+    store = Store.at(SecretStr(database_url), tmp_path, {"HEADGATE_SECRET_KEY": SECRET_KEY})
+    core = Core(CONFIG, store, ROOT_KEY)
     await core.start()
     try:
         yield Stubs(core.channel)
@@ -90,6 +109,43 @@ async def test_a_credit_that_has_expired_already_is_refused_and_not_added(stubs:
     request.expire_time.seconds = 1_000_000
     assert await code(stubs.balances.AddCredit(request, metadata=ROOT)) == StatusCode.INVALID_ARGUMENT
     assert not (await stubs.balances.ListCredits(ListCreditsRequest(), metadata=ROOT)).credits
+
+
+async def test_what_is_left_of_credits_is_the_balance_at_once(stubs: Stubs) -> None:
+    account, key = await stubs.account()
+    soon = AddCreditRequest(account_id=account, amount_usd="0.00001", reference="soon")
+    soon.expire_time.FromMilliseconds(int(time.time() * 1000) + 3_600_000)
+    for credit in (AddCreditRequest(account_id=account, amount_usd="1", reference="never"), soon):
+        await stubs.balances.AddCredit(credit, metadata=ROOT)
+    request = CreateChatCompletionRequest()
+    request.spec.model = "priced"
+    request.spec.messages.add(role=ROLE_USER, text="a text of some words, so that it costs more than the first credit")
+    await stubs.chat.CreateChatCompletion(request, metadata=key)
+    told = (await stubs.balances.GetBalance(GetBalanceRequest(), metadata=key)).balance
+    left = {each.reference: Decimal(each.remaining_usd) for each in await stubs.credits(key)}
+    assert left["soon"] == 0
+    assert 0 < left["never"] < 1
+    assert sum(left.values()) == Decimal(told.balance_usd) == Decimal("1.00001") - Decimal(told.spent_usd)
+
+
+async def test_a_credit_that_expires_is_gone_at_once(stubs: Stubs) -> None:
+    account, key = await stubs.account()
+    request = AddCreditRequest(account_id=account, amount_usd="1", reference="soon")
+    request.expire_time.FromMilliseconds(int(time.time() * 1000) + 200)
+    await stubs.balances.AddCredit(request, metadata=ROOT)
+    deadline = time.monotonic() + 10  # much sooner than credits are taken back by themselves
+    while (await stubs.balances.GetBalance(GetBalanceRequest(), metadata=key)).balance.balance_usd != "0":
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+    assert [each.remaining_usd for each in await stubs.credits(key)] == ["0"]
+    again = await stubs.balances.AddCredit(request, metadata=ROOT)
+    assert (again.already_added, again.credit.remaining_usd, again.balance_usd) == (True, "0", "0")
+
+
+async def test_a_credit_that_expires_beyond_all_calendars_is_refused(stubs: Stubs) -> None:
+    request = AddCreditRequest(amount_usd="1", reference="r")
+    request.expire_time.seconds = 2**62
+    assert await code(stubs.balances.AddCredit(request, metadata=ROOT)) == StatusCode.INVALID_ARGUMENT
 
 
 async def test_credits_are_listed_newest_first_in_pages(stubs: Stubs) -> None:

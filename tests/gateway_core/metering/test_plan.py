@@ -1,6 +1,4 @@
-from collections.abc import AsyncIterator
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 from headgate.v1.plan_pb2 import Plan as PlanMessage
@@ -10,18 +8,11 @@ from pydantic import ValidationError
 from gateway_core.config import Config, PlanConfig
 from gateway_core.metering.plan import Plans, PlanWindow, document_of, plan_message, plan_of_document
 from gateway_core.storage.database import Database
-from gateway_core.storage.location import location
 from gateway_core.storage.plan import TOPIC, delete_plan, put_plan
 
 CONFIG = Config.model_validate(
     {"plans": {"free": {"windows": [{"window_seconds": 60, "requests": 3}]}, "paid": {"price_multiplier": "1.05"}}}
 )
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with Database(location(None, tmp_path)) as opened:
-        yield opened
 
 
 async def put(database: Database, name: str, **document: object) -> None:

@@ -20,7 +20,7 @@ from tests.gateway_core.metering.rows import asked, text, told
 from tests.gateway_core.storage.rows import account
 
 ROOT = Caller(is_root=True)
-ANSWERED = Outcome("ok", (Attempt("lab", "tiny", "ok", 1.0, 2.0, 200),))
+ANSWERED = Outcome("ok", (Attempt("lab", "tiny", "ok", 1.0, 2.0, 200, "req_1"),))
 
 
 async def answered(
@@ -178,6 +178,7 @@ async def test_the_export_is_one_document_with_every_record(database: Database, 
     assert {row["cost_usd"] for row in rows} == {"0.000016"}
     assert {row["tag"] for row in rows} == {'a "quoted", tag\nof two lines'}
     assert rows[0]["stream"] == "true"
+    assert {row["upstream_request_id"] for row in rows} == {"req_1"}
 
 
 async def test_an_export_of_nothing_has_the_line_of_names(database: Database, ledger: Ledger) -> None:

@@ -193,6 +193,7 @@ async def test_an_answer_that_breaks_off_is_charged_with_what_was_delivered(data
 async def test_fallback_charges_once_and_failed_attempts_nothing(database: Database, ledger: Ledger) -> None:
     async def ask(asked: Call[Any]) -> Events:
         assert asked.target is not None
+        asked.upstream_request_id = f"req_{asked.target.provider}"
         if asked.target.provider == "a":
             raise ProviderRefused("It is busy.", provider="a", upstream_status="503")
         return Given(told(10, 3))
@@ -205,6 +206,7 @@ async def test_fallback_charges_once_and_failed_attempts_nothing(database: Datab
         for each in await attempts(database)
     ]
     assert found == [("a", "provider_refused", 503, 0), ("b", "ok", 200, 16 * MILLION)]
+    assert [each["upstream_request_id"] for each in await attempts(database)] == ["req_a", "req_b"]
     assert usd_text(16 * MILLION) == "0.000016"
 
 

@@ -246,3 +246,25 @@ async def test_a_list_of_models_that_is_refused_tells_no_key(upstream: Upstream)
         await loaded.list_models()
     await loaded.close()
     assert failed.value.message == "no***no"
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [("req_1", "req_1"), (None, ""), ("r" * 200, "r" * 200), ("r" * 201, ""), ("r\tr", ""), ("r\u00e9", "")],
+)
+@pytest.mark.parametrize("status", [200, 429])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_the_host_calls_the_request_is_known_once_it_answers(
+    upstream: Upstream, lab: Provider, told: str | None, kept: str, status: int, stream: bool
+) -> None:
+    headers = {} if told is None else {"X-Request-Id": told}
+    if stream and status == 200:
+        upstream.script(sse_answer(streamed("Hi"), headers=headers))
+    else:
+        upstream.script(json_answer(completion({"content": "Hi"}), status=status, headers=headers))
+    call = new_call(stream=stream)
+    try:
+        await said(lab, call)
+    except errors.ProviderRefused:
+        assert status == 429
+    assert call.upstream_request_id == kept
