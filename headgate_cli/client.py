@@ -23,6 +23,7 @@ from headgate.v1.model_service_pb2_grpc import ModelServiceStub
 from headgate_cli.address import LOOPBACK, Address
 from headgate_cli.commands import DEFAULT_URL
 from headgate_cli.errors import CommandFailed, WrongUse
+from headgate_cli.price import per_million
 
 CONNECT_SECONDS = 5.0
 LIST_SECONDS = 30.0
@@ -186,13 +187,13 @@ def rest_piece(event: Document) -> Piece:
 
 def rest_model(model: Document) -> Listed:
     """A model in the list of the OpenAI dialect."""
-    price = model.get("price")
+    pricing = model.get("pricing")
     context = model.get("context_length") or model.get("max_model_len")  # the latter is vLLM's word
     return Listed(
         id=str(model.get("id")),
         provider=str(model.get("owned_by", "")),
         context_length=context if isinstance(context, int) else None,
-        price={key: str(value) for key, value in price.items()} if isinstance(price, dict) else {},
+        price=per_million(pricing) if isinstance(pricing, dict) else {},
     )
 
 

@@ -6,6 +6,7 @@ import pytest
 from gateway_core.config import Config, LogConfig, ModelConfig, PriceConfig, ProviderConfig, TargetConfig
 from gateway_core.telemetry.log import configure_log
 from headgate_cli.models import show
+from headgate_cli.price import per_million
 from tests.support.gateway import running
 from tests.support.upstream import Upstream, json_answer
 
@@ -41,6 +42,21 @@ async def test_over_rest_the_table_shows_what_the_list_says(
     rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
     assert list(rows) == ["MODEL", "small", "echo/echo", "lab/b", "lab/tiny"]
     assert rows["lab/tiny"] == ["lab", "2,048"]
+    assert rows["small"] == ["echo", "128,000", "0.15", "0.6"]
+
+
+def test_prices_of_one_token_become_those_of_a_million() -> None:
+    pricing = {"prompt": "0.00000015", "completion": "0.0000006", "input_cache_read": "0", "request": "1"}
+    assert per_million(pricing) == {
+        "input_per_million": "0.15",
+        "output_per_million": "0.6",
+        "cached_input_per_million": "0",
+    }
+
+
+@pytest.mark.parametrize("price", ["-1", "free", "NaN", None, {}, "Infinity"])
+def test_what_is_no_price_is_not_shown(price: object) -> None:
+    assert per_million({"prompt": price}) == {}
 
 
 @pytest.mark.parametrize("way", ["url", "grpc"])

@@ -1,5 +1,6 @@
 """What answers are made of: the contract becomes OpenAI's JSON."""
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -10,6 +11,15 @@ from headgate.v1.message_pb2 import FunctionCall, ReasoningDetail, ToolCall
 from headgate.v1.token_usage_pb2 import TokenUsage
 
 Document = dict[str, Any]
+
+DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?", re.ASCII)
+"""Costs as the contract has them, which are numbers of JSON as they are."""
+
+COST = "x-headgate-cost"
+"""The metadata that tells what a call cost, in US dollars as a decimal number."""
+
+USAGE = b'"usage":{'
+"""How the usage begins in an answer that the core has written. In a text its quotes would be escaped."""
 
 
 def merge(document: Document, extra_json: str) -> Document:
@@ -138,7 +148,10 @@ def token_logprob(token: TokenLogprob) -> Document:
 
 
 def usage(used: TokenUsage) -> Document:
-    """The tokens used."""
+    """The tokens used, and what they cost in US dollars, under OpenRouter's name: `cost`, a number.
+
+    Source: https://openrouter.ai/docs/use-cases/usage-accounting. No float is made of it: every digit is the ledger's.
+    """
     document: Document = {
         "prompt_tokens": used.prompt_tokens,
         "completion_tokens": used.completion_tokens,
@@ -148,4 +161,16 @@ def usage(used: TokenUsage) -> Document:
         document["prompt_tokens_details"] = plain(used.prompt_tokens_details)
     if used.HasField("completion_tokens_details"):
         document["completion_tokens_details"] = plain(used.completion_tokens_details)
+    if DECIMAL.fullmatch(used.cost_usd):
+        document["cost"] = orjson.Fragment(used.cost_usd)
     return merge(document, used.extra_json)
+
+
+def priced(body: bytes, metadata: Iterable[tuple[str, str | bytes]]) -> bytes:
+    """An answer that came as JSON, with the cost that the call's metadata tells in its usage, as `usage` has it."""
+    for key, value in metadata:
+        if key == COST and isinstance(value, str) and DECIMAL.fullmatch(value):
+            before, usage_begins, after = body.rpartition(USAGE)
+            if usage_begins:
+                return b"".join((before, usage_begins, b'"cost":', value.encode("ascii"), b",", after))
+    return body

@@ -13,6 +13,7 @@ from headgate.v1.chat_completion_service_pb2_grpc import ChatCompletionServiceSt
 
 from rest_bridge.batches import batches
 from rest_bridge.dialects.openai import errors
+from rest_bridge.dialects.openai.answer import priced
 from rest_bridge.dialects.openai.event import EventWriter
 from rest_bridge.dialects.openai.request import chat_completion_spec, is_stream
 from rest_bridge.dialects.openai.response import ChunkWriter, completion_document
@@ -46,10 +47,13 @@ class ChatCompletions:
     async def _answer(self, exchange: Exchange, request: CreateChatCompletionRequest) -> None:
         call = self._stub.CreateChatCompletion(request, metadata=exchange.metadata(), timeout=exchange.timeout())
         response = await call
-        headers = answer_headers(await call.trailing_metadata())
-        # Where the provider speaks the same JSON, it is there already.
-        body = response.json or orjson.dumps(completion_document(response.completion, request.spec.model))
-        await exchange.respond(200, body, [*JSON, *headers])
+        metadata = await call.trailing_metadata()
+        # Where the provider speaks the same JSON, it is there already, but for the cost.
+        if response.json:
+            body = priced(response.json, metadata)
+        else:
+            body = orjson.dumps(completion_document(response.completion, request.spec.model))
+        await exchange.respond(200, body, [*JSON, *answer_headers(metadata)])
 
     async def _stream(self, exchange: Exchange, request: StreamChatCompletionRequest) -> None:
         spec = request.spec

@@ -19,6 +19,10 @@ TYPES = {
 }
 
 
+CODES = {"ERROR_REASON_CONTEXT_TOO_LONG": "context_length_exceeded"}
+"""Reasons that OpenAI has a word of its own for, by which clients know that they must shorten the conversation."""
+
+
 def document(failure: Failure) -> bytes:
     """The error object. What a provider wrote of type, code and param stays; else the code is the reason's name."""
     metadata = failure.metadata
@@ -36,4 +40,4 @@ def code(failure: Failure) -> str | None:
     """The reason in the form of OpenAI's codes: "model_not_found". None where the provider gave no code."""
     if failure.reason == "ERROR_REASON_PROVIDER_REFUSED" or not failure.reason:
         return None
-    return failure.reason.removeprefix("ERROR_REASON_").lower()
+    return CODES.get(failure.reason) or failure.reason.removeprefix("ERROR_REASON_").lower()

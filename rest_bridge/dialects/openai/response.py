@@ -1,13 +1,14 @@
 """Answers and models in OpenAI's JSON: whole, and in the chunks of a stream."""
 
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
 
 import orjson
 from headgate.v1 import message_pb2
 from headgate.v1.chat_completion_pb2 import AnswerMessage, ChatCompletion, ChatCompletionChunk, Choice, ChunkChoice
 from headgate.v1.message_pb2 import ToolCall
-from headgate.v1.model_pb2 import Model
+from headgate.v1.model_pb2 import Model, ModelPrice
 from headgate.v1.token_usage_pb2 import TokenUsage
 
 from rest_bridge.dialects.openai.answer import Document, complete, logprobs, merge, said, tool_call, usage
@@ -213,11 +214,39 @@ class _Piece:
         return not self.extra or all(value is None for value in self.extra.values())
 
 
+PRICES = (
+    ("prompt", "input_per_million"),
+    ("completion", "output_per_million"),
+    ("input_cache_read", "cached_input_per_million"),
+    ("input_cache_write", "cache_write_per_million"),
+    ("audio", "audio_input_per_million"),
+)
+"""OpenRouter's names of prices, and the contract's."""
+
+
 def model_document(model: Model) -> Document:
-    """A model that can be asked. Source: OpenAI's Model."""
-    return merge(
-        {"id": model.id, "object": "model", "created": model.created, "owned_by": model.owned_by}, model.extra_json
-    )
+    """A model that can be asked. Source: OpenAI's Model.
+
+    What is known beside stands under OpenRouter's names (https://openrouter.ai/docs/api-reference/list-available-models).
+    """
+    document = {"id": model.id, "object": "model", "created": model.created, "owned_by": model.owned_by}
+    if model.HasField("context_length"):
+        document["context_length"] = model.context_length
+    if model.HasField("price"):
+        document["pricing"] = pricing(model.price)
+    return merge(document, model.extra_json)
+
+
+def pricing(price: ModelPrice) -> Document:
+    """Prices in US dollars for one token, as decimal numbers in strings; those that are known."""
+    given = ((name, getattr(price, field)) for name, field in PRICES)
+    return {name: per_token(per_million) for name, per_million in given if per_million}
+
+
+def per_token(per_million: str) -> str:
+    """A price of a million as that of one: no digit is lost, and none is added."""
+    text = f"{Decimal(per_million).scaleb(-6):f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def models_document(models: Iterable[Model]) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import orjson
 import pytest
 from headgate.v1.chat_completion_pb2 import AnswerMessage, ChatCompletion, ChatCompletionChunk, ChunkChoice
 from headgate.v1.message_pb2 import FunctionCall, ToolCall
-from headgate.v1.model_pb2 import Model
+from headgate.v1.model_pb2 import Model, ModelPrice
 from headgate.v1.token_usage_pb2 import TokenUsage
 
+from rest_bridge.dialects.openai.answer import priced, usage
 from rest_bridge.dialects.openai.response import ChunkWriter, completion_document, model_document, models_document
 
 USAGE = TokenUsage(prompt_tokens=3, completion_tokens=2, total_tokens=5)
@@ -220,3 +222,45 @@ def test_models_are_listed_in_openais_form() -> None:
     document = {"id": "lab/tiny", "object": "model", "created": 1, "owned_by": "lab", "context_window": 8192}
     assert model_document(model) == document
     assert models_document([model]) == {"object": "list", "data": [document]}
+
+
+def test_what_is_known_of_a_model_stands_under_openrouters_names_and_counts_more_than_the_providers_word() -> None:
+    price = ModelPrice(input_per_million="0.15", output_per_million="12", cached_input_per_million="0")
+    extra_json = '{"context_length":1,"pricing":{"prompt":"9"},"name":"Tiny"}'
+    document = model_document(Model(id="small", context_length=128_000, price=price, extra_json=extra_json))
+    assert document["context_length"] == 128_000
+    assert document["pricing"] == {"prompt": "0.00000015", "completion": "0.000012", "input_cache_read": "0"}
+    assert document["name"] == "Tiny"
+
+
+def test_a_providers_own_prices_are_carried_where_none_are_known() -> None:
+    document = model_document(Model(id="lab/tiny", extra_json='{"context_length":1,"pricing":{"prompt":"9"}}'))
+    assert (document["context_length"], document["pricing"]) == (1, {"prompt": "9"})
+
+
+@pytest.mark.parametrize("cost", ["0", "12", "0.000000000001", "1234567.123456789012", "-0.5"])
+def test_a_cost_is_a_number_of_exactly_these_digits(cost: str) -> None:
+    used = TokenUsage(prompt_tokens=3, cost_usd=cost, extra_json='{"cost":7,"is_byok":false}')
+    written = orjson.dumps(usage(used))
+    assert f'"cost":{cost},"is_byok":false}}'.encode() in written
+    assert orjson.loads(written)["cost"] == float(cost)
+
+
+def test_without_a_cost_the_usage_has_none() -> None:
+    assert "cost" not in usage(TokenUsage(prompt_tokens=3))
+
+
+def test_an_answer_that_came_as_json_gets_its_cost() -> None:
+    text = '","usage":{"prompt_tokens":9}'
+    document = {"choices": [text], "usage": {"prompt_tokens": 3}, "service_tier": text}
+    told = (("x-headgate-provider", "lab"), ("x-headgate-cost", "0.000000000001"))
+    body = priced(orjson.dumps(document), told)
+    assert b'"usage":{"cost":0.000000000001,"prompt_tokens":3}' in body
+    assert orjson.loads(body) == {**document, "usage": {"prompt_tokens": 3, "cost": 1e-12}}
+
+
+@pytest.mark.parametrize("told", [(), (("x-headgate-cost", "NaN"),), (("x-headgate-cost", b"1"),)])
+def test_an_answer_that_came_as_json_stays_as_it_is_where_no_cost_is_told(told: Any) -> None:
+    body = b'{"usage":{"prompt_tokens":3}}'
+    assert priced(body, told) == body
+    assert priced(b"{}", [("x-headgate-cost", "1")]) == b"{}"
