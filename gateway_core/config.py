@@ -14,6 +14,8 @@ MEBIBYTE = 1024 * 1024
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 PricePerMillion = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
+PriceClass = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")]
+WindowSeconds = Annotated[int, Field(ge=1, le=366 * 86400)]
 
 
 class MissingReference(ValueError):
@@ -123,6 +125,8 @@ class ModelConfig(_Part):
 
     targets: Annotated[tuple[TargetConfig, ...], Field(min_length=1)]
     price: PriceConfig | None = None
+    price_class: PriceClass | None = None
+    """By which plans allow it, beside its name."""
     context_length: Count | None = None
     max_output_tokens: Count | None = None
     input_modalities: tuple[str, ...] = ()
@@ -172,10 +176,40 @@ class PublicKeysConfig(_Part):
     per_key: tuple[WindowConfig, ...] = _windows((10, 5), (60, 60), (1500, 3600), (10_000, 86400))
 
 
+class ReserveWindowConfig(_Part):
+    """How much of a reserve there is in a time."""
+
+    window_seconds: WindowSeconds
+    units: Annotated[int, Field(ge=1, le=10**12)]
+
+
+class ReserveModelConfig(_Part):
+    """A model that a reserve covers."""
+
+    model: Annotated[str, Field(min_length=1)]
+    units_per_usd: Annotated[Decimal, Field(gt=0, le=1_000_000, allow_inf_nan=False)] = Decimal(100)
+    """Units that a call takes for each US dollar of its cost."""
+
+
+class PlanReserveConfig(_Part):
+    """What is used before the balance is. A call takes of every window, or of none."""
+
+    windows: Annotated[tuple[ReserveWindowConfig, ...], Field(min_length=1)]
+    models: Annotated[tuple[ReserveModelConfig, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _are_told_apart(self) -> "PlanReserveConfig":
+        if len({window.window_seconds for window in self.windows}) != len(self.windows):
+            raise ValueError("two windows have the same window_seconds")
+        if len({row.model for row in self.models}) != len(self.models):
+            raise ValueError("two models are the same")
+        return self
+
+
 class PlanWindowConfig(_Part):
     """What an account may use in a time, over all its keys."""
 
-    window_seconds: Annotated[int, Field(ge=1, le=366 * 86400)]
+    window_seconds: WindowSeconds
     requests: Annotated[int, Field(ge=0)] | None = None
     input_tokens: Annotated[int, Field(ge=0)] | None = None
 
@@ -189,7 +223,8 @@ class PlanConfig(_Part):
     context_limit_tokens: Count | None = None
     """Most input tokens of one request. None: the model's."""
     allowed_models: frozenset[str] = frozenset()
-    """Empty: all."""
+    """Beside those of the classes. Both empty: all."""
+    allowed_price_classes: frozenset[PriceClass] = frozenset()
     price_multiplier: Annotated[Decimal, Field(ge=0, le=1000, allow_inf_nan=False)] = Decimal(1)
     concurrent_calls_per_key: Count | None = None
     """None: no limit."""
@@ -197,6 +232,9 @@ class PlanConfig(_Part):
     """Most calls of one key that wait until one that runs has ended; any more are refused."""
     queue_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
     """Longest that such a call waits before it is refused."""
+
+    reserve: PlanReserveConfig | None = None
+    """What is used before the balance is. None: nothing."""
 
     @field_validator("windows")
     @classmethod
@@ -322,6 +360,16 @@ class Config(_Part):
                 asked = asked | {"authentication"}
             if asked:
                 raise ValueError(f"storage: false keeps nothing, which {sorted(asked)[0]} needs")
+        return self
+
+    @model_validator(mode="after")
+    def _price_classes_exist(self) -> "Config":
+        known = {row.price_class for row in self.models.values()}
+        for name, plan in self.plans.items():
+            for unknown in sorted(plan.allowed_price_classes - known):
+                raise MissingReference(
+                    f"no model has the price class {unknown!r}", ("plans", name, "allowed_price_classes")
+                )
         return self
 
     @model_validator(mode="after")

@@ -107,6 +107,7 @@ class Catalog:
             max_output_tokens=row.max_output_tokens,
             input_modalities=row.input_modalities,
             output_modalities=row.output_modalities,
+            price_class=row.price_class or "",
         )
 
     def _what_to_do(self, name: str) -> str:

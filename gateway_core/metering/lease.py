@@ -11,7 +11,7 @@ from gateway_core.storage.database import Database
 from gateway_core.storage.errors import StorageError
 from gateway_core.storage.identifier import now_us as clock
 from gateway_core.storage.lease import LeaseRequest, taken
-from gateway_core.storage.limit import forget_windows, give_back, granted
+from gateway_core.storage.limit import forget_windows, give_back, granted, return_units
 
 log = structlog.get_logger("headgate.limits")
 
@@ -74,6 +74,30 @@ class SharedLimit:
             now_us = max(now_us, self._clock())
             self.turn(now_us)
         return True
+
+    def correct(self, units: int, start_us: int) -> None:
+        """Uses more units than were taken in the window that began then, or fewer where negative.
+
+        What exceeds the lease is leased too, so that other processes learn of it; what a large lease has left is
+        given back for them. Both happen in the background.
+        """
+        window = self.window
+        window.correct(units, start_us)
+        if self._refilling is not None or window.start_us != start_us:
+            return
+        now_us = self._clock()
+        if window.used > window.granted:
+            if now_us > self._empty_until_us:
+                self._refill(window.used - window.granted, now_us)
+        elif window.left > 2 * self._size:
+            surplus = window.left - self._size
+            window.granted -= surplus
+            self._refilling = asyncio.create_task(self._return(surplus, start_us), name="returning units of a limit")
+            self._refilling.add_done_callback(self._refilled)
+
+    async def _return(self, units: int, start_us: int) -> None:
+        async with self._database.transaction() as connection:
+            await return_units(connection, self._scope, start_us, units)
 
     async def give_back(self) -> None:
         """Returns what is held and not used."""

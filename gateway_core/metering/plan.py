@@ -9,6 +9,7 @@ from headgate.v1 import plan_pb2
 from gateway_core.config import Config, PlanConfig
 from gateway_core.metering.concurrency import Cap
 from gateway_core.metering.price import UNCHANGED, Multiplier, decimal_text, multiplier_of
+from gateway_core.metering.reserve import Reserve, reserve_document, reserve_message, reserve_of_config
 from gateway_core.storage.changes import Change
 from gateway_core.storage.database import Database
 from gateway_core.storage.plan import TOPIC, plan_rows
@@ -30,16 +31,21 @@ class Plan(NamedTuple):
     windows: tuple[PlanWindow, ...] = ()
     context_limit_tokens: int | None = None
     allowed_models: frozenset[str] | None = None
-    """None: all."""
+    """Those that are named and those of the price classes. None: all."""
+    named_models: frozenset[str] = frozenset()
+    price_classes: frozenset[str] = frozenset()
     multiplier: Multiplier = UNCHANGED
     cap: Cap | None = None
     """How many calls of one key may run and wait at the same time. None: no limit."""
+    reserve: Reserve | None = None
+    """What is used before the balance is. None: nothing."""
     created_us: int | None = None
     """None: it is one of the configuration."""
     updated_us: int | None = None
 
 
 NO_PLAN = Plan("")
+NO_CLASSES: Mapping[str, str] = {}
 
 
 class Plans:
@@ -47,7 +53,9 @@ class Plans:
 
     def __init__(self, config: Config, database: Database | None = None) -> None:
         """Takes the configuration; `open` reads the database."""
-        self._configured = {name: plan_of_config(name, row) for name, row in config.plans.items()}
+        self.price_classes = price_classes(config)
+        """The classes of models, by name."""
+        self._configured = {name: plan_of_config(name, row, self.price_classes) for name, row in config.plans.items()}
         self._database = database
         self._plans: Mapping[str, Plan] = dict(self._configured)
         self._is_stale = False
@@ -93,14 +101,27 @@ class Plans:
         changes = self._changes
         async with self._database.reading() as connection:
             rows = await plan_rows(connection)
-        made = {row.name: plan_of_document(row.name, row.document, row.created_us, row.updated_us) for row in rows}
+        made = {row.name: plan_of_document(*row, self.price_classes) for row in rows}
         self._plans = {**self._configured, **made}
         # What changed meanwhile may be what was read.
         self._is_stale = changes != self._changes
 
 
-def plan_of_config(name: str, row: PlanConfig) -> Plan:
-    """The plan that a row of the configuration is."""
+def price_classes(config: Config) -> Mapping[str, str]:
+    """The price classes of the configuration's models; under the same names as prices are."""
+    named = {name: row.price_class for name, row in config.models.items() if row.price_class is not None}
+    direct: dict[str, str] = {}
+    for name, price_class in named.items():
+        targets = config.models[name].targets
+        if len(targets) == 1:
+            direct.setdefault(f"{targets[0].provider}/{targets[0].model}", price_class)
+    return direct | named
+
+
+def plan_of_config(name: str, row: PlanConfig, classes: Mapping[str, str]) -> Plan:
+    """The plan that a row of the configuration is; takes the classes of models."""
+    is_restricted = bool(row.allowed_models or row.allowed_price_classes)
+    of_classes = {model for model, price_class in classes.items() if price_class in row.allowed_price_classes}
     return Plan(
         name=name,
         description=row.description,
@@ -108,9 +129,12 @@ def plan_of_config(name: str, row: PlanConfig) -> Plan:
             PlanWindow(window.window_seconds, window.requests, window.input_tokens) for window in row.windows
         ),
         context_limit_tokens=row.context_limit_tokens,
-        allowed_models=row.allowed_models or None,
+        allowed_models=row.allowed_models | of_classes if is_restricted else None,
+        named_models=row.allowed_models,
+        price_classes=row.allowed_price_classes,
         multiplier=multiplier(row.price_multiplier),
         cap=cap(row),
+        reserve=reserve_of_config(row.reserve),
     )
 
 
@@ -125,9 +149,11 @@ def multiplier(number: Decimal) -> Multiplier:
     return UNCHANGED if number == 1 else multiplier_of(decimal_text(number))
 
 
-def plan_of_document(name: str, document: Mapping[str, Any], created_us: int, updated_us: int) -> Plan:
-    """The plan that is kept as a document: the keys of the configuration."""
-    plan = plan_of_config(name, PlanConfig.model_validate(document))
+def plan_of_document(
+    name: str, document: Mapping[str, Any], created_us: int, updated_us: int, classes: Mapping[str, str] = NO_CLASSES
+) -> Plan:
+    """The plan that is kept as a document: the keys of the configuration. Takes the classes of models."""
+    plan = plan_of_config(name, PlanConfig.model_validate(document), classes)
     return plan._replace(created_us=created_us, updated_us=updated_us)
 
 
@@ -148,6 +174,8 @@ def document_of(message: plan_pb2.Plan) -> dict[str, Any]:
         "windows": windows,
         "context_limit_tokens": context,
         "allowed_models": sorted(message.allowed_models),
+        "allowed_price_classes": sorted(message.allowed_price_classes),
+        "reserve": reserve_document(message.reserve) if message.HasField("reserve") else None,
         "price_multiplier": message.price_multiplier or "1",
         "concurrent_calls_per_key": concurrent,
         "queued_calls_per_key": message.queued_calls_per_key,
@@ -169,7 +197,9 @@ def plan_message(plan: Plan) -> plan_pb2.Plan:
         name=plan.name,
         description=plan.description,
         context_limit_tokens=plan.context_limit_tokens,
-        allowed_models=sorted(plan.allowed_models or ()),
+        allowed_models=sorted(plan.named_models),
+        allowed_price_classes=sorted(plan.price_classes),
+        reserve=reserve_message(plan.reserve),
         price_multiplier="" if plan.multiplier == UNCHANGED else plan.multiplier.text,
     )
     for seconds, requests, input_tokens in plan.windows:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import orjson
 
+from gateway_core.call import Cover
 from gateway_core.metering.price import UNCHANGED, UNTOLD, Multiplier, Price, Tokens
 from gateway_core.metering.usage import Measure, charged_tokens
 from gateway_core.storage.identifier import new_id, now_us
@@ -36,6 +37,8 @@ class Asked(NamedTuple):
     multiplier: Multiplier = UNCHANGED
     reserved: int = 0
     """Picodollars that admission has reserved; they are released when the call ends."""
+    cover: Cover | None = None
+    """What pays for it. None: the balance."""
     count_prompt: Callable[[], int] = int
     """Estimates the tokens of the prompt. It is called where the provider tells nothing."""
 
@@ -130,6 +133,10 @@ class Record:
         told = measure.tokens(is_whole=is_whole)
         tokens = self._charged(told)
         self.cost = asked.price.cost(tokens, asked.multiplier) if asked.price is not None else None
+        charged, units = self.cost or 0, 0
+        if asked.cover is not None:
+            units = asked.cover.micro_units = asked.cover.of_cost(charged)
+            charged = 0
         ended = time.perf_counter()
         first = microseconds(self.started, measure.first_event_at) if asked.stream else None
         last = outcome.attempts[-1] if outcome.attempts else None
@@ -145,8 +152,8 @@ class Record:
             self.estimated_prompt,
             measure.delivered_tokens,
             self.cost,
-            self.cost or 0,
-            0,
+            charged,
+            units,
             self.started_us + duration,
             duration,
             first,
@@ -156,7 +163,7 @@ class Record:
             self._attempt_row(number, attempt, told if attempt is last else None, answered=attempt is last and answered)
             for number, attempt in enumerate(outcome.attempts, 1)
         ]
-        return Closing(self.id, asked.account_id, self.cost or 0, asked.reserved, row, attempts)
+        return Closing(self.id, asked.account_id, charged, asked.reserved, row, attempts)
 
     def checkpoint(self) -> Row:
         """The row that keeps what was delivered so far."""

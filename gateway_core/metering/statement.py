@@ -20,6 +20,7 @@ from headgate.v1.usage_pb2 import (
 )
 
 from gateway_core.metering.price import usd_text
+from gateway_core.metering.reserve import units_text
 from gateway_core.storage.ledger import PRICES
 from gateway_core.storage.usage import Grouping, Sums
 from gateway_core.timestamp import timestamp
@@ -67,7 +68,7 @@ def record_message(row: Any, attempts: Sequence[Any]) -> UsageRecord:
         price_multiplier=row.price_multiplier or "",
         cost_usd="" if is_open else usd_text(row.cost_pico_usd or 0),
         charged_usd="" if is_open else usd_text(row.charged_pico_usd),
-        reserve_units=str(row.reserve_units) if row.reserve_units else "",
+        reserve_units=units_text(row.reserve_units) if row.reserve_units else "",
         duration_ms=milliseconds(row.duration_us),
         time_to_first_token_ms=milliseconds(row.time_to_first_token_us),
         tag=row.tag or "",

@@ -15,6 +15,7 @@ from gateway_core.metering.lease import SharedLimit, SharedLimits
 from gateway_core.metering.limit_header import Told, limit_headers, one_limit_headers
 from gateway_core.metering.plan import NO_PLAN, Plan, Plans
 from gateway_core.metering.price import Price, Tokens
+from gateway_core.metering.reserve import Held, held
 
 STARTED = ChatCompletionChunk()
 USUAL_OUTPUT_TOKENS = 1000
@@ -41,12 +42,14 @@ class Limits(NamedTuple):
 class Admitted:
     """What a call has taken, until it is given back at its end."""
 
-    __slots__ = ("balance", "key", "reserved", "taken", "tokens")
+    __slots__ = ("balance", "held", "key", "reserved", "taken", "tokens")
 
     def __init__(self, balance: Balance) -> None:
         """Takes from what account."""
         self.balance = balance
         self.key = ""
+        self.held: Held | None = None
+        """Of the plan's reserve. None: the balance pays."""
         self.reserved = 0
         self.tokens = 0
         self.taken: list[tuple[Limit, int, int]] = []
@@ -123,9 +126,14 @@ class Stage:
         await self._enter(call, plan, admitted)
         expected = Tokens(prompt=admitted.tokens, completion=output_tokens(call.request, USUAL_OUTPUT_TOKENS))
         cost = 0 if price is None else price.cost(expected, plan.multiplier)
-        admitted.balance.reserve(cost)
-        admitted.reserved = cost
-        call.reserved_pico_usd = cost
+        if plan.reserve is not None:
+            account = call.caller.account_id
+            admitted.held = await held(self._limits, account, plan.reserve, call.model, cost)
+        if admitted.held is not None:
+            call.cover = admitted.held.cover
+        else:
+            admitted.balance.reserve(cost)
+            admitted.reserved = call.reserved_pico_usd = cost
         call.price_multiplier = plan.multiplier
         if limits:
             await self._take(call, limits, admitted)
@@ -190,7 +198,10 @@ class Stage:
                 limit.shared.window.correct(more, start_us)
 
     def _end(self, call: Call[Any], admitted: Admitted) -> None:
-        admitted.balance.settle(admitted.reserved, call.cost_pico_usd or 0)
+        if admitted.held is not None:
+            admitted.held.end()
+        else:
+            admitted.balance.settle(admitted.reserved, call.cost_pico_usd or 0)
         admitted.reserved = 0
         if admitted.key:
             self.concurrency.leave(admitted.key)

@@ -97,6 +97,7 @@ class Stage:
             None if is_own else self._prices.get(call.model),
             Multiplier(*call.price_multiplier),
             call.reserved_pico_usd,
+            call.cover,
             count_prompt=lambda: operation.prompt_token_count(call.request),
         )
 

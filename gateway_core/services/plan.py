@@ -1,5 +1,6 @@
 """PlanService: the plans, which every private key may read and the operator may change."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from headgate.v1.plan_pb2 import Plan as PlanMessage
@@ -20,7 +21,7 @@ from pydantic import ValidationError
 
 from gateway_core.call import Caller
 from gateway_core.config import Config, PlanConfig
-from gateway_core.errors import AlreadyExists, Conflict, InvalidRequest, NotFound, PermissionDenied, Unimplemented
+from gateway_core.errors import AlreadyExists, Conflict, InvalidRequest, NotFound, PermissionDenied
 from gateway_core.identity.fields import changed_paths
 from gateway_core.metering.plan import Plan, Plans, document_of, is_decimal, plan_message
 from gateway_core.services.access import Access
@@ -57,7 +58,7 @@ class PlanService(PlanServiceServicer):
                 raise AlreadyExists("There is a plan of that name.", resource="plan", id=name)
             return CreatePlanResponse(plan=await self._put(request.plan))
 
-        return await self._access.answered(context, "create_plan", work)
+        return await self._access.answered(context, "create_plan", work, request)
 
     async def GetPlan(self, request: GetPlanRequest, context: Context) -> GetPlanResponse:
         """Tells of one plan."""
@@ -65,7 +66,7 @@ class PlanService(PlanServiceServicer):
         async def work(caller: Caller) -> GetPlanResponse:
             return GetPlanResponse(plan=plan_message(await self._found(request.name)))
 
-        return await self._access.answered(context, "get_plan", work)
+        return await self._access.answered(context, "get_plan", work, request)
 
     async def ListPlans(self, request: ListPlansRequest, context: Context) -> ListPlansResponse:
         """Lists the plans, by name."""
@@ -78,7 +79,7 @@ class PlanService(PlanServiceServicer):
             more = plans[size - 1].name if len(plans) > size else ""
             return ListPlansResponse(plans=map(plan_message, plans[:size]), next_page_token=more)
 
-        return await self._access.answered(context, "list_plans", work)
+        return await self._access.answered(context, "list_plans", work, request)
 
     async def UpdatePlan(self, request: UpdatePlanRequest, context: Context) -> UpdatePlanResponse:
         """Changes a plan. One of the configuration is kept from then on."""
@@ -92,7 +93,7 @@ class PlanService(PlanServiceServicer):
                 copy(request.plan, message, path)
             return UpdatePlanResponse(plan=await self._put(message))
 
-        return await self._access.answered(context, "update_plan", work)
+        return await self._access.answered(context, "update_plan", work, request)
 
     async def DeletePlan(self, request: DeletePlanRequest, context: Context) -> DeletePlanResponse:
         """Deletes a plan. Where the configuration has one of the name, that counts again."""
@@ -108,7 +109,7 @@ class PlanService(PlanServiceServicer):
                 await self._database.changes.publish(connection, TOPIC, name)
             return DeletePlanResponse()
 
-        return await self._access.answered(context, "delete_plan", work)
+        return await self._access.answered(context, "delete_plan", work, request)
 
     async def _found(self, name: str) -> Plan:
         plan = await self._plans.plan(name)
@@ -117,7 +118,7 @@ class PlanService(PlanServiceServicer):
         return plan
 
     async def _put(self, message: PlanMessage) -> PlanMessage:
-        document = checked(message)
+        document = checked(message, self._plans.price_classes)
         async with self._database.transaction() as connection:
             await put_plan(connection, message.name, document)
             await self._database.changes.publish(connection, TOPIC, message.name)
@@ -130,23 +131,33 @@ def check_operator(caller: Caller) -> None:
         raise PermissionDenied("Only the operator's own account may change plans.")
 
 
-def checked(message: PlanMessage) -> dict[str, Any]:
-    """What is kept of a plan; raises InvalidRequest, which names the field, and Unimplemented."""
-    if message.HasField("reserve") or message.allowed_price_classes:
-        raise Unimplemented("Reserves and price classes of plans are not there yet.")
-    if message.price_multiplier and not is_decimal(message.price_multiplier):
-        raise InvalidRequest(
-            'plan.price_multiplier must be a decimal number, such as "1.05".', param="plan.price_multiplier"
-        )
+def checked(message: PlanMessage, price_classes: Mapping[str, str]) -> dict[str, Any]:
+    """What is kept of a plan; takes the classes of models. Raises InvalidRequest, which names the field."""
+    check_decimal(message.price_multiplier, "plan.price_multiplier", "1.05")
+    for index, row in enumerate(message.reserve.models):
+        check_decimal(row.units_per_usd, f"plan.reserve.models.{index}.units_per_usd", "100")
+    known = set(price_classes.values())
+    for name in message.allowed_price_classes:
+        if name not in known:
+            there = f"there are {', '.join(sorted(known))}" if known else "there are none"
+            param = "plan.allowed_price_classes"
+            raise InvalidRequest(f"{param}: no model has the price class {name[:64]!r}; {there}.", param=param)
     document = document_of(message)
     try:
-        Config(plans={message.name: PlanConfig.model_validate(document)})
+        # The classes are checked; a configuration without models would refuse them.
+        Config(plans={message.name: PlanConfig.model_validate({**document, "allowed_price_classes": ()})})
     except ValidationError as error:
         first = error.errors()[0]
         places = [str(place) for place in first["loc"] if place not in ("plans", message.name)]
         path = ".".join(["plan", *("name" if place == "[key]" else place for place in places)])
         raise InvalidRequest(f"{path}: {first['msg']}.", param=path) from None
     return document
+
+
+def check_decimal(text: str, path: str, example: str) -> None:
+    """Raises InvalidRequest for a text that is neither empty nor a decimal number."""
+    if text and not is_decimal(text):
+        raise InvalidRequest(f'{path} must be a decimal number, such as "{example}".', param=path)
 
 
 def copy(source: PlanMessage, target: PlanMessage, name: str) -> None:
