@@ -195,10 +195,11 @@ class Core:
         add_keys = key_service_pb2_grpc.add_KeyServiceServicer_to_server
         add_balances = balance_service_pb2_grpc.add_BalanceServiceServicer_to_server
         add_plans = plan_service_pb2_grpc.add_PlanServiceServicer_to_server
+        of_accounts = AccountService(Accounts(store), self._plans, store.database, self._access)
         return (
             ("BalanceService", add_balances, BalanceService(self._plans, store.database, self._access)),
             ("PlanService", add_plans, PlanService(self._plans, store.database, self._access)),
-            ("AccountService", add_accounts, AccountService(Accounts(store), self._access)),
+            ("AccountService", add_accounts, of_accounts),
             ("KeyService", add_keys, KeyService(Keys(store.database), self._access)),
         )
 

@@ -3,10 +3,13 @@
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from google.protobuf.message import Message
+
 from gateway_core.call import Caller
 from gateway_core.errors import PermissionDenied
 from gateway_core.identity.keyring import Identities
 from gateway_core.services.edge import Context, Rpc
+from gateway_core.services.plain_text import check_texts
 
 Response = TypeVar("Response")
 
@@ -37,12 +40,19 @@ class Access:
         return caller
 
     async def answered(
-        self, context: Context, operation: str, work: Callable[[Caller], Awaitable[Response]]
+        self,
+        context: Context,
+        operation: str,
+        work: Callable[[Caller], Awaitable[Response]],
+        request: Message | None = None,
     ) -> Response:
         """What work gives for the caller, not for a public key; what fails ends the RPC. Takes the RPC in a word."""
         rpc = Rpc(context, operation)
         try:
-            response = await work(await self.private(context))
+            caller = await self.private(context)
+            if request is not None:
+                check_texts(request)
+            response = await work(caller)
         except Exception as error:
             await rpc.failed(error)
         rpc.succeeded()

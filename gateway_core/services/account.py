@@ -19,23 +19,31 @@ from headgate.v1.account_service_pb2_grpc import AccountServiceServicer
 from gateway_core.call import Caller
 from gateway_core.errors import InvalidRequest
 from gateway_core.identity.accounts import Accounts
+from gateway_core.metering.plan import Plans
 from gateway_core.services.access import Access
 from gateway_core.services.edge import Context
+from gateway_core.storage.database import Database
+from gateway_core.storage.plan import plan_rows
 
 
 class AccountService(AccountServiceServicer):
     """Keeps the accounts."""
 
-    def __init__(self, accounts: Accounts, access: Access) -> None:
-        """Takes the accounts, and who may ask."""
+    def __init__(self, accounts: Accounts, plans: Plans, database: Database, access: Access) -> None:
+        """Takes the accounts, the plans that they may have, where these are kept, and who may ask."""
         self._accounts = accounts
+        self._plans = plans
+        self._database = database
         self._access = access
 
     async def CreateAccount(self, request: CreateAccountRequest, context: Context) -> CreateAccountResponse:
         """Makes a sub-account and its first key."""
-        return await self._access.answered(
-            context, "create_account", lambda caller: self._accounts.create(caller, request)
-        )
+
+        async def work(caller: Caller) -> CreateAccountResponse:
+            await self._check_plan(request.account.plan)
+            return await self._accounts.create(caller, request)
+
+        return await self._access.answered(context, "create_account", work, request)
 
     async def GetAccount(self, request: GetAccountRequest, context: Context) -> GetAccountResponse:
         """Tells of one account."""
@@ -43,12 +51,12 @@ class AccountService(AccountServiceServicer):
         async def work(caller: Caller) -> GetAccountResponse:
             return GetAccountResponse(account=await self._accounts.get(caller, required(request.id, "id")))
 
-        return await self._access.answered(context, "get_account", work)
+        return await self._access.answered(context, "get_account", work, request)
 
     async def ListAccounts(self, request: ListAccountsRequest, context: Context) -> ListAccountsResponse:
         """Lists the sub-accounts."""
         return await self._access.answered(
-            context, "list_accounts", lambda caller: self._accounts.list(caller, request)
+            context, "list_accounts", lambda caller: self._accounts.list(caller, request), request
         )
 
     async def UpdateAccount(self, request: UpdateAccountRequest, context: Context) -> UpdateAccountResponse:
@@ -56,9 +64,11 @@ class AccountService(AccountServiceServicer):
 
         async def work(caller: Caller) -> UpdateAccountResponse:
             required(request.account.id, "account.id")
+            if not request.HasField("update_mask") or "plan" in request.update_mask.paths:
+                await self._check_plan(request.account.plan)
             return UpdateAccountResponse(account=await self._accounts.update(caller, request))
 
-        return await self._access.answered(context, "update_account", work)
+        return await self._access.answered(context, "update_account", work, request)
 
     async def DeleteAccount(self, request: DeleteAccountRequest, context: Context) -> DeleteAccountResponse:
         """Deletes an account."""
@@ -67,7 +77,7 @@ class AccountService(AccountServiceServicer):
             await self._accounts.delete(caller, required(request.id, "id"))
             return DeleteAccountResponse()
 
-        return await self._access.answered(context, "delete_account", work)
+        return await self._access.answered(context, "delete_account", work, request)
 
     async def RotateHookSecret(self, request: RotateHookSecretRequest, context: Context) -> RotateHookSecretResponse:
         """Makes a new hook secret."""
@@ -75,7 +85,16 @@ class AccountService(AccountServiceServicer):
         async def work(caller: Caller) -> RotateHookSecretResponse:
             return await self._accounts.rotate_hook_secret(caller, required(request.account_id, "account_id"))
 
-        return await self._access.answered(context, "rotate_hook_secret", work)
+        return await self._access.answered(context, "rotate_hook_secret", work, request)
+
+    async def _check_plan(self, name: str) -> None:
+        """Raises InvalidRequest for the name of a plan that does not exist."""
+        if not name or await self._plans.plan(name) is not None:
+            return
+        # Another process may have made it a moment ago.
+        async with self._database.reading() as connection:
+            if all(row.name != name for row in await plan_rows(connection)):
+                raise InvalidRequest(f"account.plan: there is no plan {name[:64]!r}.", param="account.plan")
 
 
 def required(value: str, path: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from google.protobuf.message import Message
 from headgate.v1.gateway_pb2 import Gateway
 from headgate.v1.gateway_service_pb2 import (
     CreateGatewayRequest,
@@ -25,6 +26,7 @@ from gateway_core.catalog.gateway_book import GatewayBook, Rules
 from gateway_core.catalog.gateway_check import Facts, check
 from gateway_core.errors import InvalidRequest, ModelNotFound
 from gateway_core.services.edge import Context, Rpc
+from gateway_core.services.plain_text import check_texts
 from gateway_core.services.spec import check as check_spec
 from gateway_core.upstream.reach import Reach
 
@@ -48,7 +50,7 @@ class GatewayService(GatewayServiceServicer):
         async def create(caller: Caller) -> CreateGatewayResponse:
             return CreateGatewayResponse(gateway=await self._book.create(caller, request.gateway))
 
-        return await self._answer("create_gateway", context, create)
+        return await self._answer("create_gateway", context, request, create)
 
     async def GetGateway(self, request: GetGatewayRequest, context: Context) -> GetGatewayResponse:
         """Tells of one gateway."""
@@ -56,7 +58,7 @@ class GatewayService(GatewayServiceServicer):
         async def get(caller: Caller) -> GetGatewayResponse:
             return GetGatewayResponse(gateway=await self._book.get(caller, request.id))
 
-        return await self._answer("get_gateway", context, get)
+        return await self._answer("get_gateway", context, request, get)
 
     async def ListGateways(self, request: ListGatewaysRequest, context: Context) -> ListGatewaysResponse:
         """Lists the gateways."""
@@ -65,7 +67,7 @@ class GatewayService(GatewayServiceServicer):
             page = await self._book.page(caller, request.page_size, request.page_token, request.name_contains)
             return ListGatewaysResponse(gateways=page.gateways, next_page_token=page.next_token)
 
-        return await self._answer("list_gateways", context, listed)
+        return await self._answer("list_gateways", context, request, listed)
 
     async def UpdateGateway(self, request: UpdateGatewayRequest, context: Context) -> UpdateGatewayResponse:
         """Changes a gateway."""
@@ -74,7 +76,7 @@ class GatewayService(GatewayServiceServicer):
             paths = list(request.update_mask.paths) if request.HasField("update_mask") else None
             return UpdateGatewayResponse(gateway=await self._book.update(caller, request.gateway, paths))
 
-        return await self._answer("update_gateway", context, update)
+        return await self._answer("update_gateway", context, request, update)
 
     async def DeleteGateway(self, request: DeleteGatewayRequest, context: Context) -> DeleteGatewayResponse:
         """Deletes a gateway."""
@@ -83,12 +85,16 @@ class GatewayService(GatewayServiceServicer):
             await self._book.delete(caller, request.id)
             return DeleteGatewayResponse()
 
-        return await self._answer("delete_gateway", context, delete)
+        return await self._answer("delete_gateway", context, request, delete)
 
-    async def _answer(self, operation: str, context: Context, act: Callable[[Caller], Awaitable[Response]]) -> Response:
+    async def _answer(
+        self, operation: str, context: Context, request: Message, act: Callable[[Caller], Awaitable[Response]]
+    ) -> Response:
         rpc = Rpc(context, operation)
         try:
-            response = await act(await self._caller_of(context))
+            caller = await self._caller_of(context)
+            check_texts(request)
+            response = await act(caller)
         except Exception as error:
             await rpc.failed(error)
         rpc.succeeded()

@@ -32,7 +32,9 @@ class KeyService(KeyServiceServicer):
 
     async def CreateKey(self, request: CreateKeyRequest, context: Context) -> CreateKeyResponse:
         """Makes a key."""
-        return await self._access.answered(context, "create_key", lambda caller: self._keys.create(caller, request))
+        return await self._access.answered(
+            context, "create_key", lambda caller: self._keys.create(caller, request), request
+        )
 
     async def GetKey(self, request: GetKeyRequest, context: Context) -> GetKeyResponse:
         """Tells of one key."""
@@ -40,11 +42,13 @@ class KeyService(KeyServiceServicer):
         async def work(caller: Caller) -> GetKeyResponse:
             return GetKeyResponse(key=await self._keys.get(caller, request.id))
 
-        return await self._access.answered(context, "get_key", work)
+        return await self._access.answered(context, "get_key", work, request)
 
     async def ListKeys(self, request: ListKeysRequest, context: Context) -> ListKeysResponse:
         """Lists the keys of an account."""
-        return await self._access.answered(context, "list_keys", lambda caller: self._keys.list(caller, request))
+        return await self._access.answered(
+            context, "list_keys", lambda caller: self._keys.list(caller, request), request
+        )
 
     async def UpdateKey(self, request: UpdateKeyRequest, context: Context) -> UpdateKeyResponse:
         """Changes a key."""
@@ -52,11 +56,13 @@ class KeyService(KeyServiceServicer):
         async def work(caller: Caller) -> UpdateKeyResponse:
             return UpdateKeyResponse(key=await self._keys.update(caller, request))
 
-        return await self._access.answered(context, "update_key", work)
+        return await self._access.answered(context, "update_key", work, request)
 
     async def RotateKey(self, request: RotateKeyRequest, context: Context) -> RotateKeyResponse:
         """Gives a key a new secret."""
-        return await self._access.answered(context, "rotate_key", lambda caller: self._keys.rotate(caller, request))
+        return await self._access.answered(
+            context, "rotate_key", lambda caller: self._keys.rotate(caller, request), request
+        )
 
     async def DeleteKey(self, request: DeleteKeyRequest, context: Context) -> DeleteKeyResponse:
         """Deletes a key."""
@@ -65,4 +71,4 @@ class KeyService(KeyServiceServicer):
             await self._keys.delete(caller, request.id)
             return DeleteKeyResponse()
 
-        return await self._access.answered(context, "delete_key", work)
+        return await self._access.answered(context, "delete_key", work, request)

@@ -17,6 +17,7 @@ from gateway_core.call import Caller
 from gateway_core.metering.usage_book import UsageBook
 from gateway_core.services.access import Access
 from gateway_core.services.edge import Context, Rpc
+from gateway_core.services.plain_text import check_texts
 
 CSV = "text/csv; charset=utf-8"
 
@@ -36,7 +37,7 @@ class UsageService(UsageServiceServicer):
             records, token = await self._usage.records(caller, request)
             return ListUsageRecordsResponse(records=records, next_page_token=token)
 
-        return await self._access.answered(context, "list_usage_records", work)
+        return await self._access.answered(context, "list_usage_records", work, request)
 
     async def SummarizeUsage(self, request: SummarizeUsageRequest, context: Context) -> SummarizeUsageResponse:
         """Adds the records up."""
@@ -47,7 +48,7 @@ class UsageService(UsageServiceServicer):
                 summaries=found.summaries, total=found.total, next_page_token=found.next_page_token
             )
 
-        return await self._access.answered(context, "summarize_usage", work)
+        return await self._access.answered(context, "summarize_usage", work, request)
 
     async def ExportUsageRecords(
         self, request: ExportUsageRecordsRequest, context: Context
@@ -56,6 +57,7 @@ class UsageService(UsageServiceServicer):
         rpc = Rpc(context, "export_usage_records")
         try:
             caller = await self._access.private(context)
+            check_texts(request)
             content_type = CSV
             async for piece in self._usage.exported(caller, request):
                 yield ExportUsageRecordsResponse(body=HttpBody(content_type=content_type, data=piece))
