@@ -158,22 +158,37 @@ class LimitsConfig(_Part):
 
 
 class WindowConfig(_Part):
-    """Most requests in a time."""
+    """Most requests and input tokens in a time."""
 
-    requests: Count
     seconds: Annotated[int, Field(ge=1, le=31 * 86400)]
+    requests: Count | None = None
+    """None: no limit."""
+    input_tokens: Count | None = None
+    """None: no limit."""
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> "WindowConfig":
+        if self.requests is None and self.input_tokens is None:
+            raise ValueError("needs requests, input_tokens or both")
+        return self
 
 
-def _windows(*pairs: tuple[int, int]) -> tuple[WindowConfig, ...]:
-    return tuple(WindowConfig(requests=requests, seconds=seconds) for requests, seconds in pairs)
+def _windows(*limits: tuple[int, int, int]) -> tuple[WindowConfig, ...]:
+    return tuple(
+        WindowConfig(seconds=seconds, requests=requests, input_tokens=tokens) for seconds, requests, tokens in limits
+    )
 
 
 class PublicKeysConfig(_Part):
     """What public keys may be used for, beside the plans of their accounts; each process counts for itself."""
 
-    per_address: tuple[WindowConfig, ...] = _windows((3, 5), (20, 60), (300, 3600), (1000, 86400))
+    per_address: tuple[WindowConfig, ...] = _windows(
+        (5, 3, 32_000), (60, 20, 100_000), (3600, 300, 1_000_000), (86400, 1000, 3_000_000)
+    )
     """For one key from one client address."""
-    per_key: tuple[WindowConfig, ...] = _windows((10, 5), (60, 60), (1500, 3600), (10_000, 86400))
+    per_key: tuple[WindowConfig, ...] = _windows(
+        (5, 10, 100_000), (60, 60, 300_000), (3600, 1500, 5_000_000), (86400, 10_000, 30_000_000)
+    )
 
 
 class ReserveWindowConfig(_Part):

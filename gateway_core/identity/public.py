@@ -3,11 +3,12 @@
 import re
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from gateway_core.call import Call
 from gateway_core.config import PublicKeysConfig, WindowConfig
 from gateway_core.errors import ParameterNotAllowed, PermissionDenied, RateLimited
+from gateway_core.limit_header import SECOND_US, one_limit_headers
 from gateway_core.unsupported import extra_fields
 
 GATEWAY_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
@@ -40,32 +41,93 @@ def refuse(name: str) -> None:
     raise ParameterNotAllowed(f"{name[:200]} may not be sent with a public key.", param=name[:200])
 
 
+class Count(NamedTuple):
+    """What a subject had in a window."""
+
+    number: int
+    """Of the window, since 1970."""
+    requests: int
+    tokens: int
+
+
+NOTHING = Count(-1, 0, 0)
+
+
 class Windows:
-    """How often subjects came, in windows that begin at multiples of their length."""
+    """What subjects had, in windows that begin at multiples of their length."""
 
     def __init__(self, windows: Sequence[WindowConfig]) -> None:
         """Takes the limits of each subject."""
         self._windows = tuple(windows)
-        self._counts: dict[str, list[tuple[int, int]]] = {}
+        self._counts: dict[str, list[Count]] = {}
+        self._nothing = [NOTHING] * len(self._windows)
 
-    def wait(self, subject: str, now: float) -> tuple[WindowConfig, float] | None:
-        """The limit that a subject has reached and the seconds until its window ends; None: it may come."""
-        counts = self._counts.get(subject)
-        for window, (index, count) in zip(self._windows, counts or (), strict=False):
-            if index == now // window.seconds and count >= window.requests:
-                return window, window.seconds - now % window.seconds
+    def reached(self, subject: str, now: float, tokens: int = 0) -> "Reached | None":
+        """The limit that a subject would pass with one more request of so many tokens. None: it may come."""
+        for window, count in zip(self._windows, self._counts.get(subject, self._nothing), strict=True):
+            _, requests, used = count if count.number == now // window.seconds else NOTHING
+            if window.requests is not None and requests >= window.requests:
+                return Reached(window, "requests", window.requests, 0, now)
+            if window.input_tokens is not None and used + tokens > window.input_tokens:
+                return Reached(window, "tokens", window.input_tokens, max(0, window.input_tokens - used), now)
         return None
 
-    def count(self, subject: str, now: float) -> None:
-        """Counts one more."""
-        counts = self._counts.pop(subject, None) or [(0, 0)] * len(self._windows)
+    def count(self, subject: str, now: float, tokens: int = 0) -> None:
+        """Counts one more request."""
+        counts = self._counts.pop(subject, None) or self._nothing.copy()
         for position, window in enumerate(self._windows):
-            index = int(now // window.seconds)
-            before, count = counts[position]
-            counts[position] = (index, count + 1 if before == index else 1)
+            number = int(now // window.seconds)
+            before = counts[position]
+            counts[position] = (
+                Count(number, before.requests + 1, before.tokens + tokens)
+                if before.number == number
+                else Count(number, 1, tokens)
+            )
         while len(self._counts) >= SUBJECTS_AT_MOST:
             del self._counts[next(iter(self._counts))]
         self._counts[subject] = counts  # at the end: who came last is forgotten last
+
+    def correct(self, subject: str, then: float, more: int) -> None:
+        """Counts more tokens, or fewer, for a request that came then: in the windows that have not ended since."""
+        for position, count in enumerate(counts := self._counts.get(subject, [])):
+            if count.number == then // self._windows[position].seconds:
+                counts[position] = count._replace(tokens=max(0, count.tokens + more))
+
+
+class Reached(NamedTuple):
+    """A limit that is reached."""
+
+    window: WindowConfig
+    measure: Literal["requests", "tokens"]
+    limit: int
+    remaining: int
+    now: float
+
+    def refusal(self, whose: str) -> RateLimited:
+        """Says which one, and how long to wait."""
+        what = "requests" if self.measure == "requests" else "input tokens"
+        limit = f"{self.limit} {what} per {self.window.seconds} s and {whose}"
+        seconds = self.window.seconds - self.now % self.window.seconds
+        told = one_limit_headers(self.measure, self.limit, self.remaining, int(seconds * SECOND_US))
+        return RateLimited(
+            f"A public key may be used for {limit}.",
+            retry_after_seconds=seconds,
+            limit=limit,
+            subject=whose,
+            **dict(told),
+        )
+
+
+class Use:
+    """A call that was admitted."""
+
+    __slots__ = ("at", "subjects", "tokens")
+
+    def __init__(self, subjects: tuple[str, str], at: float, tokens: int) -> None:
+        """Takes what it is counted under, when it came, and its tokens by the estimate."""
+        self.subjects = subjects
+        self.at = at
+        self.tokens = tokens
 
 
 class PublicLimits:
@@ -75,21 +137,28 @@ class PublicLimits:
         """Takes the limits."""
         self._per_address = Windows(config.per_address)
         self._per_key = Windows(config.per_key)
+        windows = (*config.per_address, *config.per_key)
+        self.counts_tokens = any(window.input_tokens is not None for window in windows)
+        """Whether input tokens are limited too."""
 
-    def admit(self, key_id: str, address: str, now: float | None = None) -> None:
-        """Counts a call; raises RateLimited, and counts nothing, where it is one too many. Time in seconds."""
+    def admit(self, key_id: str, address: str, now: float | None = None, *, tokens: int = 0) -> Use:
+        """Counts a call; raises RateLimited, and counts nothing, where it is one too many. Time in seconds.
+
+        Takes its input tokens as estimated.
+        """
         now = time.time() if now is None else now
-        both = (
-            (self._per_address, f"{key_id} {address}", "address"),
-            (self._per_key, key_id, "key"),
-        )
-        for windows, subject, whose in both:
-            reached = windows.wait(subject, now)
+        subjects = (f"{key_id} {address}", key_id)
+        both = (self._per_address, self._per_key)
+        for windows, subject, whose in zip(both, subjects, ("address", "key"), strict=True):
+            reached = windows.reached(subject, now, tokens)
             if reached is not None:
-                window, seconds = reached
-                limit = f"{window.requests} requests per {window.seconds} s and {whose}"
-                raise RateLimited(
-                    f"A public key may be used for {limit}.", retry_after_seconds=seconds, limit=limit, subject=whose
-                )
-        for windows, subject, _ in both:
-            windows.count(subject, now)
+                raise reached.refusal(whose)
+        for windows, subject in zip(both, subjects, strict=True):
+            windows.count(subject, now, tokens)
+        return Use(subjects, now, tokens)
+
+    def correct(self, use: Use, tokens: int) -> None:
+        """Counts the tokens that a call had, in place of the estimate: in windows that have not ended since."""
+        more, use.tokens = tokens - use.tokens, tokens
+        for windows, subject in zip((self._per_address, self._per_key), use.subjects, strict=True):
+            windows.correct(subject, use.at, more)

@@ -8,11 +8,12 @@ from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from gateway_core.call import Call, Events, Next, whole
 from gateway_core.catalog.gateway_endpoint import EndpointTarget
 from gateway_core.errors import ContextTooLong, ModelNotAllowed, PermissionDenied, RateLimited
+from gateway_core.limit_header import Told, one_limit_headers
 from gateway_core.metering.balance import Balance, Balances
 from gateway_core.metering.concurrency import Concurrency
 from gateway_core.metering.estimate import output_tokens
 from gateway_core.metering.lease import SharedLimit, SharedLimits
-from gateway_core.metering.limit_header import Told, limit_headers, one_limit_headers
+from gateway_core.metering.limit_header import limit_headers
 from gateway_core.metering.plan import NO_PLAN, Plan, Plans
 from gateway_core.metering.price import Price, Tokens
 from gateway_core.metering.reserve import Held, held

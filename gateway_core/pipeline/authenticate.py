@@ -2,9 +2,13 @@
 
 from typing import Any
 
-from gateway_core.call import Call, Events, Next
+from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
+
+from gateway_core.call import Call, Events, Next, whole
 from gateway_core.identity.keyring import Identities
-from gateway_core.identity.public import PublicLimits, check_public
+from gateway_core.identity.public import PublicLimits, Use, check_public
+
+STARTED = ChatCompletionChunk()
 
 
 class Stage:
@@ -23,6 +27,38 @@ class Stage:
             caller = await self._identities.caller(authorization)
         call.caller = caller
         if caller.kind == "public":
-            check_public(call)
-            self._public.admit(caller.key_id, call.address)
+            return await self._limited(call, next)
         return await next(call)
+
+    async def _limited(self, call: Call[Any], next: Next[Any]) -> Events:
+        """What a public key asks, within its windows."""
+        check_public(call)
+        public, key_id = self._public, call.caller.key_id
+        if not public.counts_tokens:
+            public.admit(key_id, call.address)
+            return await next(call)
+        use = public.admit(key_id, call.address, tokens=call.operation.prompt_token_count(call.request))
+        events = await next(call)
+        if call.stream:
+            watched = self._watch(call, use, events)
+            # As in the stage `trace`: closing a generator that has not run yet runs none of it.
+            await anext(watched)
+            return watched
+        answer = await whole(events)
+        for event in answer.events:
+            self._correct(call, use, event)
+        return answer
+
+    async def _watch(self, call: Call[Any], use: Use, events: Events) -> Events:
+        try:
+            yield STARTED
+            async for event in events:
+                self._correct(call, use, event)
+                yield event
+        finally:
+            await events.aclose()
+
+    def _correct(self, call: Call[Any], use: Use, event: ChatCompletionChunk) -> None:
+        usage = call.operation.usage(event)
+        if usage is not None:
+            self._public.correct(use, max(0, usage.prompt_tokens))

@@ -97,3 +97,5 @@ def test_the_windows_of_public_keys_can_be_chosen() -> None:
     ]
     with pytest.raises(ConfigError, match=r"public_keys\.per_key\[0\]\.seconds"):
         parse("public_keys: {per_key: [{requests: 5, seconds: 0}]}", "headgate.yaml", {})
+    with pytest.raises(ConfigError, match="needs requests, input_tokens or both"):
+        parse("public_keys: {per_key: [{seconds: 5}]}", "headgate.yaml", {})

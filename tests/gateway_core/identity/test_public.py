@@ -1,6 +1,8 @@
 """How often a public key may be used."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway_core.config import Config, PublicKeysConfig
 from gateway_core.errors import RateLimited
@@ -41,6 +43,11 @@ def test_what_is_refused_is_not_counted_and_is_told_how_long_to_wait() -> None:
             limits.admit("key", "192.0.2.1", NOON + 20)
     assert caught.value.retry_after_seconds == 40
     assert caught.value.metadata["limit"] == "1 requests per 60 s and address"
+    assert {name: value for name, value in caught.value.metadata.items() if name.startswith("x-")} == {
+        "x-ratelimit-limit-requests": "1",
+        "x-ratelimit-remaining-requests": "0",
+        "x-ratelimit-reset-requests": "40s",
+    }
     assert many(limits, "192.0.2.2", NOON + 20, 20) == 1
 
 
@@ -49,4 +56,75 @@ def test_who_came_longest_ago_is_forgotten_first(monkeypatch: pytest.MonkeyPatch
     windows = Windows(PublicKeysConfig.model_validate({"per_key": [{"requests": 1, "seconds": 60}]}).per_key)
     for subject in ("a", "b", "c"):
         windows.count(subject, NOON)
-    assert [windows.wait(subject, NOON) is None for subject in ("a", "b", "c")] == [True, False, False]
+    assert [windows.reached(subject, NOON) is None for subject in ("a", "b", "c")] == [True, False, False]
+
+
+def tokens_limited(**windows: list[dict[str, int]]) -> PublicLimits:
+    return PublicLimits(PublicKeysConfig.model_validate({"per_address": [], "per_key": [], **windows}))
+
+
+def test_input_tokens_are_limited_beside_requests_by_what_is_estimated() -> None:
+    limits = tokens_limited(per_address=[{"seconds": 60, "requests": 100, "input_tokens": 100}])
+    limits.admit("key", "192.0.2.1", NOON, tokens=60)
+    with pytest.raises(RateLimited) as caught:
+        limits.admit("key", "192.0.2.1", NOON + 20, tokens=41)
+    assert caught.value.metadata["limit"] == "100 input tokens per 60 s and address"
+    assert caught.value.metadata["x-ratelimit-remaining-tokens"] == "40"
+    assert caught.value.retry_after_seconds == 40
+    limits.admit("key", "192.0.2.1", NOON + 20, tokens=40)
+    limits.admit("key", "192.0.2.2", NOON + 20, tokens=100)
+    limits.admit("key", "192.0.2.1", NOON + 60, tokens=100)
+
+
+def test_what_is_refused_for_the_key_is_not_counted_for_the_address() -> None:
+    limits = tokens_limited(
+        per_address=[{"seconds": 60, "input_tokens": 100}], per_key=[{"seconds": 5, "input_tokens": 50}]
+    )
+    for _ in range(10):
+        with pytest.raises(RateLimited):
+            limits.admit("key", "192.0.2.1", NOON, tokens=51)
+    limits.admit("key", "192.0.2.1", NOON, tokens=50)
+    limits.admit("key", "192.0.2.1", NOON + 5, tokens=50)
+
+
+def test_tokens_are_trued_up_in_the_windows_that_have_not_ended() -> None:
+    limits = tokens_limited(
+        per_address=[{"seconds": 60, "input_tokens": 100}, {"seconds": 3600, "input_tokens": 1000}],
+        per_key=[{"seconds": 60, "input_tokens": 100}],
+    )
+    over, under = (limits.admit("key", "192.0.2.1", NOON, tokens=50) for _ in range(2))
+    limits.correct(under, 10)
+    again = limits.admit("key", "192.0.2.1", NOON, tokens=40)
+    limits.correct(under, 10)  # told twice
+    with pytest.raises(RateLimited):
+        limits.admit("key", "192.0.2.1", NOON, tokens=1)
+    # In the next minute only the hour knows of it.
+    limits.correct(limits.admit("key", "192.0.2.1", NOON + 60, tokens=1), 1)
+    limits.correct(over, 890)
+    limits.admit("key", "192.0.2.1", NOON + 60, tokens=59)
+    with pytest.raises(RateLimited, match="1000 input tokens per 3600 s"):
+        limits.admit("key", "192.0.2.1", NOON + 120, tokens=1)
+    limits.correct(again, 39)
+    limits.admit("key", "192.0.2.1", NOON + 120, tokens=1)
+
+
+@given(
+    calls=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 60), st.one_of(st.none(), st.integers(0, 90)))),
+    limit=st.integers(1, 100),
+)
+def test_windows_count_what_a_plain_list_of_calls_counts(calls: list[tuple[int, int, int | None]], limit: int) -> None:
+    limits = tokens_limited(per_address=[{"seconds": 60, "input_tokens": limit, "requests": 5}])
+    now, admitted = NOON, list[list[float]]()
+    for passed, tokens, told in calls:
+        now += passed
+        window = [call for call in admitted if call[0] // 60 == now // 60]
+        fits = len(window) < 5 and sum(call[1] for call in window) + tokens <= limit
+        try:
+            use = limits.admit("key", "192.0.2.1", now, tokens=tokens)
+        except RateLimited:
+            assert not fits
+            continue
+        assert fits
+        if told is not None:
+            limits.correct(use, told)
+        admitted.append([now, tokens if told is None else told])

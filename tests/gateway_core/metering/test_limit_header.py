@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway_core.limit_header import duration_text
 from gateway_core.metering.lease import SharedLimits
-from gateway_core.metering.limit_header import duration_text, limit_headers
+from gateway_core.metering.limit_header import limit_headers
 from gateway_core.metering.window import SECOND_US
 from gateway_core.storage.database import Database
 from gateway_core.storage.location import location

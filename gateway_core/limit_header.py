@@ -1,0 +1,29 @@
+"""What is left of a limit, in the header fields that OpenAI tells it in.
+
+https://platform.openai.com/docs/guides/rate-limits, "Rate limits in headers".
+"""
+
+SECOND_US = 1_000_000
+
+Told = tuple[tuple[str, str], ...]
+KEYS = {
+    measure: tuple(f"x-ratelimit-{what}-{measure}" for what in ("limit", "remaining", "reset"))
+    for measure in ("requests", "tokens")
+}
+
+
+def one_limit_headers(measure: str, limit: int, remaining: int, reset_us: int) -> Told:
+    """The three of one limit on "requests" or "tokens"; the time is until all of it is there again."""
+    of_limit, of_remaining, of_reset = KEYS[measure]
+    return (of_limit, str(limit)), (of_remaining, str(remaining)), (of_reset, duration_text(reset_us))
+
+
+def duration_text(microseconds: int) -> str:
+    """A time in the form that OpenAI's headers have: "6m0s", "1s", "120ms"; rounded up to seconds from one on."""
+    if microseconds <= SECOND_US - 1000:
+        return f"{-(-microseconds // 1000)}ms"
+    minutes, seconds = divmod(-(-microseconds // SECOND_US), 60)
+    if not minutes:
+        return f"{seconds}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes}m{seconds}s" if hours else f"{minutes}m{seconds}s"
