@@ -155,6 +155,8 @@ class LimitsConfig(_Part):
     keep_alive_seconds: Seconds = 75
     trusted_proxies: frozenset[str] = frozenset({"127.0.0.1", "::1"})
     """Addresses whose X-Forwarded-For is believed; "*" is everybody."""
+    trusted_bridges: tuple[IPvAnyNetwork, ...] = ()
+    """Networks of bridges in processes of their own, whose word for the addresses of their callers the core believes."""
 
 
 class WindowConfig(_Part):

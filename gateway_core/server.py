@@ -49,6 +49,7 @@ from gateway_core.services.access import Access
 from gateway_core.services.account import AccountService
 from gateway_core.services.balance import BalanceService
 from gateway_core.services.chat_completion import ChatCompletionService
+from gateway_core.services.edge import Bridges
 from gateway_core.services.gateway import GatewayService, rules
 from gateway_core.services.key import KeyService
 from gateway_core.services.model import ModelService
@@ -108,7 +109,10 @@ class Core:
         self._endpoints = None if store is None else Endpoints(self.config, store.box)
         catalog = Catalog(self.config, self._listing)
         pipeline = compose(self._stages(catalog), innermost(self._providers))
-        self._servicers = (ChatCompletionService(pipeline), ModelService(catalog, self._gateways, self._access))
+        self._servicers = (
+            ChatCompletionService(pipeline, Bridges(self.config.limits.trusted_bridges)),
+            ModelService(catalog, self._gateways, self._plans, self._access),
+        )
         self._kept = () if store is None else self._kept_services(store)
         self._gateway_service = self._kept_gateways(catalog)
         self._register(self.channel)

@@ -19,8 +19,8 @@ from gateway_core.completion import fold
 from gateway_core.metering.estimate import input_tokens
 from gateway_core.providers import Provider
 from gateway_core.services.edge import (
+    Bridges,
     Context,
-    address_of,
     answer_metadata,
     chosen_request_id,
     deadline_of,
@@ -63,9 +63,10 @@ class ChatCompletion:
 class ChatCompletionService(ChatCompletionServiceServicer):
     """Answers chat completions by way of the pipeline."""
 
-    def __init__(self, pipeline: Next[ChatCompletionSpec]) -> None:
-        """Takes the composed stages."""
+    def __init__(self, pipeline: Next[ChatCompletionSpec], bridges: Bridges) -> None:
+        """Takes the composed stages, and the bridges that are believed."""
         self._pipeline = pipeline
+        self._bridges = bridges
         self._operation = ChatCompletion()
 
     async def CreateChatCompletion(
@@ -115,5 +116,5 @@ class ChatCompletionService(ChatCompletionServiceServicer):
             stream=stream,
             metadata=metadata,
             deadline=deadline_of(context),
-            address=address_of(context, metadata),
+            address=self._bridges.caller_address(context, metadata),
         )

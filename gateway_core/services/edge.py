@@ -5,6 +5,8 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, NoReturn
 from urllib.parse import unquote
 
@@ -21,6 +23,9 @@ from gateway_core.telemetry import names
 log = structlog.get_logger("headgate.services")
 
 WARNINGS_AT_MOST = 32
+ADDRESSES_AT_MOST = 1024
+ADDRESS_AT_MOST = 64
+"""Characters of a caller's address, as a bridge tells it."""
 Context = aio.ServicerContext[Any, Any]
 
 
@@ -39,13 +44,29 @@ def metadata_of(context: Context) -> dict[str, str]:
     return {key: value for key, value in pairs if isinstance(value, str)}
 
 
-def address_of(context: Context, metadata: Mapping[str, str]) -> str:
-    """The address of the caller's machine; the bridge's word for it counts in this process only. Empty: not known."""
-    peer = context.peer()
-    if peer == "inprocess:":
-        return metadata.get("x-headgate-client", "")
-    kind, _, rest = unquote(peer).partition(":")  # "ipv4:127.0.0.1:5555", "ipv6:%5B::1%5D:5555", "unix:"
-    return rest.rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else ""
+class Bridges:
+    """The bridges whose word for the addresses of their callers is believed: of this process, and in networks."""
+
+    def __init__(self, networks: Sequence[IPv4Network | IPv6Network] = ()) -> None:
+        """Takes the networks of those that are processes of their own."""
+        self._networks = networks
+        self._trusted = lru_cache(ADDRESSES_AT_MOST)(self._is_in_network)
+
+    def caller_address(self, context: Context, metadata: Mapping[str, str]) -> str:
+        """The address of the caller's machine. Empty: not known."""
+        peer = context.peer()
+        told = metadata.get("x-headgate-client", "")
+        if peer == "inprocess:":
+            return told
+        kind, _, rest = unquote(peer).partition(":")  # "ipv4:127.0.0.1:5555", "ipv6:%5B::1%5D:5555", "unix:"
+        address = rest.rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else ""
+        is_told = 0 < len(told) <= ADDRESS_AT_MOST and bool(self._networks)
+        return told if is_told and address and self._trusted(address) else address
+
+    def _is_in_network(self, address: str) -> bool:
+        parsed = ip_address(address)
+        plain = (parsed.version == 6 and parsed.ipv4_mapped) or parsed
+        return any(plain in network for network in self._networks)
 
 
 def deadline_of(context: Context) -> float | None:
