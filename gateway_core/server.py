@@ -113,7 +113,7 @@ class Core:
             ChatCompletionService(pipeline, Bridges(self.config.limits.trusted_bridges)),
             ModelService(catalog, self._gateways, self._plans, self._access),
         )
-        self._kept = () if store is None else self._kept_services(store)
+        self._kept = () if store is None or self._limits is None else self._kept_services(store, self._limits)
         self._gateway_service = self._kept_gateways(catalog)
         self._register(self.channel)
 
@@ -193,7 +193,7 @@ class Core:
         self.telemetry.metrics.tell_queued(lambda: stage.concurrency.queued)
         return (("admit", stage),)
 
-    def _kept_services(self, store: Store) -> tuple[tuple[str, Any, Any], ...]:
+    def _kept_services(self, store: Store, limits: SharedLimits) -> tuple[tuple[str, Any, Any], ...]:
         """The services that need a store: the name, the function that adds it to a server, the servicer."""
         add_accounts = account_service_pb2_grpc.add_AccountServiceServicer_to_server
         add_keys = key_service_pb2_grpc.add_KeyServiceServicer_to_server
@@ -201,7 +201,7 @@ class Core:
         add_plans = plan_service_pb2_grpc.add_PlanServiceServicer_to_server
         of_accounts = AccountService(Accounts(store), self._plans, store.database, self._access)
         return (
-            ("BalanceService", add_balances, BalanceService(self._plans, store.database, self._access)),
+            ("BalanceService", add_balances, BalanceService(self._plans, limits, store.database, self._access)),
             ("PlanService", add_plans, PlanService(self._plans, store.database, self._access)),
             ("AccountService", add_accounts, of_accounts),
             ("KeyService", add_keys, KeyService(Keys(store.database), self._access)),

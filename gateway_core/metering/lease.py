@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 
 import structlog
 
@@ -95,16 +94,23 @@ class SharedLimit:
             self._refilling = asyncio.create_task(self._return(surplus, start_us), name="returning units of a limit")
             self._refilling.add_done_callback(self._refilled)
 
+    async def settled(self) -> None:
+        """Waits until what is under way between this process and the store is done."""
+        if self._refilling is not None:
+            await asyncio.wait({self._refilling})
+
     async def _return(self, units: int, start_us: int) -> None:
         async with self._database.transaction() as connection:
             await return_units(connection, self._scope, start_us, units)
+        self._empty_until_us = 0
 
     async def give_back(self) -> None:
-        """Returns what is held and not used."""
-        if self._refilling is not None:
-            with suppress(StorageError):
-                await asyncio.shield(self._refilling)
+        """Returns what is held and not used; leases what was used beyond it."""
+        await self.settled()
         window = self.window
+        now_us = self._clock()
+        if window.used > window.granted and not window.is_over(now_us):
+            await self._lease(window.used - window.granted, now_us)
         unused, window.granted = window.left, min(window.granted, window.used)
         if unused:
             async with self._database.transaction() as connection:
@@ -171,6 +177,19 @@ class SharedLimits:
                 self._forget_ended()
             found = self._limits[key] = SharedLimit(self, f"{scope}:{seconds}", units, seconds)
         return found
+
+    async def left(self, scope: str, units: int, seconds: int) -> tuple[int, int]:
+        """What is left of a limit, less what other processes hold of it; and when its window ends, in microseconds."""
+        now_us, length_us = self.now_us(), seconds * SECOND_US
+        start_us = now_us - now_us % length_us
+        found = self._limits.get((scope, units, seconds))
+        if found is not None:
+            await found.settled()
+        async with self.database.reading() as connection:
+            used = await granted(connection, f"{scope}:{seconds}", start_us)
+        if found is not None and found.window.start_us == start_us:
+            used += found.window.used - found.window.granted
+        return max(0, units - used), start_us + length_us
 
     def _forget_ended(self) -> None:
         now_us = self.now_us()

@@ -63,7 +63,7 @@ class Held:
         self.taken.clear()
 
 
-def scope(account_id: str) -> str:
+def reserve_scope(account_id: str) -> str:
     """What the units of an account are counted under."""
     return f"account:{account_id}:reserve"
 
@@ -80,7 +80,7 @@ async def held(limits: SharedLimits, account_id: str, reserve: Reserve, model: s
     is_covered = False
     try:
         for seconds, units in reserve.windows:
-            shared = limits.limit(scope(account_id), units * MICRO, seconds)
+            shared = limits.limit(reserve_scope(account_id), units * MICRO, seconds)
             now_us = limits.now_us()
             shared.turn(now_us)
             if not (shared.take(found.units, now_us) or await shared.acquire(found.units, now_us)):

@@ -18,8 +18,10 @@ from gateway_core.call import Caller
 from gateway_core.errors import Conflict, InvalidRequest, NotFound, PermissionDenied
 from gateway_core.identity.fields import page, pico_usd, text
 from gateway_core.identity.ownership import own_or_below
+from gateway_core.metering.lease import SharedLimits
 from gateway_core.metering.plan import Plan, Plans, plan_message
 from gateway_core.metering.price import usd_text
+from gateway_core.metering.reserve import MICRO, Reserve, reserve_scope, units_text
 from gateway_core.services.access import Access
 from gateway_core.services.edge import Context
 from gateway_core.storage import account as accounts
@@ -45,9 +47,10 @@ SECOND_US = 1_000_000
 class BalanceService(BalanceServiceServicer):
     """Tells of balances, and adds to them."""
 
-    def __init__(self, plans: Plans, database: Database, access: Access) -> None:
-        """Takes the plans, where balances are kept, and who may ask."""
+    def __init__(self, plans: Plans, limits: SharedLimits, database: Database, access: Access) -> None:
+        """Takes the plans, what is used of their limits, where balances are kept, and who may ask."""
         self._plans = plans
+        self._limits = limits
         self._database = database
         self._access = access
 
@@ -105,7 +108,16 @@ class BalanceService(BalanceServiceServicer):
         )
         for scope, measure, limit, seconds in limits(account, plan):
             await self._add_limit(told, scope, measure, limit, seconds)
+        if plan is not None and plan.reserve is not None:
+            await self._add_reserve(told, plan.reserve)
         return told
+
+    async def _add_reserve(self, told: Balance, reserve: Reserve) -> None:
+        for seconds, units in reserve.windows:
+            left, end_us = await self._limits.left(reserve_scope(told.account_id), units * MICRO, seconds)
+            told.reserve.add(
+                window_seconds=seconds, units=units, units_remaining=units_text(left), reset_time=timestamp(end_us)
+            )
 
     async def _add_limit(self, told: Balance, scope: str, measure: LimitMeasure, limit: int, seconds: int) -> None:
         now = time.time_ns() // 1000
