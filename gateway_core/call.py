@@ -176,8 +176,6 @@ class Call(Generic[Request]):
     """What was dropped or changed; complete once the answer is open."""
     upstream_request_id: str = ""
     """What the provider calls this attempt, as its answer's head tells. Empty: it did not tell."""
-    upstream_request_id: str = ""
-    """What the provider calls this attempt, as its answer's head tells. Empty: it did not tell."""
     attempt_count: int = 0
     """How many attempts were begun."""
     reserved_pico_usd: int = 0
