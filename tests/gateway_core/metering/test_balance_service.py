@@ -224,6 +224,19 @@ async def test_a_plan_is_made_changed_and_deleted(stubs: Stubs) -> None:
     assert await code(stubs.plans.GetPlan(GetPlanRequest(name="silver"), metadata=ROOT)) == StatusCode.NOT_FOUND
 
 
+async def test_how_many_calls_wait_can_be_changed(stubs: Stubs) -> None:
+    plan = Plan(name="gold", concurrent_calls_per_key=4)
+    await stubs.plans.CreatePlan(CreatePlanRequest(plan=plan), metadata=ROOT)
+    for change in (Plan(queued_calls_per_key=8), Plan(queue_seconds=5), Plan(concurrent_calls_per_key=2)):
+        change.name = "gold"
+        changed = (await stubs.plans.UpdatePlan(UpdatePlanRequest(plan=change), metadata=ROOT)).plan
+    assert (changed.concurrent_calls_per_key, changed.queued_calls_per_key, changed.queue_seconds) == (2, 8, 5)
+    cleared = UpdatePlanRequest(plan=Plan(name="gold"), update_mask={"paths": ["queued_calls_per_key"]})
+    changed = (await stubs.plans.UpdatePlan(cleared, metadata=ROOT)).plan
+    assert not changed.HasField("queued_calls_per_key")
+    assert changed.concurrent_calls_per_key == 2
+
+
 @pytest.mark.parametrize(
     "plan",
     [
@@ -232,6 +245,10 @@ async def test_a_plan_is_made_changed_and_deleted(stubs: Stubs) -> None:
         Plan(name="gold", price_multiplier="1e2"),
         Plan(name="gold", price_multiplier="-1"),
         Plan(name="gold", concurrent_calls_per_key=0),
+        Plan(name="gold", queued_calls_per_key=1),
+        Plan(name="gold", concurrent_calls_per_key=1, queued_calls_per_key=-1),
+        Plan(name="gold", concurrent_calls_per_key=1, queued_calls_per_key=10_001),
+        Plan(name="gold", concurrent_calls_per_key=1, queued_calls_per_key=1, queue_seconds=0),
         Plan(name="gold", windows=[PlanWindow(window_seconds=0)]),
         Plan(name="gold", windows=[PlanWindow(window_seconds=1), PlanWindow(window_seconds=1)]),
         Plan(name="gold", description="x" * 513),
