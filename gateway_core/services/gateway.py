@@ -105,8 +105,18 @@ def rules(catalog: Catalog, reach: Reach) -> Rules:
     """What gateways must be, where these models can be asked and these addresses dialled."""
 
     def check_gateway(gateway: Gateway) -> None:
-        check(gateway, facts(catalog, gateway), reach)
-        check_values(gateway)
+        try:
+            check(gateway, facts(catalog, gateway), reach)
+            check_values(gateway)
+        except InvalidRequest as error:
+            # By its path in the request, as everywhere.
+            param = error.metadata["param"]
+            message = (
+                error.message.replace(param, f"gateway.{param}", 1)
+                if error.message.startswith(param)
+                else error.message
+            )
+            raise InvalidRequest(message, param=f"gateway.{param}") from None
 
     return Rules(check_gateway, catalog.is_hosted)
 

@@ -1,4 +1,4 @@
-"""JSON, query and path → the request of an RPC; what is wrong is named by its path in that request."""
+"""JSON, query and path → the request of an RPC; what is wrong is named by its path in the body or the query."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -30,7 +30,7 @@ def request_message(binding: Binding, variables: Mapping[str, str], query: bytes
     """
     request: Message = GetMessageClass(binding.method.input_type)()
     if binding.body_field is not None:
-        read_object(getattr(request, binding.body), body, binding.body)
+        read_object(getattr(request, binding.body), body, "")
         getattr(request, binding.body).SetInParent()
     else:
         read_object(request, body, "")
@@ -38,7 +38,10 @@ def request_message(binding: Binding, variables: Mapping[str, str], query: bytes
     if binding.resource is not None:
         read_mask(request, binding, binding.resource, body)
     for path, value in variables.items():
-        set_variable(request, path, value, body_value(binding, path, body))
+        inside = path.removeprefix(f"{binding.body}.") if binding.body_field is not None else path
+        if body.get(inside, value) not in (None, value):
+            raise InvalidBody(f"Invalid '{inside}': it differs from the path's, '{value}'.", inside)
+        setattr(owner_of(request, path), path.rpartition(".")[2], value)
     return request
 
 
@@ -169,16 +172,3 @@ def read_mask(request: Message, binding: Binding, resource: Descriptor, body: di
         return
     bound = {name.removeprefix(f"{binding.body}.") for name in binding.variables}
     mask.paths.extend(path for path in changed_paths(resource, body) if path not in bound)
-
-
-def body_value(binding: Binding, path: str, body: dict[str, Any]) -> Any:
-    """What the body says of a field that the path gives; None where it says nothing."""
-    inside = path.removeprefix(f"{binding.body}.") if binding.body_field is not None else path
-    return body.get(inside)
-
-
-def set_variable(request: Message, path: str, value: str, in_body: Any) -> None:
-    """Sets a field that the path gives; what the body says of it must not differ."""
-    if in_body is not None and in_body != value:
-        raise InvalidBody(f"Invalid '{path}': it differs from the path's, '{value}'.", path)
-    setattr(owner_of(request, path), path.rpartition(".")[2], value)

@@ -11,6 +11,7 @@ from grpc import aio
 from rest_bridge.batches import batches
 from rest_bridge.connection import Headers
 from rest_bridge.dialects.admin.binding import Binding
+from rest_bridge.dialects.admin.blame import in_body
 from rest_bridge.dialects.admin.request import request_message
 from rest_bridge.dialects.admin.response import answer
 from rest_bridge.errors import Failure, Refused
@@ -60,7 +61,10 @@ class Resource:
         if binding.method.server_streaming:
             await relay(exchange, binding, begun)
         else:
-            response = await begun
+            try:
+                response = await begun
+            except aio.AioRpcError as error:
+                raise in_body(error, binding.body) from error
             headers = answer_headers(await begun.trailing_metadata())
             await exchange.respond(200, answer(binding, response), [*JSON, *NOT_KEPT, *headers])
 

@@ -84,7 +84,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
 def test_a_gateway_that_cannot_be_is_refused_by_the_name_of_the_field(param: str, values: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest) as failure:
         checked(**values)
-    assert failure.value.metadata["param"].startswith(param)
+    assert failure.value.metadata["param"].startswith(f"gateway.{param}")
     assert "secret" not in failure.value.message
 
 
@@ -110,4 +110,4 @@ def test_a_parameter_that_the_contract_does_not_know_is_refused() -> None:
     assert len(UnknownFieldSet(spec)) == 1
     with pytest.raises(InvalidRequest) as failure:
         checked(parameters=spec)
-    assert failure.value.metadata["param"] == "parameters"
+    assert failure.value.metadata["param"] == "gateway.parameters"

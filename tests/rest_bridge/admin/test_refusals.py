@@ -31,11 +31,6 @@ def body_message(binding: Binding) -> Descriptor:
     return found
 
 
-def at(binding: Binding, name: str) -> str:
-    """The path of a field of the body."""
-    return f"{binding.body}.{name}" if binding.body_field else name
-
-
 def wrong_values(field: FieldDescriptor) -> Iterator[tuple[Any, str]]:
     """Values that a field cannot take, each with where the fault lies below the field."""
     if field.message_type and field.message_type.GetOptions().map_entry:
@@ -58,7 +53,7 @@ async def test_a_wrong_type_is_named_by_its_path(bridge: Bridge, route: str) -> 
     for field in body_message(binding).fields:
         for value, below in wrong_values(field):
             refused = await bridge.refused(binding.verb, path_of(binding), json={field.name: value})
-            assert refused == (400, at(binding, field.name) + below), value
+            assert refused == (400, field.name + below), value
     assert not bridge.core.requests
 
 
@@ -66,11 +61,11 @@ async def test_a_wrong_type_is_named_by_its_path(bridge: Bridge, route: str) -> 
 async def test_an_unknown_field_is_named_by_its_path(bridge: Bridge, route: str) -> None:
     binding = BINDINGS[route]
     path = path_of(binding)
-    assert await bridge.refused(binding.verb, path, json={"nothing": None}) == (400, at(binding, "nothing"))
+    assert await bridge.refused(binding.verb, path, json={"nothing": None}) == (400, "nothing")
     for field in body_message(binding).fields:
         if field.message_type and not field.is_repeated and not field.message_type.full_name.startswith("google."):
             refused = await bridge.refused(binding.verb, path, json={field.name: {"nothing": 1}})
-            assert refused == (400, at(binding, f"{field.name}.nothing"))
+            assert refused == (400, f"{field.name}.nothing")
     assert not bridge.core.requests
 
 
@@ -132,7 +127,7 @@ async def test_a_body_that_names_another_thing_than_the_path_is_refused(bridge: 
     binding = BINDINGS[route]
     [variable] = binding.variables
     name = variable.rpartition(".")[2]
-    assert await bridge.refused("PATCH", path_of(binding), json={name: "another"}) == (400, variable)
+    assert await bridge.refused("PATCH", path_of(binding), json={name: "another"}) == (400, name)
     assert (await bridge.ask("PATCH", path_of(binding), json={name: "x1"}))[0] == 200
     assert name not in bridge.core.request.update_mask.paths
 
@@ -161,7 +156,7 @@ async def test_a_wrong_method_is_refused_with_those_that_are_right(bridge: Bridg
 
 async def test_only_one_of_a_choice_may_be_given(bridge: Bridge) -> None:
     body = {"name": "g", "model": "small", "endpoint": {"base_url": "https://x.test", "model": "m"}}
-    assert await bridge.refused("POST", "/api/v1/gateways", json=body) == (400, "gateway.endpoint")
+    assert await bridge.refused("POST", "/api/v1/gateways", json=body) == (400, "endpoint")
 
 
 async def test_a_fault_deep_in_a_gateway_is_named_by_its_path(bridge: Bridge) -> None:
@@ -175,7 +170,24 @@ async def test_a_fault_deep_in_a_gateway_is_named_by_its_path(bridge: Bridge) ->
     ):
         body = {"name": "g", "parameters": parameters}
         refused = await bridge.refused("POST", "/api/v1/gateways", json=body)
-        assert refused == (400, f"gateway.parameters.{path}")
+        assert refused == (400, f"parameters.{path}")
+
+
+async def test_what_the_core_blames_is_named_by_its_path_in_the_body(bridge: Bridge) -> None:
+    for core, told in (
+        ("gateway.parameters.seed", "parameters.seed"),
+        ("gateway.gateway.name", "gateway.name"),
+        ("gateway", "gateway"),
+        ("update_mask", "update_mask"),
+    ):
+        message = f"{core} must be another."
+        bridge.core.answers["CreateGateway"] = [
+            Refusal(StatusCode.INVALID_ARGUMENT, "ERROR_REASON_INVALID_REQUEST", message, {"param": core})
+        ]
+        response = await bridge.http.post("/api/v1/gateways", json={"name": "a"})
+        assert (response.status_code, response.headers["x-headgate-request-id"]) == (400, "r-1")
+        details = {"reason": "invalid_request", "param": told}
+        assert response.json() == {"error": f"{told} must be another.", "details": details}
 
 
 def test_every_field_that_can_be_given_has_a_type_that_can_be_read() -> None:
