@@ -44,14 +44,16 @@ class Access:
         context: Context,
         operation: str,
         work: Callable[[Caller], Awaitable[Response]],
-        request: Message | None = None,
+        request: Message,
     ) -> Response:
-        """What work gives for the caller, not for a public key; what fails ends the RPC. Takes the RPC in a word."""
+        """What work gives for the caller; what fails ends the RPC. Takes the RPC in a word, and what it asks.
+
+        Public keys, and texts with a NUL character, do not come so far as to work.
+        """
         rpc = Rpc(context, operation)
         try:
             caller = await self.private(context)
-            if request is not None:
-                check_texts(request)
+            check_texts(request)
             response = await work(caller)
         except Exception as error:
             await rpc.failed(error)

@@ -60,7 +60,7 @@ class BalanceService(BalanceServiceServicer):
         async def work(caller: Caller) -> GetBalanceResponse:
             return GetBalanceResponse(balance=await self._balance(caller, request.account_id))
 
-        return await self._access.answered(context, "get_balance", work)
+        return await self._access.answered(context, "get_balance", work, request)
 
     async def AddCredit(self, request: AddCreditRequest, context: Context) -> AddCreditResponse:
         """Adds money, once for each reference."""
@@ -70,7 +70,7 @@ class BalanceService(BalanceServiceServicer):
                 raise PermissionDenied("Only the operator's own account may add credit.")
             return await self._add(caller, request)
 
-        return await self._access.answered(context, "add_credit", work)
+        return await self._access.answered(context, "add_credit", work, request)
 
     async def ListCredits(self, request: ListCreditsRequest, context: Context) -> ListCreditsResponse:
         """Lists the credits of an account."""
@@ -84,7 +84,7 @@ class BalanceService(BalanceServiceServicer):
             more = rows[size - 1].id if len(rows) > size else ""
             return ListCreditsResponse(credits=map(credit_message, rows[:size]), next_page_token=more)
 
-        return await self._access.answered(context, "list_credits", work)
+        return await self._access.answered(context, "list_credits", work, request)
 
     async def _balance(self, caller: Caller, account_id: str) -> Balance:
         async with self._database.reading() as connection:
