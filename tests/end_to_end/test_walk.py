@@ -28,7 +28,7 @@ CREDITS = (Decimal("0.1"), Decimal("0.2"), Decimal("0.000000000001"))
 PICO, MILLION = Decimal("0.000000000001"), 10**6
 SAID: Any = [{"role": "user", "content": "Hi"}]
 # What the vendor tells of each answer: prompt, cached of it, completion, reasoning of it.
-TOLD = ((1003, 0, 7, 0), (2001, 1500, 333, 300), (17, 16, 1, 1), (99_991, 3, 10_007, 9_999), (1, 0, 0, 0))
+TOLD = ((1013, 0, 7, 0), (2001, 1500, 333, 300), (17, 16, 1, 1), (99_991, 3, 10_007, 9_999), (1, 0, 0, 0))
 STREAMED = ((1009, 512, 77, 64), (31, 0, 1, 0))
 
 
@@ -45,6 +45,11 @@ def cost(used: dict[str, Any]) -> Decimal:
     cached = used.get("prompt_tokens_details", {}).get("cached_tokens", 0)
     total: Decimal = (used["prompt_tokens"] - cached) * INPUT + cached * CACHED + used["completion_tokens"] * OUTPUT
     return (total * MULTIPLIER / MILLION).quantize(PICO, ROUND_HALF_UP)
+
+
+def told_cost(told: Any) -> Decimal:
+    """What the usage of an answer says of its cost: a number, which has fewer digits than a float can tell apart."""
+    return Decimal(repr(told.cost))
 
 
 @dataclass
@@ -137,7 +142,7 @@ async def gateway_of(walk: Walk) -> dict[str, Any]:
 
 
 async def call_in_every_way(walk: Walk, gateway: dict[str, Any]) -> list[Decimal]:
-    """Calls by slug, by id and by the model's own name; what each must cost, which those that are whole say too."""
+    """Calls by slug, by id and by the model's own name; what each answer says that it cost."""
     costs = []
     names = (gateway["slug"], gateway["id"], "small")
     for number, told in enumerate(TOLD):
@@ -145,14 +150,15 @@ async def call_in_every_way(walk: Walk, gateway: dict[str, Any]) -> list[Decimal
         response = await walk.ask(names[number % 3])
         assert response.headers.get("x-headgate-gateway") == (None if number % 3 == 2 else gateway["id"])
         costs.append(Decimal(response.headers["x-headgate-cost"]))
-        assert costs[-1] == cost(usage(*told))
+        assert costs[-1] == told_cost(response.parse().usage) == cost(usage(*told))
     for number, told in enumerate(STREAMED):
         end = {**event({}), "choices": [], "usage": usage(*told)}
         walk.upstream.script(sse_answer([event({"content": "Hel"}), event({"content": "lo"}, "stop"), end]))
         chunks = await walk.stream(names[number])
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "Hello"
         assert chunks[-1].usage.prompt_tokens_details.cached_tokens == told[1]
-        costs.append(cost(usage(*told)))
+        costs.append(told_cost(chunks[-1].usage))
+        assert costs[-1] == cost(usage(*told))
     return costs
 
 
@@ -192,6 +198,7 @@ async def test_record_balance_summary_export_and_program_agree_to_the_last_digit
     account_id = await account_of(walk)
     gateway = await gateway_of(walk)
     costs = await call_in_every_way(walk, gateway)
+    assert Decimal(repr(sum(map(float, costs)))) != sum(costs), "floats would do, and what follows shows nothing"
     await call_in_vain(walk, gateway)
     records = await walk.records()
     statuses = ["ok"] * len(costs) + ["failed", "cancelled"]
@@ -213,7 +220,6 @@ async def test_record_balance_summary_export_and_program_agree_to_the_last_digit
     ]
     each = [Decimal(record["cost_usd"]) for record in records]
     total = sum(each, Decimal(0))
-    assert Decimal(sum(map(float, each))).quantize(PICO * PICO) != total, "these would be right in floats too"
     await agree(walk, account_id, total, len(records))
     key = {"HEADGATE_API_KEY": walk.secret}
     said = await ended("usage", "--url", walk.url, "--by", "model", home=walk.home, variables=key)
