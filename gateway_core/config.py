@@ -156,7 +156,7 @@ class LimitsConfig(_Part):
     trusted_proxies: frozenset[str] = frozenset({"127.0.0.1", "::1"})
     """Addresses whose X-Forwarded-For is believed; "*" is everybody."""
     trusted_bridges: tuple[IPvAnyNetwork, ...] = ()
-    """Networks of bridges in processes of their own, whose word for the addresses of their callers the core believes."""
+    """Networks of bridges in processes of their own, whose word for their callers' addresses the core believes."""
 
 
 class WindowConfig(_Part):
