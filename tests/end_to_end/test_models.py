@@ -24,8 +24,20 @@ from tests.support.kept import ROOT, Kept, bearer, kept
 from tests.support.upstream import Upstream, json_answer
 
 TARGETS = [{"provider": "lab", "model": "tiny"}]
-MODELS = {"small": {"targets": TARGETS, "context_length": 1000}, "large": {"targets": TARGETS}}
-PLANS = {"little": {"allowed_models": ["small"]}, "none": {"allowed_models": ["nix"]}}
+MODELS = {
+    "small": {
+        "targets": TARGETS,
+        "context_length": 1000,
+        "price_class": "low",
+        "price": {"input_per_million": "0", "output_per_million": "0.00"},
+    },
+    "large": {"targets": TARGETS},
+}
+PLANS = {
+    "cheap": {"allowed_price_classes": ["low"]},
+    "little": {"allowed_models": ["small"]},
+    "none": {"allowed_models": ["nix"]},
+}
 HI: list[Any] = [{"role": "user", "content": "Hi"}]
 ANSWER = {
     "id": "c",
@@ -67,6 +79,7 @@ async def world(upstream: Upstream, tmp_path: Path) -> AsyncIterator[World]:
         await account("ann")
         await account("planned", plan="little")
         await account("poor", plan="none")
+        await account("thrifty", plan="cheap")
         await account("bounded", allowed_models=["large"])
 
         slugs, ids = {}, {}
@@ -94,6 +107,7 @@ SHOWN = {
     "bounded": {"large"},
     "planned": {"small", "planned s"},
     "poor": set(),
+    "thrifty": {"small"},
 }
 
 
@@ -132,6 +146,14 @@ async def test_a_model_that_may_not_be_asked_looks_like_one_that_is_not_there(wo
             await sdk.models.retrieve(name)
         told.append(str(unknown.value).replace(name, "it"))
     assert told[0] == told[1]
+
+
+async def test_openais_sdk_reads_what_is_known_of_a_model_and_of_the_gateways_before_it(world: World) -> None:
+    known = {"context_length": 1000, "pricing": {"prompt": "0", "completion": "0"}}
+    sdk = world.kept.sdk_of(world.secrets["ann"])
+    found = {model.id: model.model_extra async for model in sdk.models.list()}
+    assert found["small"] == found[world.slugs["ann s"]] == known
+    assert found["large"] == found[world.slugs["ann o"]] == {}
 
 
 async def test_grpc_and_ollama_show_the_same(world: World) -> None:
