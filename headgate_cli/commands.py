@@ -136,6 +136,7 @@ def models(
 Examples:
     headgate usage                            what each of the last 30 days cost
     headgate usage --by model --days 7
+    headgate usage --from 2026-01-01 --to 2026-01-31
     headgate usage --by account --sub-accounts --json"""
 )
 def usage(  # noqa: PLR0913  # its parameters are the options
@@ -145,13 +146,19 @@ def usage(  # noqa: PLR0913  # its parameters are the options
         Literal["day", "hour", "model", "key", "gateway", "tag", "account"],
         typer.Option("--by", help="What the calls of a row have in common."),
     ] = "day",
-    days: Annotated[int, typer.Option("--days", min=1, max=3660, help="The days until now, in UTC.")] = 30,
+    days: Annotated[
+        int | None, typer.Option("--days", min=1, max=3660, help="So many days until the last one. Default: 30.")
+    ] = None,
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="DAY", help="First day, in UTC, such as 2026-01-31.")
+    ] = None,
+    last: Annotated[str | None, typer.Option("--to", metavar="DAY", help="Last day, in UTC. Default: today.")] = None,
     sub_accounts: Annotated[bool, typer.Option("--sub-accounts", help="The calls of accounts below, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document in the place of a table.")] = False,
 ) -> int:
     """Show what was used and what it cost, with a bar for each row. The key is that of HEADGATE_API_KEY."""
     module = work("usage")
-    options = module.UsageOptions(url=url, grpc=grpc, by=by, days=days, sub_accounts=sub_accounts, as_json=as_json)
+    options = module.UsageOptions(url, grpc, by, days, first, last, sub_accounts, as_json)
     code: int = module.run(options)
     return code
 

@@ -33,6 +33,7 @@ from headgate_cli.commands import DEFAULT_URL
 from headgate_cli.errors import CommandFailed, WrongUse
 
 BAR_CHARACTERS = 30
+DAYS = 30
 ROWS_AT_MOST = 1000
 BLOCKS = " ▏▎▍▌▋▊▉█"
 
@@ -46,7 +47,12 @@ class UsageOptions:
     url: str | None = None
     grpc: str | None = None
     by: str = "day"
-    days: int = 30
+    days: int | None = None
+    """Until the last day. None: 30, or all since the first day."""
+    first: str | None = None
+    """A day in UTC, as in 2026-01-31. None: as `days` says."""
+    last: str | None = None
+    """Likewise; None: today."""
     sub_accounts: bool = False
     as_json: bool = False
 
@@ -60,8 +66,9 @@ async def show(options: UsageOptions) -> int:
     """Asks for the summaries and prints them."""
     if options.url is not None and options.grpc is not None:
         raise WrongUse("--url and --grpc exclude each other")
-    begin = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=options.days - 1)
-    document = await (over_rest(options, begin) if options.grpc is None else over_grpc(options, options.grpc, begin))
+    begin, end = period(options, datetime.now(UTC))
+    asked = over_rest(options, begin, end) if options.grpc is None else over_grpc(options, options.grpc, begin, end)
+    document = await asked
     if options.as_json:
         print(json.dumps(document, indent=2, ensure_ascii=False))
     else:
@@ -69,13 +76,33 @@ async def show(options: UsageOptions) -> int:
     return 0
 
 
-async def over_rest(options: UsageOptions, begin: datetime) -> Document:
+def period(options: UsageOptions, now: datetime) -> tuple[datetime, datetime]:
+    """When the calls began that are meant: from then on, and before then. Raises WrongUse."""
+    if options.first is not None and options.days is not None:
+        raise WrongUse("--from and --days exclude each other")
+    last = now.replace(hour=0, minute=0, second=0, microsecond=0) if options.last is None else day(options.last, "--to")
+    first = last - timedelta(days=(options.days or DAYS) - 1) if options.first is None else day(options.first, "--from")
+    if first > last:
+        raise WrongUse(f"there is nothing from {first:%Y-%m-%d} to {last:%Y-%m-%d}: the first day is after the last")
+    return first, last + timedelta(days=1)
+
+
+def day(text: str, option: str) -> datetime:
+    """The beginning of a day in UTC; raises WrongUse."""
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        raise WrongUse(f"{option} must be a day such as 2026-01-31") from None
+
+
+async def over_rest(options: UsageOptions, begin: datetime, end: datetime) -> Document:
     """The summaries by the admin API; raises CommandFailed."""
     base = (options.url or DEFAULT_URL).rstrip("/").removesuffix("/v1")
     query = {
         "group_by": options.by,
         "page_size": str(ROWS_AT_MOST),
         "start_time": f"{begin:%Y-%m-%dT%H:%M:%SZ}",
+        "end_time": f"{end:%Y-%m-%dT%H:%M:%SZ}",
         "include_sub_accounts": str(options.sub_accounts).lower(),
     }
     timeout = httpx.Timeout(LIST_SECONDS, connect=CONNECT_SECONDS)
@@ -92,7 +119,7 @@ async def over_rest(options: UsageOptions, begin: datetime) -> Document:
     return document
 
 
-async def over_grpc(options: UsageOptions, text: str, begin: datetime) -> Document:
+async def over_grpc(options: UsageOptions, text: str, begin: datetime, end: datetime) -> Document:
     """The summaries by the contract; raises CommandFailed."""
     address = Address.parse(text, "--grpc")
     request = SummarizeUsageRequest(
@@ -101,6 +128,7 @@ async def over_grpc(options: UsageOptions, text: str, begin: datetime) -> Docume
         include_sub_accounts=options.sub_accounts,
     )
     request.start_time.FromDatetime(begin)
+    request.end_time.FromDatetime(end)
     async with aio.insecure_channel(str(address), channel_options(address, MESSAGE_BYTES)) as channel:
         try:
             asked = UsageServiceStub(channel).SummarizeUsage(

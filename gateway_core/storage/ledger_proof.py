@@ -39,7 +39,7 @@ async def proof(connection: AsyncConnection) -> Proof:
             "reserved": (row.reserved_pico_usd, reserved.get(account, 0)),
         }
         faults += [
-            f"account {account}: {name} is {found} picodollars and should be {right}"
+            f"account {account}: {name} is {found} picodollars and should be {right}: {off(found - right)}"
             for name, (found, right) in expected.items()
             if found != right
         ]
@@ -49,6 +49,11 @@ async def proof(connection: AsyncConnection) -> Proof:
     count = await connection.scalar(select(func.count()).select_from(ledger_requests)) or 0
     open_ = select(func.count()).select_from(ledger_requests).where(requests.status == OPEN)
     return Proof(count, await connection.scalar(open_) or 0, sum(charged.values()), tuple(faults))
+
+
+def off(difference: int) -> str:
+    """By how much an amount is wrong."""
+    return f"{abs(difference)} too {'much' if difference > 0 else 'little'}"
 
 
 async def sums(connection: AsyncConnection, group: Any, column: Any, *conditions: Any) -> dict[str, int]:

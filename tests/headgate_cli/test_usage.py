@@ -1,4 +1,6 @@
+import asyncio
 import json
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,8 +15,9 @@ from gateway_core.storage.store import Store
 from gateway_core.storage.tables.metering import balances
 from gateway_core.telemetry.log import configure_log
 from headgate_cli import ledger_doctor
+from headgate_cli.errors import WrongUse
 from headgate_cli.ledger_doctor import proved_at
-from headgate_cli.usage import UsageOptions, bars_of, show
+from headgate_cli.usage import UsageOptions, bars_of, period, show
 from tests.support.gateway import running
 
 SMALL = ModelConfig(
@@ -53,7 +56,37 @@ async def test_the_table_and_the_headers_agree_over_rest_and_grpc(
     assert (proved.request_count, proved.open_count, proved.charged, proved.faults) == (2, 0, 12 * 10**6, ())
 
 
-async def test_a_balance_that_is_wrong_by_the_least_is_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "first", "end"),
+    [
+        (UsageOptions(), "2026-02-10", "2026-03-12"),
+        (UsageOptions(days=1), "2026-03-11", "2026-03-12"),
+        (UsageOptions(first="2026-01-31"), "2026-01-31", "2026-03-12"),
+        (UsageOptions(first="2026-01-31", last="2026-01-31"), "2026-01-31", "2026-02-01"),
+        (UsageOptions(last="2026-01-31", days=2), "2026-01-30", "2026-02-01"),
+    ],
+)
+def test_a_period_is_of_whole_days(options: UsageOptions, first: str, end: str) -> None:
+    begun, ended = period(options, datetime(2026, 3, 11, 23, 59, tzinfo=UTC))
+    assert (f"{begun:%Y-%m-%d}", f"{ended:%Y-%m-%d}") == (first, end)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        UsageOptions(first="yesterday"),
+        UsageOptions(first="2026-01-01", days=3),
+        UsageOptions(first="2026-01-02", last="2026-01-01"),
+    ],
+)
+def test_a_period_that_is_none_is_refused(options: UsageOptions) -> None:
+    with pytest.raises(WrongUse):
+        period(options, datetime(2026, 3, 11, tzinfo=UTC))
+
+
+async def test_a_balance_that_is_wrong_by_the_least_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     async with running(CONFIG, store=Store.at(None, tmp_path, {})) as gateway, httpx.AsyncClient() as http:
         await http.post(f"{gateway.http_url}/v1/chat/completions", json=ASKED)
     async with Database(location(None, tmp_path)) as database, database.transaction() as connection:
@@ -61,7 +94,9 @@ async def test_a_balance_that_is_wrong_by_the_least_is_found(tmp_path: Path) -> 
     proved = await proved_at(None, tmp_path)
     assert proved is not None
     (fault,) = proved.faults
-    assert "spent is 6000001 picodollars and should be 6000000" in fault
+    assert fault.endswith(": spent is 6000001 picodollars and should be 6000000: 1 too much")
+    assert await asyncio.to_thread(ledger_doctor.run, config=None, data=tmp_path) == 1
+    assert f"WRONG  {fault}" in capsys.readouterr().out
 
 
 def test_without_a_database_there_is_no_ledger(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
