@@ -33,6 +33,9 @@ from headgate_cli.commands import DEFAULT_URL
 from headgate_cli.errors import CommandFailed, WrongUse
 
 BAR_CHARACTERS = 30
+SHORTEST_BAR = 8
+GAP = 2
+HEADINGS = ("CALLS", "FAILED", "INPUT", "OUTPUT", "COST $")
 DAYS = 30
 ROWS_AT_MOST = 1000
 BLOCKS = " ▏▎▍▌▋▊▉█"
@@ -72,7 +75,8 @@ async def show(options: UsageOptions) -> int:
     if options.as_json:
         print(json.dumps(document, indent=2, ensure_ascii=False))
     else:
-        Console(highlight=False, markup=False).print(table(document, options.by))
+        console = Console(highlight=False, markup=False)
+        console.print(table(document, options.by, console.width))
     return 0
 
 
@@ -141,19 +145,34 @@ async def over_grpc(options: UsageOptions, text: str, begin: datetime, end: date
     return MessageToDict(response, preserving_proto_field_name=True)
 
 
-def table(document: Document, by: str) -> Table:
-    """The summaries, one in a row with a bar of its cost, and all together."""
+def table(document: Document, by: str, width: int) -> Table:
+    """The summaries, one in a row with a bar of its cost, and all together, on so many characters.
+
+    No digit is left out: where there is little room the bars are shorter, and then the names are folded.
+    """
     summaries = document.get("summaries") or []
+    names = [summary.get("group") or "(none)" for summary in summaries]
+    cells = aligned([numbers(summary) for summary in [*summaries, document.get("total") or {}]])
     rows = Table(box=None, pad_edge=False)
-    rows.add_column(by.upper(), overflow="fold", no_wrap=True)
-    for heading in ("CALLS", "FAILED", "INPUT", "OUTPUT", "COST $"):
-        rows.add_column(heading, justify="right")
-    rows.add_column("")
-    bars = bars_of([Decimal(summary.get("cost_usd") or 0) for summary in summaries])
-    for summary, bar in zip(summaries, bars, strict=True):
-        rows.add_row(summary.get("group") or "(none)", *numbers(summary), bar)
-    rows.add_row("total", *numbers(document.get("total") or {}), "")
+    rows.add_column(by.upper(), overflow="fold")
+    taken = 0
+    for heading, column in zip(HEADINGS, zip(*cells, strict=True), strict=True):
+        widest = max(map(len, [heading, *column]))
+        rows.add_column(heading, justify="right", min_width=widest, no_wrap=True)
+        taken += widest + GAP
+    longest = max(map(len, [by, *names]))
+    room = max(SHORTEST_BAR, min(BAR_CHARACTERS, width - taken - longest - GAP))
+    rows.add_column("", min_width=room, no_wrap=True)
+    bars = bars_of([Decimal(summary.get("cost_usd") or 0) for summary in summaries], room)
+    for name, row, bar in zip([*names, "total"], cells, [*bars, ""], strict=True):
+        rows.add_row(name, *row, bar)
     return rows
+
+
+def aligned(rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """The rows with as many decimal places in each cost, the last cell, as the longest has."""
+    places = max(len(row[-1].partition(".")[2]) for row in rows)
+    return [(*row[:-1], f"{Decimal(row[-1]):.{places}f}") for row in rows]
 
 
 def numbers(summary: Document) -> tuple[str, ...]:
@@ -168,10 +187,10 @@ def numbers(summary: Document) -> tuple[str, ...]:
     return (*(f"{int(count or 0):,}" for count in counts), summary.get("cost_usd") or "0")
 
 
-def bars_of(costs: Sequence[Decimal]) -> list[str]:
+def bars_of(costs: Sequence[Decimal], characters: int = BAR_CHARACTERS) -> list[str]:
     """A bar for each cost, the longest for the highest, in eighths of a character."""
     highest = max(costs, default=Decimal(0))
     if not highest:
         return [""] * len(costs)
-    eighths = [int(cost / highest * BAR_CHARACTERS * 8) for cost in costs]
+    eighths = [int(cost / highest * characters * 8) for cost in costs]
     return [(BLOCKS[8] * (count // 8) + BLOCKS[count % 8]).rstrip() for count in eighths]

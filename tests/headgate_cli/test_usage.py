@@ -1,4 +1,5 @@
 import asyncio
+import io
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from rich.console import Console
 from sqlalchemy import update
 
 from gateway_core.config import Config, LogConfig, ModelConfig, PriceConfig, TargetConfig
@@ -17,7 +19,7 @@ from gateway_core.telemetry.log import configure_log
 from headgate_cli import ledger_doctor
 from headgate_cli.errors import WrongUse
 from headgate_cli.ledger_doctor import proved_at
-from headgate_cli.usage import UsageOptions, bars_of, period, show
+from headgate_cli.usage import UsageOptions, bars_of, period, show, table
 from tests.support.gateway import running
 
 SMALL = ModelConfig(
@@ -102,6 +104,21 @@ async def test_a_balance_that_is_wrong_by_the_least_is_found(
 def test_without_a_database_there_is_no_ledger(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ledger_doctor.run(config=None, data=tmp_path / "none") == 0
     assert capsys.readouterr().out == "there is no ledger yet\n"
+
+
+def test_no_digit_is_left_out_where_there_is_little_room() -> None:
+    name = "a-model-with-a-name-that-is-longer-than-the-whole-line-of-a-narrow-terminal"
+    usage = {"prompt_tokens": "1234567", "completion_tokens": "7654321"}
+    summary = {"group": name, "request_count": "98765", "usage": usage, "cost_usd": "12.345678"}
+    document = {"summaries": [summary, {"group": "b", "cost_usd": "0.5"}], "total": summary}
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(table(document, "model", console.width))
+    printed = console.export_text()
+    assert all(len(line) <= 80 for line in printed.splitlines())
+    assert "98,765       0  1,234,567  7,654,321  12.345678  ████████" in printed
+    assert " 0.500000" in printed
+    assert "…" not in printed
+    assert name in "".join(line.split(" ")[0] for line in printed.splitlines()[1:])
 
 
 def test_a_bar_is_as_long_as_its_cost() -> None:
