@@ -85,16 +85,26 @@ async def call_on_and_on(client: httpx.AsyncClient, run: Run, chance: random.Ran
     while True:
         request_id = str(uuid.UUID(int=chance.getrandbits(128), version=4))
         number, stream = chance.randrange(1, 1000), chance.random() < 0.6
+        leaves_after = chance.randrange(1, PIECES) if chance.random() < 0.2 else None
         run.asked.add(request_id)
         try:
-            await call(client, run, request_id, number, stream=stream, milliseconds=chance.randrange(0, 30))
+            pause = chance.randrange(0, 30)
+            await call(client, run, request_id, number, stream=stream, milliseconds=pause, leaves_after=leaves_after)
         except httpx.HTTPError:
             return
 
 
 async def call(
-    client: httpx.AsyncClient, run: Run, request_id: str, number: int, *, stream: bool, milliseconds: int
+    client: httpx.AsyncClient,
+    run: Run,
+    request_id: str,
+    number: int,
+    *,
+    stream: bool,
+    milliseconds: int,
+    leaves_after: int | None,
 ) -> None:
+    """Asks, and reads the answer to its end, or leaves a stream after so many pieces."""
     body: dict[str, Any] = {"model": "small", "messages": [{"role": "user", "content": f"{number} {milliseconds}"}]}
     headers = {"x-request-id": request_id}
     if not stream:
@@ -113,6 +123,8 @@ async def call(
             elif line.startswith("data: "):
                 choices = json.loads(line.removeprefix("data: ")).get("choices") or [{}]
                 run.seen_tokens[request_id] += bool((choices[0].get("delta") or {}).get("content"))
+            if run.seen_tokens[request_id] == leaves_after:
+                return
 
 
 @asynccontextmanager
@@ -147,9 +159,9 @@ async def prove(database_url: str, runs: list[Run], counts: Counter[str]) -> Non
     for request_id in run.asked & set(rows):
         row = rows[request_id]
         counts[row["status"]] += 1
-        if row["status"] == "interrupted":
+        if row["status"] in ("interrupted", "cancelled"):
             assert row["delivered_tokens"] <= PIECES
-            counts["charged interrupted"] += bool(row["charged_pico_usd"])
+            counts[f"charged {row['status']}"] += bool(row["charged_pico_usd"])
     counts["whole"] += len(run.whole)
 
 

@@ -16,6 +16,7 @@ async def test_a_killed_process_loses_and_doubles_nothing(tmp_path: Path) -> Non
     counts = await kill_again_and_again(tmp_path, f"sqlite:///{tmp_path}/data/headgate.db", 5, random.Random(7))
     assert counts["whole"]
     assert counts["interrupted"]
+    assert counts["cancelled"]
 
 
 @pytest.mark.slow
