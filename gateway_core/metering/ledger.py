@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -64,7 +64,7 @@ class Ledger:
         while self._writing is not None:
             await asyncio.wait((self._writing,))
         try:
-            await self._database.run(lambda connection: rows.end_process(connection, self._process_id))
+            await self._database.write(lambda statements: rows.end_process(statements, self._process_id))
         except StorageError as error:
             log.warning("process_end_not_written", message=str(error))
 
@@ -163,10 +163,10 @@ class Ledger:
         """Writes a batch; what went wrong. Closings that the database could not take now are kept for another time."""
         try:
             try:
-                await self._run(lambda connection: rows.write(connection, batch, careful=False))
+                await self._database.write(lambda statements: rows.write(statements, batch, careful=False))
             except rows.NotOpen:
                 log.warning("ledger_not_open", count=len(batch.closed))
-                await self._run(lambda connection: rows.write(connection, batch, careful=True))
+                await self._database.write(lambda statements: rows.write(statements, batch, careful=True))
         except StorageError as error:
             log.error("ledger_not_written", message=str(error), count=len(batch))
             self._unwritten.extend(batch.closed)
@@ -216,7 +216,7 @@ class Ledger:
             await self._bury(process_id)
 
     async def _bury(self, process_id: str) -> None:
-        count = await self._run(lambda connection: rows.close_left_open(connection, process_id, interrupted))
+        count = await self._database.write(lambda statements: rows.close_left_open(statements, process_id, interrupted))
         if count:
             log.warning("calls_interrupted", process_id=process_id, count=count)
 
@@ -247,9 +247,8 @@ def root_account_id(connection: Any) -> str:
     return found
 
 
-def interrupted(row: Any) -> rows.Closing:
+def interrupted(values: Mapping[str, Any]) -> rows.Closing:
     """How a call ends whose process died: charged with what its last checkpoint says was delivered."""
-    values = row._mapping
     told = Tokens(*(values[name] for name in rows.TOKENS))
     tokens = charged_tokens(
         told if told != UNTOLD else None,

@@ -6,5 +6,5 @@ on SQLite has the database to itself: what reads and then writes locks the row f
 leaves out) or says it in one statement (`UPDATE … WHERE … RETURNING`). And a failed statement ends a transaction on
 PostgreSQL: what may fail and be gone on with stands in `connection.begin_nested()`, or in `ON CONFLICT` (`insert`).
 
-A cancellation never cuts a statement off. What every call writes goes through `Database.run`, which is the cheapest.
+A cancellation never cuts a statement off. What every call writes goes through `Database.write`, which is the cheapest.
 """

@@ -1,16 +1,32 @@
 """What differs between SQLite and PostgreSQL, behind one protocol."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
-from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 T = TypeVar("T")
 
 Told = Callable[[str | None, str | None], None]
 """Takes the topic and the key of a change of another process. No key: anything of the topic. No topic: anything."""
+
+
+class Statements(Protocol):
+    """A transaction that writes, as the driver has it: for what every call writes."""
+
+    @property
+    def dialect(self) -> Literal["sqlite", "postgresql"]:
+        """What may be said."""
+
+    def many(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> int:
+        """Executes a statement, whose parameters are question marks, for each row.
+
+        Returns how many rows of tables it changed, which only SQLite's driver tells.
+        """
+
+    def rows(self, statement: str, parameters: Sequence[Any] = ()) -> Sequence[Sequence[Any]]:
+        """What a statement gives."""
 
 
 class Watcher(Protocol):
@@ -44,7 +60,7 @@ class Backend(Protocol):
     def reading_turn(self) -> AbstractAsyncContextManager[None]:
         """Likewise, for one that reads."""
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
+    def write(self, work: Callable[[Statements], T]) -> Awaitable[T]:
         """What work gives, which is called in a transaction that is committed when it returns. Needs the turn."""
 
     async def mark(self, connection: AsyncConnection, topic: str, key: str | None) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Self, TypeVar
@@ -9,7 +10,7 @@ from typing import Self, TypeVar
 from sqlalchemy import Connection, exc
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway_core.storage.backend import Backend
+from gateway_core.storage.backend import Backend, Statements
 from gateway_core.storage.changes import Changes
 from gateway_core.storage.errors import Conflict, StorageUnavailable
 from gateway_core.storage.identifier import new_id
@@ -88,13 +89,20 @@ class Database:
     async def run(self, work: Callable[[Connection], T]) -> T:
         """What work gives, which is called with a synchronous connection in a transaction that writes.
 
-        This is the cheap way for what is written with every call: on SQLite all of it, the commit included, is one step
-        of a thread that only writes; on PostgreSQL it runs in the event loop and waits there where it looks as if it
-        blocked. Work executes statements and nothing else, and may not publish. It is committed when it returns and
-        rolled back when it raises; for the rest, as `transaction`.
+        Work executes statements and nothing else. It is committed when it returns and rolled back when it raises; for
+        the rest, as `transaction`.
+        """
+        async with self.transaction() as connection:
+            return await connection.run_sync(work)
+
+    async def write(self, work: Callable[[Statements], T]) -> T:
+        """As `run`, for what is written with every call, with the driver's own statements: it cannot publish.
+
+        On SQLite all of it, the commit included, is one step of a thread that only writes; on PostgreSQL it runs in the
+        event loop and waits there where it looks as if it blocked.
         """
         async with self._writing():
-            return await whole(self._backend.run(work))
+            return await whole(self._backend.write(work))
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -139,6 +147,10 @@ def _told() -> Iterator[None]:
         yield
     except exc.IntegrityError as error:
         raise Conflict("A row would break a rule of uniqueness or reference.") from error
+    except sqlite3.IntegrityError as error:
+        raise Conflict("A row would break a rule of uniqueness or reference.") from error
+    except sqlite3.OperationalError as error:
+        raise StorageUnavailable(f"The database cannot answer now: {error}") from error
     except exc.TimeoutError as error:
         raise StorageUnavailable("No connection to the database became free in time.") from error
     except exc.DBAPIError as error:

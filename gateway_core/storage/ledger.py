@@ -1,19 +1,23 @@
 """Writes the ledger: calls opened, checkpointed and closed in batches, each with what it does to the balances."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select, update
 
+from gateway_core.storage.backend import Statements
 from gateway_core.storage.identifier import now_us
+from gateway_core.storage.statements import insert
 from gateway_core.storage.tables.coordination import processes
 from gateway_core.storage.tables.identity import accounts
 from gateway_core.storage.tables.metering import ledger_requests
 
 OPEN = "open"
 INTERRUPTED = "interrupted"
+IDS_AT_ONCE = 500
+LOCK = {"sqlite": "", "postgresql": " FOR UPDATE"}
+"""The whole database is locked on SQLite."""
 
 PRICES = (
     "input_usd_per_million",
@@ -96,75 +100,68 @@ class NotOpen(Exception):
     """A call that should be closed is not open: it was closed before, or never opened."""
 
 
-def write(connection: Connection, batch: Batch, *, careful: bool) -> None:
+def write(statements: Statements, batch: Batch, *, careful: bool) -> None:
     """Writes a batch. A call that is not open is left as it is where careful, and else raises NotOpen."""
     moved: dict[str, list[int]] = {}
     """By account: what is charged, and by how much more is reserved."""
     if batch.opened:
-        many(connection, INSERT_OPENED, [opening.row for opening in batch.opened])
+        statements.many(INSERT_OPENED, [opening.row for opening in batch.opened])
         for opening in batch.opened:
             if opening.reserved:
                 moved.setdefault(opening.account_id, [0, 0])[1] += opening.reserved
     if batch.checkpoints:
-        many(connection, UPDATE_CHECKPOINT, batch.checkpoints)
-    for closing in close(connection, batch.closed, careful=careful):
+        statements.many(UPDATE_CHECKPOINT, batch.checkpoints)
+    for closing in close(statements, batch.closed, careful=careful):
         if closing.charged or closing.released:
             movement = moved.setdefault(closing.account_id, [0, 0])
             movement[0] += closing.charged
             movement[1] -= closing.released
-    move(connection, moved)
+    move(statements, moved)
 
 
-def close(connection: Connection, closed: Sequence[Closing], *, careful: bool) -> Sequence[Closing]:
+def close(statements: Statements, closed: Sequence[Closing], *, careful: bool) -> Sequence[Closing]:
     """Closes calls, as `write`; returns those that it has closed."""
     if not closed:
         return closed
     # Only SQLite's driver tells how many rows many updates have changed.
-    checks_first = careful or connection.dialect.name != "sqlite"
+    checks_first = careful or statements.dialect != "sqlite"
     if checks_first:
-        still = open_ids(connection, [closing.id for closing in closed])
+        still = open_ids(statements, [closing.id for closing in closed])
         if len(still) != len(closed) and not careful:
             raise NotOpen
         closed = [closing for closing in closed if closing.id in still]
         if not closed:
             return closed
-    count = many(connection, UPDATE_CLOSED, [closing.row for closing in closed])
+    count = statements.many(UPDATE_CLOSED, [closing.row for closing in closed])
     if not checks_first and count != len(closed):
         raise NotOpen
     attempts = [row for closing in closed for row in closing.attempts]
     if attempts:
-        many(connection, INSERT_ATTEMPT, attempts)
+        statements.many(INSERT_ATTEMPT, attempts)
     return closed
 
 
-def open_ids(connection: Connection, ids: Sequence[str]) -> set[str]:
+def open_ids(statements: Statements, ids: Sequence[str]) -> set[str]:
     """Those of the calls that are open, locked until the transaction ends."""
-    found = select(ledger_requests.c.id).where(ledger_requests.c.id.in_(ids), ledger_requests.c.status == OPEN)
-    return set(connection.scalars(found.with_for_update()))
+    found: set[str] = set()
+    for start in range(0, len(ids), IDS_AT_ONCE):
+        part = ids[start : start + IDS_AT_ONCE]
+        marks = ", ".join("?" * len(part))
+        rows = statements.rows(
+            f"SELECT id FROM ledger_requests WHERE status = 'open' AND id IN ({marks})" + LOCK[statements.dialect], part
+        )
+        found.update(id_ for (id_,) in rows)
+    return found
 
 
-def move(connection: Connection, moved: dict[str, list[int]]) -> None:
+def move(statements: Statements, moved: dict[str, list[int]]) -> None:
     """Moves balances: by account what is charged, and what is reserved beside it."""
     if not moved:
         return
     now = now_us()
     # In one order everywhere, so that no two processes wait for one another.
     rows = [(account, -charged, reserved, charged, 1, now) for account, (charged, reserved) in sorted(moved.items())]
-    many(connection, MOVE, rows)
-
-
-def many(connection: Connection, statement: str, rows: Sequence[Row]) -> int:
-    """Executes a statement for each row; returns how many rows of the table it changed, where the driver tells."""
-    return connection.exec_driver_sql(spelled(statement, connection.dialect.name), list(rows)).rowcount
-
-
-@cache
-def spelled(statement: str, dialect: str) -> str:
-    """A statement with its parameters written as the driver takes them."""
-    if dialect != "postgresql":
-        return statement
-    first, *rest = statement.split("?")
-    return first + "".join(f"${number}{piece}" for number, piece in enumerate(rest, 1))
+    statements.many(MOVE, rows)
 
 
 def insert_statement(table: str, columns: Sequence[str]) -> str:
@@ -181,6 +178,8 @@ INSERT_OPENED = insert_statement("ledger_requests", OPENED)
 INSERT_ATTEMPT = insert_statement("ledger_attempts", ATTEMPT)
 UPDATE_CLOSED = update_statement(CLOSED)
 UPDATE_CHECKPOINT = update_statement(CHECKPOINT)
+LEFT_OPEN = tuple(dict.fromkeys((*OPENED, *CHECKPOINT, "id")))
+SELECT_OPEN = f"SELECT {', '.join(LEFT_OPEN)} FROM ledger_requests WHERE process_id = ? AND status = 'open' ORDER BY id"
 MOVE = (
     insert_statement(
         "balances",
@@ -217,9 +216,9 @@ def sign_of_life(connection: Connection, process_id: str) -> list[ProcessRow]:
     return [ProcessRow(*row) for row in connection.execute(others)]
 
 
-def end_process(connection: Connection, process_id: str) -> None:
+def end_process(statements: Statements, process_id: str) -> None:
     """Tells that a process has ended."""
-    connection.execute(update(processes).where(processes.c.id == process_id).values(ended_us=now_us()))
+    statements.many("UPDATE processes SET ended_us = ? WHERE id = ?", [(now_us(), process_id)])
 
 
 def orphans(connection: Connection) -> list[str]:
@@ -229,13 +228,13 @@ def orphans(connection: Connection) -> list[str]:
     return list(connection.scalars(left.where(ledger_requests.c.process_id.not_in(alive))))
 
 
-def close_left_open(connection: Connection, process_id: str, closing: Callable[[Any], Closing]) -> int:
+def close_left_open(statements: Statements, process_id: str, closing: Callable[[Mapping[str, Any]], Closing]) -> int:
     """Closes what a dead process left open, as `closing` says of each row, and ends it; returns how many there were."""
-    found = select(ledger_requests).where(ledger_requests.c.process_id == process_id, ledger_requests.c.status == OPEN)
-    rows = connection.execute(found.order_by(ledger_requests.c.id).with_for_update()).all()
-    end_process(connection, process_id)
-    write(connection, Batch(closed=[closing(row) for row in rows]), careful=True)
-    return len(rows)
+    rows = statements.rows(SELECT_OPEN + LOCK[statements.dialect], [process_id])
+    end_process(statements, process_id)
+    closed = [closing(dict(zip(LEFT_OPEN, row, strict=True))) for row in rows]
+    write(statements, Batch(closed=closed), careful=True)
+    return len(closed)
 
 
 def root_account_id(connection: Connection) -> str | None:
@@ -246,6 +245,5 @@ def root_account_id(connection: Connection) -> str | None:
 def make_root_account(connection: Connection, account_id: str) -> None:
     """Makes the operator's account, which another process may have made in the meantime."""
     now = now_us()
-    row = (account_id, True, "root", now, now)
-    columns: Iterable[str] = ("id", "root", "name", "created_us", "updated_us")
-    many(connection, insert_statement("accounts", tuple(columns)) + " ON CONFLICT DO NOTHING", [row])
+    new = insert(connection, accounts).values(id=account_id, root=True, name="root", created_us=now, updated_us=now)
+    connection.execute(new.on_conflict_do_nothing())

@@ -1,9 +1,10 @@
 """PostgreSQL: a pool of connections, an advisory lock for migrations, notifications for changes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any, Literal, TypeVar
 
 import asyncpg
 import orjson
@@ -11,7 +12,7 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from gateway_core.storage.backend import Told, Watcher
+from gateway_core.storage.backend import Statements, Told, Watcher
 from gateway_core.storage.errors import CannotOpen
 from gateway_core.storage.listening import Listening
 from gateway_core.storage.location import PostgresqlServer
@@ -23,6 +24,31 @@ WRITERS = 10
 READERS = 10
 
 T = TypeVar("T")
+
+
+class PostgresqlStatements:
+    """The statements of one transaction. They wait in the event loop, where it looks as if they blocked."""
+
+    dialect: Literal["postgresql"] = "postgresql"
+
+    def __init__(self, connection: Connection) -> None:
+        """Takes the connection, which is in a transaction."""
+        self._connection = connection
+
+    def many(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> int:
+        """Executes a statement for each row; asyncpg does not tell how many rows it changed."""
+        return self._connection.exec_driver_sql(numbered(statement), list(rows)).rowcount
+
+    def rows(self, statement: str, parameters: Sequence[Any] = ()) -> Sequence[Sequence[Any]]:
+        """What a statement gives."""
+        return self._connection.exec_driver_sql(numbered(statement), tuple(parameters)).all()
+
+
+@cache
+def numbered(statement: str) -> str:
+    """A statement with its parameters as PostgreSQL writes them."""
+    first, *rest = statement.split("?")
+    return first + "".join(f"${number}{piece}" for number, piece in enumerate(rest, 1))
 
 
 class PostgresqlBackend:
@@ -65,10 +91,10 @@ class PostgresqlBackend:
             await connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
             yield connection
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
+    async def write(self, work: Callable[[Statements], T]) -> T:
         """What work gives, called in the event loop."""
         async with self.writing.begin() as connection:
-            return await connection.run_sync(work)
+            return await connection.run_sync(lambda synchronous: work(PostgresqlStatements(synchronous)))
 
     async def mark(self, connection: AsyncConnection, topic: str, key: str | None) -> None:
         """Notifies at the commit: https://www.postgresql.org/docs/current/sql-notify.html."""

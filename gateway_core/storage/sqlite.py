@@ -5,21 +5,20 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
-from sqlalchemy import Connection, Engine, create_engine, event, func, select
+from sqlalchemy import Connection, Engine, event, func, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import SingletonThreadPool
 
-from gateway_core.storage.backend import Told, Watcher
+from gateway_core.storage.backend import Statements, Told, Watcher
 from gateway_core.storage.errors import CannotOpen
 from gateway_core.storage.polling import Polling
+from gateway_core.storage.sqlite_writer import SqliteWriter
 from gateway_core.storage.tables.coordination import changes
 
 OLDEST_SQLITE = (3, 35, 0)  # RETURNING: https://www.sqlite.org/lang_returning.html
@@ -45,8 +44,7 @@ class SqliteBackend:
         self.writing_turn = asyncio.Lock()
         self.reading_turn = asyncio.Semaphore(READERS)
         self.writing = _engine(path, "BEGIN IMMEDIATE", connections=1, lock_seconds=LOCK_SECONDS)
-        self._running = _thread_engine(path)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="headgate-writer")
+        self._writer = SqliteWriter(path, PRAGMAS, LOCK_SECONDS)
         self.reading = _engine(
             path, "BEGIN", connections=READERS, lock_seconds=LOCK_SECONDS, pragmas=("query_only = ON",)
         )
@@ -71,13 +69,9 @@ class SqliteBackend:
         finally:
             await engine.dispose()
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
+    def write(self, work: Callable[[Statements], T]) -> asyncio.Future[T]:
         """What work gives, called in the thread that writes."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
-
-    def _run(self, work: Callable[[Connection], T]) -> T:
-        with self._running.begin() as connection:
-            return work(connection)
+        return self._writer.write(work)
 
     async def mark(self, connection: AsyncConnection, topic: str, key: str | None) -> None:
         """Gives the row of the change the next version."""
@@ -94,8 +88,7 @@ class SqliteBackend:
         """Closes the connections, after the writer has finished."""
         async with self.writing_turn:
             await self.writing.dispose()
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._running.dispose)
-        self._thread.shutdown()
+            await self._writer.close()
         await self.reading.dispose()
 
 
@@ -132,26 +125,18 @@ def _engine(
     path: Path, begin: str, *, connections: int, lock_seconds: float, pragmas: tuple[str, ...] = ()
 ) -> AsyncEngine:
     url = URL.create("sqlite+aiosqlite", database=str(path))
-    engine = create_async_engine(url, pool_size=connections, max_overflow=0, **_options(lock_seconds))
+    engine = create_async_engine(
+        url,
+        pool_size=connections,
+        max_overflow=0,
+        # sqlite3 would begin transactions when it likes to; isolation_level None leaves that to `begin`.
+        connect_args={"isolation_level": None, "timeout": lock_seconds},
+        hide_parameters=True,
+        json_serializer=lambda value: orjson.dumps(value).decode(),
+        json_deserializer=orjson.loads,
+    )
     _configure(engine.sync_engine, begin, pragmas)
     return engine
-
-
-def _thread_engine(path: Path) -> Engine:
-    url = URL.create("sqlite", database=str(path))
-    engine = create_engine(url, poolclass=SingletonThreadPool, **_options(LOCK_SECONDS))
-    _configure(engine, "BEGIN IMMEDIATE", ())
-    return engine
-
-
-def _options(lock_seconds: float) -> dict[str, Any]:
-    return {
-        # sqlite3 would begin transactions when it likes to; isolation_level None leaves that to `begin`.
-        "connect_args": {"isolation_level": None, "timeout": lock_seconds},
-        "hide_parameters": True,
-        "json_serializer": lambda value: orjson.dumps(value).decode(),
-        "json_deserializer": orjson.loads,
-    }
 
 
 def _configure(engine: Engine, begin: str, pragmas: tuple[str, ...]) -> None:

@@ -5,7 +5,7 @@ caller that leaves cancels its call at any moment, and statements are short: the
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 5.0
 T = TypeVar("T")
 
 
-async def whole(work: Coroutine[Any, Any, T]) -> T:
+async def whole(work: Awaitable[T]) -> T:
     """What work gives. A cancellation of the caller is raised when the work is done, or has been cut off."""
     task = asyncio.ensure_future(work)
     try:

@@ -86,14 +86,14 @@ async def test_many_calls_share_transactions(
 ) -> None:
     await ledger.open(asked())
     count = 0
-    run = database.run
+    write = database.write
 
     async def counted(work: Callable[[Any], Any]) -> Any:
         nonlocal count
         count += 1
-        return await run(work)
+        return await write(work)
 
-    monkeypatch.setattr(database, "run", counted)
+    monkeypatch.setattr(database, "write", counted)
     records = await asyncio.gather(*(ledger.open(asked()) for _ in range(100)))
     for record in records:
         record.measure.note(told(1, 1))
@@ -199,7 +199,7 @@ async def test_a_database_that_fails_for_a_while_loses_nothing(
         raise StorageUnavailable("It is away.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(database, "run", failing)
+        patched.setattr(database, "write", failing)
         with pytest.raises(StorageUnavailable):
             await ledger.settle(record, ANSWERED)
         with pytest.raises(StorageUnavailable):
@@ -280,11 +280,11 @@ async def test_an_older_process_of_the_same_id_is_dead(place: Location, database
 async def test_two_that_find_a_dead_process_charge_once(place: Location, database: Database) -> None:
     def closing(row: Any) -> ledger_rows.Closing:
         return ledger_rows.Closing(
-            row.id,
-            row.account_id,
+            row["id"],
+            row["account_id"],
             9,
             0,
-            ("interrupted", *(None,) * 3, 0, *(None,) * 7, None, 0, 9, 9, 0, 1, None, None, row.id),
+            ("interrupted", *(None,) * 3, 0, *(None,) * 7, None, 0, 9, 9, 0, 1, None, None, row["id"]),
             (),
         )
 
@@ -294,7 +294,7 @@ async def test_two_that_find_a_dead_process_charge_once(place: Location, databas
     async with Database(place) as other:
         counts = await asyncio.gather(
             *(
-                each.run(lambda connection: ledger_rows.close_left_open(connection, database.process_id, closing))
+                each.write(lambda statements: ledger_rows.close_left_open(statements, database.process_id, closing))
                 for each in (database, other)
             )
         )

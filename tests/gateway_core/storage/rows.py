@@ -42,6 +42,11 @@ def ledger_request(**values: Any) -> Insert:
     return ledger_requests.insert().values(row | values)
 
 
+KEEP = "INSERT INTO settings (name, value, updated_us) VALUES (?, '', 0)"
+"""As `keep`, for `Database.write`."""
+NAMES = "SELECT name FROM settings WHERE name <> ?"
+
+
 async def names(database: Database) -> list[str]:
     async with database.reading() as connection:
         return list(await connection.scalars(select(settings.c.name).order_by(settings.c.name)))

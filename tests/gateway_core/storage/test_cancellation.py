@@ -2,11 +2,11 @@ import asyncio
 import threading
 
 import pytest
-from sqlalchemy import Connection
 
+from gateway_core.storage.backend import Statements
 from gateway_core.storage.database import Database
 from gateway_core.storage.tables.coordination import settings
-from tests.gateway_core.storage.rows import keep, names
+from tests.gateway_core.storage.rows import KEEP, keep, names
 from tests.support.upstream import reached
 
 
@@ -54,12 +54,12 @@ async def test_work_that_is_cancelled_is_done(database: Database) -> None:
     begun = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def work(connection: Connection) -> None:
+    def work(statements: Statements) -> None:
         loop.call_soon_threadsafe(begun.set)
         for number in range(50):
-            connection.execute(settings.insert().values(name=f"{number:02}", value=b"", updated_us=0))
+            statements.many(KEEP, [(f"{number:02}",)])
 
-    task = asyncio.create_task(database.run(work))
+    task = asyncio.create_task(database.write(work))
     await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

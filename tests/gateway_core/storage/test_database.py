@@ -4,6 +4,7 @@ import pytest
 from sqlalchemy import Connection, func, select, text, update
 from sqlalchemy.exc import DBAPIError
 
+from gateway_core.storage.backend import Statements
 from gateway_core.storage.database import Database
 from gateway_core.storage.errors import Conflict, StorageError
 from gateway_core.storage.identifier import new_id
@@ -12,7 +13,7 @@ from gateway_core.storage.statements import insert
 from gateway_core.storage.tables.coordination import settings
 from gateway_core.storage.tables.identity import accounts
 from gateway_core.storage.tables.metering import balances
-from tests.gateway_core.storage.rows import account, balance, keep, key, ledger_request, names
+from tests.gateway_core.storage.rows import KEEP, NAMES, account, balance, keep, key, ledger_request, names
 
 
 async def test_what_is_committed_is_there_after_a_restart(place: Location) -> None:
@@ -183,7 +184,36 @@ async def test_work_that_runs_is_committed_or_rolled_back(database: Database) ->
     assert await names(database) == ["a", "b"]
 
 
+async def test_what_is_written_as_the_driver_has_it_is_committed_or_rolled_back(database: Database) -> None:
+    def insert_two(statements: Statements) -> str:
+        statements.many(KEEP, [("a",), ("b",)])
+        return "done"
+
+    assert await database.write(insert_two) == "done"
+    with pytest.raises(Conflict):
+        await database.write(insert_two)
+    assert await database.write(lambda statements: list(statements.rows(NAMES, ["a"]))) == [("b",)]
+
+    def fail(statements: Statements) -> None:
+        statements.many("DELETE FROM settings WHERE name = ?", [("a",), ("b",)])
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await database.write(fail)
+    assert await names(database) == ["a", "b"]
+
+
+async def test_a_statement_that_fails_leaves_the_writer_usable(database: Database) -> None:
+    with pytest.raises(Exception, match="nowhere"):
+        await database.write(lambda statements: statements.rows("SELECT * FROM nowhere"))
+    await database.write(lambda statements: statements.many(KEEP, [("a",)]))
+    assert await names(database) == ["a"]
+
+
 async def test_work_and_transactions_take_turns(database: Database) -> None:
+    def count_up_as_the_driver_has_it(statements: Statements) -> None:
+        statements.many("UPDATE settings SET updated_us = updated_us + ? WHERE name = ?", [(1, "a")])
+
     def count_up(connection: Connection) -> None:
         number = connection.execute(select(settings.c.updated_us).with_for_update()).scalar_one()
         connection.execute(update(settings).values(updated_us=number + 1))
@@ -193,15 +223,23 @@ async def test_work_and_transactions_take_turns(database: Database) -> None:
             await connection.run_sync(count_up)
 
     await keep(database, "a")
-    await asyncio.gather(*(work for _ in range(25) for work in (database.run(count_up), count_up_in_a_transaction())))
+    await asyncio.gather(
+        *(
+            work
+            for _ in range(25)
+            for work in (
+                database.run(count_up), count_up_in_a_transaction(), database.write(count_up_as_the_driver_has_it),
+            )
+        )
+    )  # fmt: skip
     async with database.reading() as connection:
-        assert await connection.scalar(select(settings.c.updated_us)) == 50
+        assert await connection.scalar(select(settings.c.updated_us)) == 75
 
 
 async def test_work_in_a_transaction_of_the_same_task_is_refused(database: Database) -> None:
     async with database.transaction():
         with pytest.raises(RuntimeError, match="would wait for itself"):
-            await database.run(lambda _: None)
+            await database.write(lambda _: None)
 
 
 async def test_records_page_by_time_and_id(database: Database) -> None:
