@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import orjson
 
 from gateway_core.errors import InvalidRequest
-from gateway_core.providers.openai.depth import DEEPEST, is_within
+from gateway_core.upstream.depth import DEEPEST, is_within
 
 Document = dict[str, Any]
 Item = TypeVar("Item")

@@ -10,10 +10,10 @@ from gateway_core.call import Given
 from gateway_core.errors import ProviderError
 from gateway_core.providers.openai.chunk import chunk
 from gateway_core.providers.openai.continuation import Continuation
-from gateway_core.providers.openai.depth import DEEPEST, SHORT, is_within
 from gateway_core.providers.openai.place import Places
 from gateway_core.providers.openai.plain import plain_answer, plain_json
-from gateway_core.providers.openai.refusal import Refusals
+from gateway_core.upstream.depth import DEEPEST, SHORT, is_within
+from gateway_core.upstream.refusal import Refusals
 from gateway_core.upstream.sse import Event
 
 DONE = b"[DONE]"

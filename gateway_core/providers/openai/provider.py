@@ -17,10 +17,10 @@ from gateway_core.providers.openai.body import Body
 from gateway_core.providers.openai.carried import Carried
 from gateway_core.providers.openai.decoder import Decoder
 from gateway_core.providers.openai.reading import Fields, read, skip
-from gateway_core.providers.openai.refusal import Refusals
 from gateway_core.providers.openai.request import request_document
 from gateway_core.unsupported import found, refuse_or_drop
 from gateway_core.upstream.http import Answer, Upstream
+from gateway_core.upstream.refusal import Refusals
 from gateway_core.upstream.sse import Event, EventReader
 
 FORMAT = "openai"

@@ -10,7 +10,7 @@ from grpc import StatusCode
 
 from gateway_core import errors
 from gateway_core.config import ProviderConfig
-from gateway_core.providers.openai.refusal import Refusals, wait_seconds
+from gateway_core.upstream.refusal import Refusals, wait_seconds
 
 KEY = "sk-secret-0123456789"
 

@@ -18,8 +18,8 @@ from headgate.v1.chat_pb2 import ChatCompletionSpec
 from gateway_core.completion import fold
 from gateway_core.config import ProviderConfig
 from gateway_core.providers.openai.decoder import Decoder
-from gateway_core.providers.openai.refusal import Refusals
 from gateway_core.providers.openai.request import request_document
+from gateway_core.upstream.refusal import Refusals
 from gateway_core.upstream.sse import EventReader
 from rest_bridge.dialects.openai.request import chat_completion_spec, includes_usage
 from rest_bridge.dialects.openai.response import ChunkWriter, completion_document

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from gateway_core.completion import fold
 from gateway_core.config import ProviderConfig
 from gateway_core.providers.openai.decoder import Decoder
-from gateway_core.providers.openai.refusal import Refusals
 from gateway_core.providers.openai.request import request_document
+from gateway_core.upstream.refusal import Refusals
 from gateway_core.upstream.sse import Event
 from rest_bridge.dialects.openai.request import chat_completion_spec
 from rest_bridge.dialects.openai.response import ChunkWriter, completion_document

@@ -10,8 +10,8 @@ import orjson
 
 from gateway_core.config import ProviderConfig
 from gateway_core.errors import ProviderBroken, ProviderError, ProviderRefused, ProviderUnauthorized
-from gateway_core.providers.openai.fault import event_status, is_about_the_key
-from gateway_core.providers.openai.hidden import hidden
+from gateway_core.upstream.fault import event_status, is_about_the_key
+from gateway_core.upstream.hidden import hidden
 
 MESSAGE_AT_MOST = 2000
 """Characters of a message."""
