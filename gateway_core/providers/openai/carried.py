@@ -1,15 +1,8 @@
 """What the contract only carries, on its way into a request: unknown fields, and JSON that nobody here reads."""
 
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any
 
-import orjson
-
-from gateway_core.errors import InvalidRequest
-from gateway_core.upstream.depth import DEEPEST, is_within
-
-Document = dict[str, Any]
-Item = TypeVar("Item")
+from gateway_core.upstream.json_text import Document, json_object, json_value
 
 
 class Carried:
@@ -40,40 +33,3 @@ class Carried:
             return [json_value(other_json, f"{path}.other_json")]
         self.left_out[path] = None
         return []
-
-
-def json_value(text: str, path: str) -> Any:
-    """A value from JSON text; raises InvalidRequest where it is none, or one that nests too deep."""
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        raise InvalidRequest(f"{path} is not valid JSON.", param=path) from None
-    if not is_within(text, value):
-        raise InvalidRequest(f"{path} nests deeper than {DEEPEST} arrays and objects.", param=path)
-    return value
-
-
-def documents(items: Iterable[Item], name: str, write: Callable[[Item], list[Any]]) -> list[Any]:
-    """What is written for the items of a list, one after the other; InvalidRequest names the item at fault."""
-    written: list[Any] = []
-    for index, item in enumerate(items):
-        try:
-            written += write(item)
-        except InvalidRequest as error:
-            raise placed(error, name, index) from None
-    return written
-
-
-def placed(error: InvalidRequest, name: str, index: int) -> InvalidRequest:
-    """An error that names a list, as one that names an item of it."""
-    place = f"{name}[{index}]"
-    path = error.metadata["param"].replace(name, place, 1)
-    return InvalidRequest(error.message.replace(name, place, 1), param=path)
-
-
-def json_object(text: str, path: str) -> Document:
-    """An object from JSON text; raises InvalidRequest where it is none."""
-    value = json_value(text, path)
-    if not isinstance(value, dict):
-        raise InvalidRequest(f"{path} must be a JSON object.", param=path)
-    return value

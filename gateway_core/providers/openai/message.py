@@ -6,7 +6,8 @@ from google.protobuf.message import Message
 from headgate.v1 import message_pb2
 from headgate.v1.message_pb2 import ChatMessage, ContentPart, ContentParts, FunctionCall, ToolCall
 
-from gateway_core.providers.openai.carried import Carried, Document
+from gateway_core.providers.openai.carried import Carried
+from gateway_core.upstream.json_text import Document
 
 ROLES = {
     message_pb2.ROLE_SYSTEM: "system",

@@ -1,8 +1,7 @@
 """One OpenAI-compatible host: asks it, and reads what it answers."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -12,32 +11,30 @@ from headgate.v1.model_pb2 import Model
 
 from gateway_core.call import Call, Events, whole
 from gateway_core.config import ProviderConfig
-from gateway_core.errors import ProviderError
-from gateway_core.providers.openai.body import Body
 from gateway_core.providers.openai.carried import Carried
 from gateway_core.providers.openai.decoder import Decoder
 from gateway_core.providers.openai.reading import Fields, read, skip
 from gateway_core.providers.openai.request import request_document
 from gateway_core.unsupported import found, refuse_or_drop
-from gateway_core.upstream.http import Answer, Upstream
+from gateway_core.upstream.attempt import name_of_attempt
+from gateway_core.upstream.http import Upstream
 from gateway_core.upstream.refusal import Refusals
-from gateway_core.upstream.sse import Event, EventReader
+from gateway_core.upstream.sse import EventReader
+from gateway_core.upstream.stream import refused, streamed
 
 FORMAT = "openai"
 
 # What the wire format has no word for.
 UNSUPPORTED = frozenset({"prefill"})
 
-OPENED = ChatCompletionChunk()
-
-HELD_AT_MOST = 100
-"""Events that say nothing of an answer before it counts as begun: hosts may tell how far they are with the prompt."""
-
 MODELS_SECONDS = 30
 """How long a list of models may take."""
 
-REQUEST_ID_AT_MOST = 200
-"""Characters that a host's name of a request may have."""
+REQUEST_ID = "x-request-id"
+"""What the host calls the request, as it wants to be told when asked about it.
+
+Source: OpenAI's API reference, "Debugging requests".
+"""
 
 MODEL: Fields = {
     "id": str,
@@ -67,13 +64,14 @@ class Provider:
         body = self._body(call)
         decoder = Decoder(self._refusals, call.request_id, call.request.n or 1)
         answer = await self._upstream.open("POST", "/chat/completions", body=body, deadline=call.deadline)
-        call.upstream_request_id = name_of_attempt(answer.headers)
+        call.upstream_request_id = name_of_attempt(answer.headers, REQUEST_ID)
         if answer.status >= 400:
-            raise await self._refusal(answer)
+            raise await refused(answer, self._refusals)
         # Some hosts do not stream, whatever they are asked, and some always do.
         content_type = answer.headers.get("content-type", "")
         if "event-stream" in content_type or (call.stream and "json" not in content_type):
-            events = self._stream(answer, decoder)
+            reader = EventReader(self._event_bytes, self._name)
+            events = streamed(answer, reader, decoder, self._refusals, begins)
             await anext(events)
             return events if call.stream else await whole(events)
         try:
@@ -88,7 +86,7 @@ class Provider:
         deadline = asyncio.get_running_loop().time() + MODELS_SECONDS
         answer = await self._upstream.open("GET", "/models", deadline=deadline)
         if answer.status >= 400:
-            raise await self._refusal(answer)
+            raise await refused(answer, self._refusals)
         try:
             return models(orjson.loads(await answer.read()))
         except ValueError:
@@ -117,49 +115,6 @@ class Provider:
             refuse_or_drop(call, [*sorted(dropped), *carried.left_out])
         return orjson.dumps(document)
 
-    async def _refusal(self, answer: Answer) -> ProviderError:
-        try:
-            body = await answer.read()
-        except ProviderError:
-            # The status tells more than the fault of the body that explains it.
-            body = b""
-        finally:
-            answer.abort()
-        return self._refusals.answer(answer.status, answer.headers, body)
-
-    async def _stream(self, answer: Answer, decoder: Decoder) -> Events:
-        """First OPENED, once the answer has begun, and then its events: until OPENED another target may be tried."""
-        held: list[ChatCompletionChunk] | None = []
-        try:
-            async with aclosing(answer.pieces()) as pieces:
-                body = Body(answer, pieces, EventReader(self._event_bytes, self._name), decoder)
-                while (arrived := await body.next()) is not None:
-                    for event in decoded(arrived, decoder):
-                        if held is None:
-                            yield event
-                            continue
-                        held.append(event)
-                        if begins(event) or len(held) == HELD_AT_MOST:
-                            yield OPENED
-                            for first in held:
-                                yield first
-                            held = None
-        finally:
-            answer.abort()
-        if not (decoder.is_done or decoder.is_whole):
-            raise self._refusals.broken("broke its answer off before its end")
-        if decoder.is_empty:
-            raise self._refusals.broken("sent an answer without choices")
-
-
-def name_of_attempt(headers: Mapping[str, str]) -> str:
-    """What the host calls the request, as it wants to be told when asked about it. Empty: nothing that is short text.
-
-    Source: OpenAI's API reference, "Debugging requests".
-    """
-    name = headers.get("x-request-id", "")
-    return name if len(name) <= REQUEST_ID_AT_MOST and name.isascii() and name.isprintable() else ""
-
 
 def asks_the_host(options: StreamOptions) -> bool:
     """Whether options of a stream are for the host: the form of the usage is Headgate's own matter."""
@@ -169,16 +124,6 @@ def asks_the_host(options: StreamOptions) -> bool:
 def begins(event: ChatCompletionChunk) -> bool:
     """Whether an answer has begun with an event: what hosts tell of themselves is none yet."""
     return bool(event.choices) or event.HasField("usage")
-
-
-def decoded(events: Sequence[Event], decoder: Decoder) -> Iterator[ChatCompletionChunk]:
-    """What the events say, up to the one that says that nothing more comes."""
-    for event in events:
-        if decoder.is_done:
-            return
-        said = decoder.event(event)
-        if said is not None:
-            yield said
 
 
 def models(document: Any) -> list[Model]:

@@ -15,9 +15,10 @@ from headgate.v1.chat_pb2 import (
 )
 
 from gateway_core.errors import InvalidRequest
-from gateway_core.providers.openai.carried import Carried, Document, documents, json_object, placed
+from gateway_core.providers.openai.carried import Carried
 from gateway_core.providers.openai.message import content_parts, message_document, plain, text_document
 from gateway_core.providers.openai.tool import function_choice, function_tool, tool_choice, tool_document
+from gateway_core.upstream.json_text import Document, documents, json_object, placed
 
 # What is not written under its own name, or not by its own value alone.
 APART = frozenset({"model", "stream_options", "extra_json", "extra_format", "prefill"})

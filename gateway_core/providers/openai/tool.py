@@ -5,7 +5,8 @@ from typing import Any
 from headgate.v1.chat_pb2 import FunctionChoice
 from headgate.v1.tool_pb2 import AllowedTools, CustomTool, FunctionTool, Tool, ToolChoice
 
-from gateway_core.providers.openai.carried import Carried, Document, json_object, json_value
+from gateway_core.providers.openai.carried import Carried
+from gateway_core.upstream.json_text import Document, json_object, json_value
 
 
 def tool_document(tool: Tool, carried: Carried, path: str = "tools") -> list[Any]:

@@ -15,7 +15,7 @@ from gateway_core.call import Call, Target
 from gateway_core.completion import fold
 from gateway_core.config import ProviderConfig, TimeoutsConfig
 from gateway_core.providers import Provider, load
-from gateway_core.providers.openai import decoder, provider
+from gateway_core.providers.openai import decoder
 from gateway_core.services.chat_completion import ChatCompletion
 from rest_bridge.batches import batches
 from tests.support.openai_vendor import completion, event, streamed, usage_event
@@ -95,7 +95,7 @@ async def test_what_comes_before_the_answer_is_held_and_told_first(upstream: Ups
 async def test_a_host_that_tells_much_before_its_answer_is_held_only_so_long(
     upstream: Upstream, lab: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provider, "HELD_AT_MOST", 3)
+    monkeypatch.setattr("gateway_core.upstream.stream.HELD_AT_MOST", 3)
     go_on = asyncio.Event()
     upstream.script(sse_answer([{"x_progress": 1}] * 3 + [Wait(go_on), *streamed("Hello")]))
     async with aclosing(await asyncio.wait_for(lab.open_chat_completion(new_call()), 5)) as events:

@@ -1,0 +1,173 @@
+"""A streamed answer of a provider: its events until its end, or until nothing is to be expected of it any more."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing
+from typing import Generic, Protocol, TypeVar
+
+from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
+
+from gateway_core.call import Events
+from gateway_core.errors import GatewayError, ProviderError
+from gateway_core.upstream.http import Answer
+from gateway_core.upstream.refusal import Refusals
+
+Item = TypeVar("Item")
+Out = TypeVar("Out", covariant=True)
+In = TypeVar("In", contravariant=True)
+
+OPENED = ChatCompletionChunk()
+"""What `streamed` yields first, once the answer has begun: until then another target may be tried."""
+
+HELD_AT_MOST = 100
+"""Events that say nothing of an answer before it counts as begun: hosts may tell how far they are with the prompt."""
+
+
+class Reader(Protocol[Out]):
+    """Finds what a body is made of: the events of SSE, the lines of NDJSON."""
+
+    def feed(self, piece: bytes, /) -> Sequence[Out]:
+        """What ends in this piece."""
+        ...
+
+    def finish(self) -> Sequence[Out]:
+        """What the end of the body cut off."""
+        ...
+
+
+class Decoder(Protocol[In]):
+    """What a wire format makes of an answer, and how far that is."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the host said that nothing more comes."""
+        ...
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that was asked for is there, said or not."""
+        ...
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no answer has begun."""
+        ...
+
+    @property
+    def patience_seconds(self) -> float | None:
+        """For how long, from now, something more is worth waiting for; None: for as long as the answer takes."""
+        ...
+
+    def event(self, event: In, /) -> ChatCompletionChunk | None:
+        """What an event says; None where that is nothing. Raises ProviderError."""
+        ...
+
+
+class Body(Generic[Item]):
+    """The events of a body, in lists of those that arrived together.
+
+    A fault of the connection after the end of every answer is no fault of the answers.
+    """
+
+    def __init__(
+        self, answer: Answer, pieces: AsyncGenerator[bytes, None], reader: Reader[Item], decoder: Decoder[Item]
+    ) -> None:
+        """Takes the answer and its pieces, what finds the events in them, and what has decoded these so far."""
+        self._answer = answer
+        self._pieces = pieces
+        self._reader = reader
+        self._decoder = decoder
+        self._seconds: float | None = None
+        self._ends_at: float | None = None
+        self._ended = False
+
+    async def next(self) -> Sequence[Item] | None:
+        """The next events, at times none; None at the end."""
+        if self._ended:
+            return None
+        piece = await self._piece()
+        if piece:
+            return self._reader.feed(piece)
+        self._ended = True
+        return None if self._decoder.is_done else self._reader.finish()
+
+    async def _piece(self) -> bytes:
+        seconds = self._decoder.patience_seconds
+        if seconds is None:
+            return await self._received()
+        loop = asyncio.get_running_loop()
+        if seconds != self._seconds or self._ends_at is None:
+            self._seconds = seconds
+            self._ends_at = loop.time() + seconds
+        # No asyncio.timeout: it would cancel whatever the task awaits, and a read may be suspended while the task works
+        # on what was read before. A read that waits ends with its connection.
+        timer = loop.call_at(self._ends_at, self._answer.abort)
+        try:
+            return await self._received()
+        finally:
+            timer.cancel()
+
+    async def _received(self) -> bytes:
+        """The next piece; empty at the end."""
+        try:
+            return await anext(self._pieces, b"")
+        except GatewayError:
+            if self._decoder.is_done or self._decoder.is_whole:
+                return b""
+            raise
+
+
+async def streamed(
+    answer: Answer,
+    reader: Reader[Item],
+    decoder: Decoder[Item],
+    refusals: Refusals,
+    begins: Callable[[ChatCompletionChunk], bool],
+) -> Events:
+    """First OPENED, once `begins` says of an event that the answer has begun, and then its events.
+
+    Raises ProviderBroken where the answer has no end, or is none. Closing the generator closes the connection.
+    """
+    held: list[ChatCompletionChunk] | None = []
+    try:
+        async with aclosing(answer.pieces()) as pieces:
+            body = Body(answer, pieces, reader, decoder)
+            while (arrived := await body.next()) is not None:
+                for event in decoded(arrived, decoder):
+                    if held is None:
+                        yield event
+                        continue
+                    held.append(event)
+                    if begins(event) or len(held) == HELD_AT_MOST:
+                        yield OPENED
+                        for first in held:
+                            yield first
+                        held = None
+    finally:
+        answer.abort()
+    if not (decoder.is_done or decoder.is_whole):
+        raise refusals.broken("broke its answer off before its end")
+    if decoder.is_empty:
+        raise refusals.broken("sent an answer without choices")
+
+
+def decoded(events: Sequence[Item], decoder: Decoder[Item]) -> Iterator[ChatCompletionChunk]:
+    """What the events say, up to the one that says that nothing more comes."""
+    for event in events:
+        if decoder.is_done:
+            return
+        said = decoder.event(event)
+        if said is not None:
+            yield said
+
+
+async def refused(answer: Answer, refusals: Refusals) -> ProviderError:
+    """The error for an answer with a status of 400 or more, which is read and closed."""
+    try:
+        body = await answer.read()
+    except ProviderError:
+        # The status tells more than the fault of the body that explains it.
+        body = b""
+    finally:
+        answer.abort()
+    return refusals.answer(answer.status, answer.headers, body)
