@@ -94,11 +94,12 @@ class GatewayUse(NamedTuple):
 class Cover:
     """What pays for a call in the place of the balance: units of the plan's reserve."""
 
-    __slots__ = ("micro_units", "of_cost")
+    __slots__ = ("micro_units", "of_cost", "taken_micro_units")
 
-    def __init__(self, of_cost: Callable[[int], int]) -> None:
-        """Takes what tells the millionths of a unit for a cost in picodollars."""
+    def __init__(self, of_cost: Callable[[int], int], taken_micro_units: int) -> None:
+        """Takes what tells the millionths of a unit for a cost in picodollars, and those that are taken already."""
         self.of_cost = of_cost
+        self.taken_micro_units = taken_micro_units
         self.micro_units = 0
         """Millionths of a unit that the call has used; set when its record is closed."""
 

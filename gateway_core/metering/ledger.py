@@ -2,12 +2,13 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
 import structlog
 
+from gateway_core.metering.ledger_writer import LedgerWriter, Waiter
 from gateway_core.metering.price import UNTOLD, Tokens, multiplier_of, price_of_texts
 from gateway_core.metering.process import HEARTBEAT_SECONDS, host, is_dead
 from gateway_core.metering.record import NO_TEXTS, Asked, Outcome, Record
@@ -16,6 +17,7 @@ from gateway_core.storage import ledger as rows
 from gateway_core.storage.database import Database
 from gateway_core.storage.errors import StorageError
 from gateway_core.storage.identifier import new_id, now_us
+from gateway_core.storage.journal import OPENED, PRICES, TOKENS
 
 log = structlog.get_logger("headgate.ledger")
 
@@ -23,23 +25,16 @@ CHECKPOINT_SECONDS = 0.25
 """How much of a stream a killed process may have delivered without being charged for it."""
 INTERNAL = "internal"
 
-Waiter = asyncio.Future[None]
-Operation = rows.Opening | rows.Closing
-
 
 class Ledger:
-    """Belongs to the event loop in which it is started. One transaction is on its way at a time; what comes meanwhile
-    goes with the next."""
+    """Belongs to the event loop in which it is started."""
 
     def __init__(self, database: Database) -> None:
         """Takes the database, which is open before `start`."""
         self._database = database
         self._process_id = database.process_id
         self._host = host()
-        self._batch = rows.Batch()
-        self._waiters: list[tuple[Waiter, Operation]] = []
-        self._writing: asyncio.Task[None] | None = None
-        self._unwritten: list[rows.Closing] = []
+        self._writer = LedgerWriter(database)
         self._streams: set[Record] = set()
         self._ticking: asyncio.Task[None] | None = None
         self._root: asyncio.Task[str] | None = None
@@ -47,9 +42,7 @@ class Ledger:
 
     async def start(self) -> None:
         """Registers the process, and closes what dead ones left open; raises StorageUnavailable."""
-        await self._database.run(
-            lambda connection: rows.register(connection, self._process_id, self._host, os.getpid())
-        )
+        await self._run(lambda connection: rows.register(connection, self._process_id, self._host, os.getpid()))
         await self.beat()
         self._ticking = asyncio.create_task(self._tick(), name="the ledger's checkpoints and heartbeat")
 
@@ -60,11 +53,10 @@ class Ledger:
         self._ticking.cancel()
         with suppress(asyncio.CancelledError):
             await self._ticking
-        self._retry()
-        while self._writing is not None:
-            await asyncio.wait((self._writing,))
+        await self._writer.finish()
         try:
-            await self._database.write(lambda statements: rows.end_process(statements, self._process_id))
+            # Calls that somebody holds open, against the rules, are closed as those of the dead are.
+            await self._bury(self._process_id)
         except StorageError as error:
             log.warning("process_end_not_written", message=str(error))
 
@@ -75,18 +67,16 @@ class Ledger:
         """
         if not asked.account_id:
             asked = asked._replace(account_id=self._root_id or await self._root_account_id())
-        record = Record(asked)
-        opening = record.opening(self._process_id)
-        self._batch.opened.append(opening)
+        record = Record(asked, self._process_id)
         try:
-            await self._written_with(opening)
+            await self._writer.open(record.opening)
         except asyncio.CancelledError:
             self.end(record, Outcome("cancelled"))
             raise
         except Exception:
             # Whether it was written is not known: if it was, nothing was used.
-            self._unwritten.append(record.closing(Outcome(INTERNAL)))
             record.is_closed = True
+            self._writer.close_later(record.closing(Outcome(INTERNAL)))
             raise
         if asked.stream:
             self._streams.add(record)
@@ -110,80 +100,10 @@ class Ledger:
             return None
         record.is_closed = True
         self._streams.discard(record)
-        closing = record.closing(outcome)
-        self._batch.closed.append(closing)
-        return self._written_with(closing)
-
-    def _written_with(self, operation: Operation) -> Waiter:
-        """Done when an operation that was gathered is written."""
-        loop = asyncio.get_running_loop()
-        waiter: Waiter = loop.create_future()
-        self._waiters.append((waiter, operation))
-        self._wake()
-        return waiter
-
-    def _wake(self) -> None:
-        if self._writing is None:
-            self._writing = asyncio.create_task(self._write(), name="the ledger's writer")
-
-    async def _write(self) -> None:
-        try:
-            while len(self._batch):
-                batch, self._batch = self._batch, rows.Batch()
-                waiters, self._waiters = self._waiters, []
-                failures = await self._failures(batch)
-                for waiter, operation in waiters:
-                    if waiter.done():
-                        continue
-                    error = failures.get(id(operation))
-                    if error is None:
-                        waiter.set_result(None)
-                    else:
-                        waiter.set_exception(error)
-                        waiter.exception()  # whoever waits no longer need not have looked
-        finally:
-            self._writing = None
-
-    async def _failures(self, batch: rows.Batch) -> dict[int, Exception]:
-        """Writes a batch; what went wrong, by the identity of the operation.
-
-        Where one of many is at fault itself, each is written alone, so that the others do not fail with it.
-        """
-        error = await self._written(batch)
-        if error is None:
-            return {}
-        if isinstance(error, StorageError) or len(batch) == 1:
-            return {id(operation): error for operation in (*batch.opened, *batch.closed)}
-        failures: dict[int, Exception] = {}
-        for alone in apart(batch):
-            failures |= await self._failures(alone)
-        return failures
-
-    async def _written(self, batch: rows.Batch) -> Exception | None:
-        """Writes a batch; what went wrong. Closings that the database could not take now are kept for another time."""
-        try:
-            try:
-                await self._database.write(lambda statements: rows.write(statements, batch, careful=False))
-            except rows.NotOpen:
-                log.warning("ledger_not_open", count=len(batch.closed))
-                await self._database.write(lambda statements: rows.write(statements, batch, careful=True))
-        except StorageError as error:
-            log.error("ledger_not_written", message=str(error), count=len(batch))
-            self._unwritten.extend(batch.closed)
-            return error
-        except Exception as error:  # it is raised where the batch is waited for, which must not wait for ever
-            log.exception("ledger_failed", count=len(batch))
-            return error
-        return None
+        return self._writer.close(record.closing(outcome))
 
     async def _run(self, work: Callable[[Any], Any]) -> Any:
         return await self._database.run(work)
-
-    def _retry(self) -> None:
-        if self._unwritten:
-            self._batch.closed.extend(self._unwritten)
-            self._unwritten = []
-            self._wake()
 
     async def _tick(self) -> None:
         beaten = asyncio.get_running_loop().time()
@@ -193,7 +113,7 @@ class Ledger:
             now = asyncio.get_running_loop().time()
             if now - beaten >= HEARTBEAT_SECONDS:
                 beaten = now
-                self._retry()
+                self._writer.retry()
                 try:
                     await self.beat()
                 except StorageError as error:
@@ -203,8 +123,7 @@ class Ledger:
         """Has what streams have delivered since the last time written, without waiting."""
         changed = [record for record in self._streams if record.measure.characters != record.checkpointed]
         if changed:
-            self._batch.checkpoints.extend(record.checkpoint() for record in changed)
-            self._wake()
+            self._writer.note([record.checkpoint() for record in changed])
 
     async def beat(self) -> None:
         """Tells that this process lives, and closes what dead ones left open."""
@@ -227,16 +146,6 @@ class Ledger:
         return self._root_id
 
 
-def apart(batch: rows.Batch) -> Iterator[rows.Batch]:
-    """A batch for each operation, in an order in which they can be written."""
-    for opening in batch.opened:
-        yield rows.Batch(opened=[opening])
-    for checkpoint in batch.checkpoints:
-        yield rows.Batch(checkpoints=[checkpoint])
-    for closing in batch.closed:
-        yield rows.Batch(closed=[closing])
-
-
 def root_account_id(connection: Any) -> str:
     """The operator's account, which is made where there is none."""
     found = rows.root_account_id(connection)
@@ -249,23 +158,26 @@ def root_account_id(connection: Any) -> str:
 
 def interrupted(values: Mapping[str, Any]) -> rows.Closing:
     """How a call ends whose process died: charged with what its last checkpoint says was delivered."""
-    told = Tokens(*(values[name] for name in rows.TOKENS))
+    told = Tokens(*(values[name] for name in TOKENS))
     tokens = charged_tokens(
         told if told != UNTOLD else None,
         estimated_prompt=values["estimated_prompt_tokens"] or 0,
         delivered=values["delivered_tokens"],
     )
-    texts = tuple(values[name] for name in rows.PRICES)
+    texts = tuple(values[name] for name in PRICES)
     multiplier = multiplier_of(values["price_multiplier"])
     cost = price_of_texts(texts).cost(tokens, multiplier) if texts != NO_TEXTS else None
+    units = values["reserve_units"]
+    charged = 0 if units else cost or 0  # what the plan's reserve has covered stays so
     now = now_us()
     provider, model = values["provider"], values["response_model"]
     closed = (rows.INTERRUPTED, model, provider, None, values["attempt_count"], *told)
     delivered = (values["estimated_prompt_tokens"], values["delivered_tokens"])
-    end = (cost, cost or 0, 0, now, None, None, values["id"])
+    row = (
+        *(values[name] for name in OPENED), *closed, *delivered, cost, charged, units, now, None, None,
+    )  # fmt: skip
     attempts = []
     if provider:
         attempt = (values["id"], values["attempt_count"] or 1, provider, model or values["requested_model"])
         attempts = [(*attempt, rows.INTERRUPTED, None, None, *told, cost, values["started_us"], None, None)]
-    charged, reserved = cost or 0, values["reserved_pico_usd"]
-    return rows.Closing(values["id"], values["account_id"], charged, reserved, (*closed, *delivered, *end), attempts)
+    return rows.Closing(values["id"], values["account_id"], charged, row, attempts)

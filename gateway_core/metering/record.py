@@ -10,7 +10,8 @@ from gateway_core.call import Cover
 from gateway_core.metering.price import UNCHANGED, UNTOLD, Multiplier, Price, Tokens
 from gateway_core.metering.usage import Measure, charged_tokens
 from gateway_core.storage.identifier import new_id, now_us
-from gateway_core.storage.ledger import OPEN, Closing, Opening, Row
+from gateway_core.storage.journal import Row
+from gateway_core.storage.ledger import Closing
 
 CHARACTERS_AT_MOST = 500
 """Of a text that a caller or a provider wrote."""
@@ -36,7 +37,7 @@ class Asked(NamedTuple):
     """None: not known; then the cost is 0."""
     multiplier: Multiplier = UNCHANGED
     reserved: int = 0
-    """Picodollars that admission has reserved; they are released when the call ends."""
+    """Picodollars that admission has reserved until the call ends."""
     cover: Cover | None = None
     """What pays for it. None: the balance."""
     count_prompt: Callable[[], int] = int
@@ -70,12 +71,12 @@ class Record:
     """A call that is open. Its measure is fed by whoever watches the answer."""
 
     __slots__ = (
-        "asked", "checkpointed", "cost", "estimated_prompt", "id", "is_closed", "measure", "provider", "started",
-        "started_us",
+        "_opened", "asked", "checkpointed", "cost", "estimated_prompt", "id", "is_closed", "measure", "provider",
+        "started", "started_us",
     )  # fmt: skip
 
-    def __init__(self, asked: Asked) -> None:
-        """Begins now."""
+    def __init__(self, asked: Asked, process_id: str) -> None:
+        """Begins now, in a process."""
         self.id = new_id()
         self.asked = asked
         self.measure = Measure()
@@ -90,11 +91,18 @@ class Record:
         self.cost: int | None = None
         """Picodollars. None: the price is not known, or the call is open."""
 
-    def opening(self, process_id: str) -> Opening:
-        """The row that is written before anything is asked of a provider."""
+        self._opened = self._opened_row(process_id)
+
+    @property
+    def opening(self) -> Row:
+        """What the journal is told before anything is asked of a provider."""
+        cover = self.asked.cover
+        return (*self._opened, 0 if cover is None else cover.taken_micro_units)
+
+    def _opened_row(self, process_id: str) -> Row:
         asked = self.asked
         price = asked.price
-        row = (
+        return (
             self.id,
             asked.request_id,
             process_id,
@@ -106,7 +114,6 @@ class Record:
             asked.dialect or None,
             asked.stream,
             kept(asked.requested_model) or "",
-            OPEN,
             self.started_us,
             kept(asked.tag),
             kept_json(asked.metadata) if asked.metadata else None,
@@ -114,7 +121,6 @@ class Record:
             asked.reserved,
             *(price.texts if price is not None else NO_TEXTS),
         )
-        return Opening(asked.account_id, asked.reserved, row)
 
     def _charged(self, told: Tokens | None) -> Tokens:
         delivered = self.measure.delivered_tokens
@@ -143,6 +149,7 @@ class Record:
         answered = is_whole or measure.first_event_at is not None
         duration = microseconds(self.started, ended) or 0
         row = (
+            *self._opened,
             outcome.status,
             kept(measure.response_model),
             (last.provider if last is not None else self.provider) or None,
@@ -157,29 +164,27 @@ class Record:
             self.started_us + duration,
             duration,
             first,
-            self.id,
         )
         attempts = [
             self._attempt_row(number, attempt, told if attempt is last else None, answered=attempt is last and answered)
             for number, attempt in enumerate(outcome.attempts, 1)
         ]
-        return Closing(self.id, asked.account_id, charged, asked.reserved, row, attempts)
+        return Closing(self.id, asked.account_id, charged, row, attempts)
 
     def checkpoint(self) -> Row:
-        """The row that keeps what was delivered so far."""
+        """What the journal is told of what was delivered so far."""
         measure = self.measure
         self.checkpointed = measure.characters
         self._estimate_prompt()
         told = measure.tokens(is_whole=False) or UNTOLD
         return (
+            self.id,
             self.provider or None,
             kept(measure.response_model),
             1,
             *told,
             self.estimated_prompt,
             measure.delivered_tokens,
-            now_us(),
-            self.id,
         )
 
     def _attempt_row(self, number: int, attempt: Attempt, told: Tokens | None, *, answered: bool) -> Row:

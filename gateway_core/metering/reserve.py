@@ -46,18 +46,17 @@ class Reserve(NamedTuple):
 class Held:
     """What a call that is covered has taken, until it ends."""
 
-    __slots__ = ("cover", "taken", "units")
+    __slots__ = ("cover", "taken")
 
-    def __init__(self, cover: Cover, units: int) -> None:
-        """Takes the millionths of a unit that the call is expected to need."""
+    def __init__(self, cover: Cover) -> None:
+        """Takes what pays, with the millionths of a unit that the call is expected to need."""
         self.cover = cover
-        self.units = units
         self.taken: list[tuple[SharedLimit, int]] = []
         """With the beginning of the window."""
 
     def end(self) -> None:
         """Corrects what was taken to what was used, in the windows that have not ended."""
-        more = self.cover.micro_units - self.units
+        more = self.cover.micro_units - self.cover.taken_micro_units
         for shared, start_us in self.taken:
             shared.correct(more, start_us)
         self.taken.clear()
@@ -76,14 +75,15 @@ async def held(limits: SharedLimits, account_id: str, reserve: Reserve, model: s
     rate = reserve.rates.get(model)
     if rate is None or not cost:
         return None
-    found = Held(Cover(rate.micro_units), rate.micro_units(cost))
+    needed = rate.micro_units(cost)
+    found = Held(Cover(rate.micro_units, needed))
     is_covered = False
     try:
         for seconds, units in reserve.windows:
             shared = limits.limit(reserve_scope(account_id), units * MICRO, seconds)
             now_us = limits.now_us()
             shared.turn(now_us)
-            if not (shared.take(found.units, now_us) or await shared.acquire(found.units, now_us)):
+            if not (shared.take(needed, now_us) or await shared.acquire(needed, now_us)):
                 return None
             found.taken.append((shared, shared.window.start_us))
         is_covered = True

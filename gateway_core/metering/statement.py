@@ -21,7 +21,7 @@ from headgate.v1.usage_pb2 import (
 
 from gateway_core.metering.price import usd_text
 from gateway_core.metering.reserve import units_text
-from gateway_core.storage.ledger import PRICES
+from gateway_core.storage.journal import PRICES
 from gateway_core.storage.usage import Grouping, Sums
 from gateway_core.timestamp import timestamp
 

@@ -38,6 +38,7 @@ from gateway_core.storage.balance import (
 )
 from gateway_core.storage.database import Database
 from gateway_core.storage.identifier import new_id, now_us
+from gateway_core.storage.journal import reserved
 from gateway_core.storage.limit import granted
 from gateway_core.timestamp import time_us, timestamp
 
@@ -90,6 +91,7 @@ class BalanceService(BalanceServiceServicer):
         async with self._database.reading() as connection:
             account = await own_or_below(connection, caller, account_id)
             (row,) = await balance_rows(connection, [account.id])
+            held = await reserved(connection, account.id)
             is_behind = await has_expired(connection, account.id, now_us())
         if is_behind:
             # Rarely: what expires is taken back from time to time anyway.
@@ -100,7 +102,7 @@ class BalanceService(BalanceServiceServicer):
         told = Balance(
             account_id=account.id,
             balance_usd=usd_text(row.settled),
-            reserved_usd=usd_text(row.reserved),
+            reserved_usd=usd_text(held),
             spent_usd=usd_text(row.spent),
             spend_cap_usd=None if row.spend_cap is None else usd_text(row.spend_cap),
             unlimited=row.root and row.spend_cap is None,

@@ -22,7 +22,6 @@ class BalanceRow(NamedTuple):
     root: bool
     spend_cap: int | None
     settled: int
-    reserved: int
     spent: int
 
 
@@ -59,17 +58,13 @@ async def balance_rows(connection: AsyncConnection, account_ids: Sequence[str]) 
             accounts.c.root,
             accounts.c.spend_cap_pico_usd,
             balances.c.settled_pico_usd,
-            balances.c.reserved_pico_usd,
             balances.c.spent_pico_usd,
         )
         .select_from(accounts.outerjoin(balances, balances.c.account_id == accounts.c.id))
         .where(accounts.c.id.in_(account_ids))
     )
     rows = await connection.execute(found)
-    return [
-        BalanceRow(id_, root, cap, settled or 0, reserved or 0, spent or 0)
-        for id_, root, cap, settled, reserved, spent in rows
-    ]
+    return [BalanceRow(id_, root, cap, settled or 0, spent or 0) for id_, root, cap, settled, spent in rows]
 
 
 async def credit_of(connection: AsyncConnection, account_id: str, reference: str) -> CreditRow | None:

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway_core.storage.ledger import OPEN
+from gateway_core.storage.journal import open_calls
 from gateway_core.storage.tables.metering import balances, credits, ledger_attempts, ledger_requests
 
 
@@ -26,7 +26,6 @@ async def proof(connection: AsyncConnection) -> Proof:
     """Adds up the ledger as it is in one moment; takes a connection of `Database.reading`."""
     requests = ledger_requests.c
     charged = await sums(connection, requests.account_id, requests.charged_pico_usd)
-    reserved = await sums(connection, requests.account_id, requests.reserved_pico_usd, requests.status == OPEN)
     given = await sums(connection, credits.c.account_id, credits.c.amount_pico_usd - credits.c.lapsed_pico_usd)
     faults: list[str] = []
     known = set()
@@ -36,19 +35,18 @@ async def proof(connection: AsyncConnection) -> Proof:
         expected = {
             "spent": (row.spent_pico_usd, charged.get(account, 0)),
             "settled": (row.settled_pico_usd, given.get(account, 0) - charged.get(account, 0)),
-            "reserved": (row.reserved_pico_usd, reserved.get(account, 0)),
         }
         faults += [
             f"account {account}: {name} is {found} picodollars and should be {right}: {off(found - right)}"
             for name, (found, right) in expected.items()
             if found != right
         ]
-    moved = {account for found in (charged, reserved, given) for account, amount in found.items() if amount}
+    moved = {account for found in (charged, given) for account, amount in found.items() if amount}
     faults += [f"account {account}: it has no balance, and charges or credits" for account in sorted(moved - known)]
     faults += await attempt_faults(connection)
+    faults += await cover_faults(connection)
     count = await connection.scalar(select(func.count()).select_from(ledger_requests)) or 0
-    open_ = select(func.count()).select_from(ledger_requests).where(requests.status == OPEN)
-    return Proof(count, await connection.scalar(open_) or 0, sum(charged.values()), tuple(faults))
+    return Proof(count, len(await open_calls(connection)), sum(charged.values()), tuple(faults))
 
 
 def off(difference: int) -> str:
@@ -72,3 +70,11 @@ async def attempt_faults(connection: AsyncConnection) -> list[str]:
     return [
         f"call {id_}: its attempts do not add up to its cost" for (id_,) in await connection.execute(found.limit(100))
     ]
+
+
+async def cover_faults(connection: AsyncConnection) -> list[str]:
+    """Calls that are paid by the balance and by the plan's reserve, or by neither."""
+    requests = ledger_requests.c
+    due = case((requests.reserve_units > 0, 0), else_=func.coalesce(requests.cost_pico_usd, 0))
+    found = select(requests.id).where(requests.charged_pico_usd != due)
+    return [f"call {id_}: it is not charged what it cost" for (id_,) in await connection.execute(found.limit(100))]

@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Row, Select, and_, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway_core.storage.journal import OPEN, open_calls
 from gateway_core.storage.tables.identity import accounts
 from gateway_core.storage.tables.metering import ledger_attempts, ledger_requests
 
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
-NO_FAILURES = ("open", "ok", "cancelled", "interrupted")
+NO_FAILURES = ("ok", "cancelled", "interrupted")
 Grouping = Literal["day", "hour", "model", "key", "gateway", "tag", "account"]
 
 _requests = ledger_requests.c
@@ -75,8 +77,35 @@ async def subtree(connection: AsyncConnection, account_id: str) -> list[str]:
 
 async def records(
     connection: AsyncConnection, which: Filter, after: Cursor | None, limit: int, *, newest_first: bool
+) -> Sequence[Any]:
+    """Records by their beginning, those behind a cursor; calls that are open are among them."""
+    place = attrgetter("started_us", "id")
+    running = [] if which.status not in {"", OPEN} else await open_calls(connection)
+    running = [
+        call
+        for call in running
+        if is_meant(call, which) and (after is None or (place(call) < after if newest_first else place(call) > after))
+    ]
+    closed = [] if which.status == OPEN else await closed_records(connection, which, after, limit, newest_first)
+    return sorted([*closed, *running], key=place, reverse=newest_first)[:limit]
+
+
+def is_meant(call: Any, which: Filter) -> bool:
+    """Whether a call that is open is meant."""
+    asked = {"key_id": which.key_id, "gateway_id": which.gateway_id, "tag": which.tag, "request_id": which.request_id}
+    return (
+        call.account_id in which.account_ids
+        and all(not value or getattr(call, name) == value for name, value in asked.items())
+        and (not which.model or which.model in {call.requested_model, call.response_model})
+        and (which.start_us is None or call.started_us >= which.start_us)
+        and (which.end_us is None or call.started_us < which.end_us)
+    )
+
+
+async def closed_records(
+    connection: AsyncConnection, which: Filter, after: Cursor | None, limit: int, newest_first: bool
 ) -> Sequence[Row[Any]]:
-    """Records by their beginning, those behind a cursor."""
+    """Records of calls that have ended."""
     found = filtered(select(ledger_requests), which)
     place = (_requests.started_us, _requests.id)
     if after is not None:

@@ -35,12 +35,22 @@ balances = Table(
     Column("account_id", Id, ForeignKey("accounts.id"), primary_key=True),
     # Credits less what lapsed of them and what was charged.
     Column("settled_pico_usd", BigInteger, nullable=False, server_default=text("0")),
-    Column("reserved_pico_usd", BigInteger, nullable=False, server_default=text("0")),  # of calls that are open
     Column("spent_pico_usd", BigInteger, nullable=False, server_default=text("0")),  # charged since ever: the spend cap
     Column("version", BigInteger, nullable=False, server_default=text("0")),  # each change adds one
     Column("updated_us", BigInteger, nullable=False),
 )
 
+# Calls that are open: a row for each transaction that opened some. See journal.py.
+ledger_journal = Table(
+    "ledger_journal",
+    metadata,
+    Column("process_id", Id, primary_key=True),  # processes.id: who must close them
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("body", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Calls that have ended.
 ledger_requests = Table(
     "ledger_requests",
     metadata,
@@ -57,7 +67,7 @@ ledger_requests = Table(
     Column("requested_model", Text, nullable=False),
     Column("response_model", Text),
     Column("provider", Text),
-    # "open" until it is closed: "ok", "cancelled", "interrupted", or a name of ErrorReason.
+    # "ok", "cancelled", "interrupted", or a name of ErrorReason, in lower case.
     Column("status", Text, nullable=False),
     Column("finish_reason", Text),
     Column("attempt_count", Integer, nullable=False, server_default=text("0")),
@@ -70,8 +80,7 @@ ledger_requests = Table(
     Column("reasoning_tokens", BigInteger),
     Column("completion_audio_tokens", BigInteger),
     Column("estimated_prompt_tokens", BigInteger),  # before the call
-    Column("delivered_tokens", BigInteger, nullable=False, server_default=text("0")),  # at the last checkpoint
-    Column("checkpoint_us", BigInteger),
+    Column("delivered_tokens", BigInteger, nullable=False, server_default=text("0")),  # estimated
     # Unit prices at the time: US dollars for a million tokens, as decimal text. Null: not known.
     Column("input_usd_per_million", Text),
     Column("cached_input_usd_per_million", Text),
@@ -83,7 +92,8 @@ ledger_requests = Table(
     Column("reserved_pico_usd", BigInteger, nullable=False, server_default=text("0")),
     Column("cost_pico_usd", BigInteger),  # null: not known
     Column("charged_pico_usd", BigInteger, nullable=False, server_default=text("0")),  # by how much the balance moved
-    Column("reserve_units", BigInteger, nullable=False, server_default=text("0")),  # of the plan, used instead of money
+    # Millionths of units of the plan's reserve, which have paid instead of the balance.
+    Column("reserve_units", BigInteger, nullable=False, server_default=text("0")),
     Column("started_us", BigInteger, nullable=False),
     Column("ended_us", BigInteger),
     Column("duration_us", BigInteger),
@@ -101,13 +111,6 @@ ledger_requests = Table(
         "id",
         sqlite_where=text("gateway_id IS NOT NULL"),
         postgresql_where=text("gateway_id IS NOT NULL"),
-    ),
-    Index(
-        "ledger_requests_open",
-        "process_id",
-        "id",
-        sqlite_where=text("status = 'open'"),
-        postgresql_where=text("status = 'open'"),
     ),
 )
 

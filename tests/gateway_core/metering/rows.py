@@ -1,5 +1,6 @@
 """What the ledger has, and what it must agree with."""
 
+from operator import itemgetter
 from typing import Any
 
 from headgate.v1.chat_completion_pb2 import AnswerMessage, ChatCompletionChunk
@@ -9,6 +10,7 @@ from sqlalchemy import func, select
 from gateway_core.metering.price import Price, price_of_texts
 from gateway_core.metering.record import Asked
 from gateway_core.storage.database import Database
+from gateway_core.storage.journal import open_calls
 from gateway_core.storage.tables.metering import balances, ledger_attempts, ledger_requests
 
 PRICE: Price = price_of_texts(("1", None, None, "2", None, None))  # a token in 10^6 picodollars, one out 2 x 10^6
@@ -19,9 +21,11 @@ def asked(**values: Any) -> Asked:
 
 
 async def requests(database: Database) -> list[dict[str, Any]]:
+    """Those that have ended, and those that are open."""
     async with database.reading() as connection:
-        found = await connection.execute(select(ledger_requests).order_by(ledger_requests.c.id))
-        return [dict(row) for row in found.mappings()]
+        found = await connection.execute(select(ledger_requests))
+        rows = [dict(row) for row in found.mappings()] + [vars(call) for call in await open_calls(connection)]
+    return sorted(rows, key=itemgetter("id"))
 
 
 async def attempts(database: Database) -> list[dict[str, Any]]:
@@ -41,12 +45,12 @@ async def charged_and_moved(database: Database) -> tuple[int, int, int]:
                 select(
                     func.sum(balances.c.spent_pico_usd),
                     func.sum(balances.c.settled_pico_usd),
-                    func.sum(balances.c.reserved_pico_usd),
                 )
             )
         ).one()
+        reserved = sum(call.reserved_pico_usd for call in await open_calls(connection))
     assert (moved[0] or 0) == -(moved[1] or 0)
-    return int(charged or 0), int(moved[0] or 0), int(moved[2] or 0)
+    return int(charged or 0), int(moved[0] or 0), reserved
 
 
 def text(content: str) -> ChatCompletionChunk:

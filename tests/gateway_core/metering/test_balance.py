@@ -42,7 +42,7 @@ async def state(database: Database) -> tuple[int, dict[str, int]]:
 
 
 def balance(settled: int) -> Balance:
-    return Balance(BalanceRow(ACCOUNT, False, None, settled, 0, 0))
+    return Balance(BalanceRow(ACCOUNT, False, None, settled, 0))
 
 
 async def test_a_reference_adds_once(database: Database) -> None:
@@ -106,7 +106,7 @@ def test_a_cost_counts_until_it_is_read_and_not_twice() -> None:
     mark = held.begin_reading()
     held.reserve(2)
     held.settle(2, 2)
-    held.read(BalanceRow(ACCOUNT, False, None, 4, 0, 6), mark)
+    held.read(BalanceRow(ACCOUNT, False, None, 4, 6), mark)
     with pytest.raises(InsufficientBalance):
         held.reserve(3)
     held.reserve(2)
@@ -118,8 +118,8 @@ def test_of_two_readings_at_once_the_later_one_counts() -> None:
     held.reserve(6)
     held.settle(6, 6)
     late = held.begin_reading()
-    held.read(BalanceRow(ACCOUNT, False, None, 4, 0, 6), late)
-    held.read(BalanceRow(ACCOUNT, False, None, 10, 0, 0), early)
+    held.read(BalanceRow(ACCOUNT, False, None, 4, 6), late)
+    held.read(BalanceRow(ACCOUNT, False, None, 10, 0), early)
     with pytest.raises(InsufficientBalance):
         held.reserve(5)
     held.reserve(4)

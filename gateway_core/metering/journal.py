@@ -1,0 +1,68 @@
+"""Which rows of the journal a process still needs: a row is deleted when all calls that it speaks of have ended."""
+
+from collections.abc import Sequence
+
+from gateway_core.storage.journal import Entry, Row
+
+
+class Journal:
+    """The rows that this process has written. Pure: who writes tells what became of it."""
+
+    def __init__(self, process_id: str) -> None:
+        """Takes the process."""
+        self._process_id = process_id
+        self._last = 0
+        self._left: dict[int, int] = {}
+        """By the number of a row: how many calls need it."""
+        self._opened: dict[str, int] = {}
+        self._noted: dict[str, int] = {}
+        """By the id of a call that is open: the row of its opening, and that of its last checkpoint."""
+        self._emptied: list[tuple[str, int]] = []
+
+    def entry(self, opened: Sequence[Row], checkpoints: Sequence[Row]) -> Entry | None:
+        """The next row. None: there is nothing to write. The first column of each is the id of the call."""
+        checkpoints = [row for row in checkpoints if row[0] in self._opened]
+        if not opened and not checkpoints:
+            return None
+        self._last = number = self._last + 1
+        for row in opened:
+            self._opened[row[0]] = number
+        for row in checkpoints:
+            before = self._noted.get(row[0])
+            self._noted[row[0]] = number
+            if before is not None:
+                self._release(before)
+        self._left[number] = len(opened) + len(checkpoints)
+        return Entry(self._process_id, number, opened, checkpoints)
+
+    def end(self, call_id: str) -> None:
+        """A call is in the ledger."""
+        opened, noted = self._opened.pop(call_id, None), self._noted.pop(call_id, None)
+        if opened is not None:
+            self._release(opened)
+        if noted is not None:
+            self._release(noted)
+
+    def emptied(self) -> list[tuple[str, int]]:
+        """The rows, by process and number, that may be deleted; they are told once, or again after `keep`."""
+        emptied, self._emptied = self._emptied, []
+        return emptied
+
+    def keep(self, emptied: Sequence[tuple[str, int]]) -> None:
+        """They could not be deleted."""
+        self._emptied.extend(emptied)
+
+    def forget(self, entry: Entry | None) -> None:
+        """A row was not written."""
+        if entry is not None:
+            self._left.pop(entry.number, None)
+
+    def _release(self, number: int) -> None:
+        left = self._left.get(number)
+        if left is None:
+            return
+        if left > 1:
+            self._left[number] = left - 1
+        else:
+            del self._left[number]
+            self._emptied.append((self._process_id, number))
