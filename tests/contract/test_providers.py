@@ -22,6 +22,7 @@ from gateway_core.errors import (
 )
 from gateway_core.providers import Provider
 from gateway_core.services.chat_completion import ChatCompletion
+from tests.support import ollama_vendor
 from tests.support.upstream import Answer, Silence, Upstream, json_answer, refusing, sse_answer
 
 # What a vendor of the wire format says; None: the kind has no upstream.
@@ -46,7 +47,14 @@ def openai_says(stream: bool) -> Answer:
     return sse_answer([*chunks, {**head, "choices": [], "usage": usage}])
 
 
-SAYS: dict[str, Says | None] = {"echo": None, "openai": openai_says}
+def ollama_says(stream: bool) -> Answer:
+    end = ollama_vendor.ended(None if stream else ollama_vendor.line("Hello there"), prompt=2, completion=2)
+    if not stream:
+        return ollama_vendor.whole_answer(end)
+    return ollama_vendor.streamed_answer([ollama_vendor.line("Hello"), ollama_vendor.line(" there"), end])
+
+
+SAYS: dict[str, Says | None] = {"echo": None, "ollama": ollama_says, "openai": openai_says}
 KINDS = sorted(SAYS)
 WITH_UPSTREAM = [kind for kind in KINDS if SAYS[kind]]
 
