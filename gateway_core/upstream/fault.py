@@ -3,11 +3,14 @@
 import re
 
 # The statuses with which the same words come where they come with one. Sources: OpenAI's error codes, Anthropic's
-# errors (for hosts that pass them on), llama.cpp's format_error_response, vLLM's ErrorResponse, Google's RPC codes.
+# errors (for hosts that pass them on), llama.cpp's format_error_response, vLLM's ErrorResponse, Google's RPC codes, the
+# exceptions of Amazon Bedrock's Converse.
 STATUSES = {
     "invalid_request_error": 400,
     "invalid_request": 400,
     "invalid_argument": 400,
+    "failed_precondition": 400,
+    "out_of_range": 400,
     "bad_request_error": 400,
     "badrequesterror": 400,
     "context_length_exceeded": 400,
@@ -29,6 +32,7 @@ STATUSES = {
     "notfounderror": 404,
     "not_found": 404,
     "model_not_found": 404,
+    "aborted": 409,
     "request_too_large": 413,
     "insufficient_quota": 429,
     "credit_balance_exhausted": 429,
@@ -45,8 +49,12 @@ STATUSES = {
     "internal_server_error": 500,
     "internalservererror": 500,
     "internal_error": 500,
+    "internal": 500,
+    "unknown": 500,
+    "data_loss": 500,
     "api_error": 500,
     "not_supported_error": 501,
+    "unimplemented": 501,
     "overloaded": 503,
     "slow_down": 503,
     "unavailable": 503,
@@ -57,10 +65,19 @@ STATUSES = {
     "timeout_error": 504,
     "deadline_exceeded": 504,
     "overloaded_error": 529,
+    "validationexception": 400,
+    "accessdeniedexception": 403,
+    "resourcenotfoundexception": 404,
+    "modeltimeoutexception": 408,
+    "throttlingexception": 429,
+    "modelnotreadyexception": 429,
+    "internalserverexception": 500,
+    "serviceunavailableexception": 503,
 }
 
 KEY = re.compile(
-    r"(?<![a-z])(keys?|access|iam)(?![a-z])|apikey|accessdenied|permission|authenti|authori[sz]|credential",
+    r"(?<![a-z])(keys?|access|iam)(?![a-z])|apikey|accessdenied|permission|authenti|authori[sz]|credential"
+    r"|security token|unrecognizedclient|expiredtoken|signature",
     re.IGNORECASE,
 )
 """What is said of a key that may not do what was asked of it."""

@@ -22,6 +22,12 @@ LABEL_AT_MOST = 200
 WAIT_AT_MOST = 7 * 24 * 3600.0
 """Seconds to wait that are believed."""
 
+RPC = "type.googleapis.com/google.rpc."
+"""What the types of the details of Google's errors begin with."""
+
+REFUSED_KEY = frozenset({"API_KEY_INVALID"})
+"""Codes that say of a key what 401 says."""
+
 
 class Told(NamedTuple):
     """What a host tells of a failure; empty where it does not."""
@@ -30,6 +36,8 @@ class Told(NamedTuple):
     type: str = ""
     code: str = ""
     param: str = ""
+    wait_seconds: float | None = None
+    """How long to wait before another attempt. None: not told in the body."""
 
 
 class Refusals:
@@ -42,14 +50,16 @@ class Refusals:
 
     def answer(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         """The error for an answer with a status of 400 or more."""
-        return self._refused(status, told(body), wait_seconds(headers))
+        said = told(body)
+        wait = wait_seconds(headers)
+        return self._refused(status, said, said.wait_seconds if wait is None else wait)
 
     def event(self, error: Any) -> ProviderError:
         """The error for an `error` object inside an answer that began well."""
         said = told_object({"error": error})
         status = event_status(said.code, said.type)
         if status is not None:
-            return self._refused(status, said, None)
+            return self._refused(status, said, said.wait_seconds)
         message = self._clean(said.message) or f"Provider {self._name} ended its answer with an error."
         return ProviderBroken(message, **self._labels(said))
 
@@ -59,7 +69,9 @@ class Refusals:
 
     def _refused(self, status: int, said: Told, retry_after_seconds: float | None) -> ProviderError:
         message = self._clean(said.message)
-        if status == 401 or (status == 403 and is_about_the_key(said.message, said.type, said.code)):
+        forbids = status == 403 and is_about_the_key(said.message, said.type, said.code)
+        # Google says 400 of a key that it does not know.
+        if status == 401 or forbids or said.code in REFUSED_KEY:
             # Hosts quote parts of the key that they refuse, so what they say of a 401 is not passed on.
             because = f": {message}" if message and status == 403 else "."
             sentence = f"Provider {self._name} refused the key that is configured for it (HTTP {status}){because}"
@@ -107,7 +119,33 @@ def told_object(document: Mapping[str, Any]) -> Told:
     if isinstance(raw, str) and raw not in message:
         # OpenRouter's own message says only that the host behind it failed.
         message = f"{message}: {raw}" if message else raw
-    return Told(message, *(label(inner.get(name)) or label(document.get(name)) for name in ("type", "code", "param")))
+    kind, code, param = (label(inner.get(name)) or label(document.get(name)) for name in ("type", "code", "param"))
+    details = rpc_details(inner)
+    status = inner.get("status")
+    return Told(
+        message,
+        kind or (status if isinstance(status, str) else ""),
+        label(details.get("ErrorInfo", {}).get("reason")) or code,
+        param,
+        duration_seconds(details.get("RetryInfo", {}).get("retryDelay")),
+    )
+
+
+def rpc_details(error: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The details of Google's errors by the names of their messages. Source: google/rpc/error_details.proto."""
+    details = error.get("details")
+    found: dict[str, Mapping[str, Any]] = {}
+    for detail in details if isinstance(details, list) else ():
+        name = detail.get("@type") if isinstance(detail, dict) else None
+        if isinstance(name, str) and name.startswith(RPC):
+            found.setdefault(name.removeprefix(RPC), detail)
+    return found
+
+
+def duration_seconds(text: Any) -> float | None:
+    """A duration as Protobuf writes it in JSON, such as "34.5s"; None for anything else."""
+    seconds = number(text[:-1]) if isinstance(text, str) and text.endswith("s") else None
+    return None if seconds is None else min(seconds, WAIT_AT_MOST)
 
 
 def sentence(value: Any) -> str:
