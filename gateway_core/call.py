@@ -141,6 +141,10 @@ class Operation(Protocol[Request]):
         """The tokens of what is asked, estimated."""
         ...
 
+    def affinity(self, request: Request, by: str) -> str:
+        """What requests have in common that one target should answer: "session", "user", "prompt". Empty: nothing."""
+        ...
+
     async def open(self, provider: object, call: "Call[Request]") -> Events:
         """Asks the provider."""
         ...
@@ -179,6 +183,11 @@ class Call(Generic[Request]):
     """What the provider calls this attempt, as its answer's head tells. Empty: it did not tell."""
     attempt_count: int = 0
     """How many attempts were begun."""
+    failed_attempts: tuple[str, ...] = ()
+    """Those that did not answer, in their order: "lab/tiny=503"; set by the stage `fallback`."""
+    route: object = None
+    """What the domain `routing` knows of the way to the targets; the stage `fallback` reads it, and nobody else looks.
+    None: nothing is known of them."""
     reserved_pico_usd: int = 0
     """Of the balance, for as long as the call is open; set by the stage `admit`."""
     cover: Cover | None = None

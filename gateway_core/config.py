@@ -16,6 +16,8 @@ Count = Annotated[int, Field(ge=1)]
 PricePerMillion = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 PriceClass = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")]
 WindowSeconds = Annotated[int, Field(ge=1, le=366 * 86400)]
+TargetWord = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+Affinity = Literal["session", "user", "prompt"]
 
 
 class MissingReference(ValueError):
@@ -100,13 +102,6 @@ class ProviderConfig(_Part):
         return self
 
 
-class TargetConfig(_Part):
-    """Where requests for a model go."""
-
-    provider: str
-    model: str
-
-
 class PriceConfig(_Part):
     """What a model costs, in US dollars for a million tokens."""
 
@@ -157,10 +152,38 @@ class LimitsConfig(_Part):
     """Addresses whose X-Forwarded-For is believed; "*" is everybody."""
     trusted_bridges: tuple[IPvAnyNetwork, ...] = ()
     """Networks of bridges in processes of their own, whose word for their callers' addresses the core believes."""
+class TargetConfig(_Part):
+    """Where requests for a model go."""
+
+    provider: str
+    model: str
+    weight: Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)] = 1
+    """How much of the calls it takes, beside the others. 0: none while one of these can be asked."""
+    region: TargetWord | None = None
+    """Where it is. A call may ask for one."""
+    tag: TargetWord | None = None
+    """What else it is told apart by. A call may ask for one."""
+    max_concurrent_calls: Count | None = None
+    requests_per_minute: Count | None = None
+    context_length: Count | None = None
+    """None: the model's."""
+    price: PriceConfig | None = None
+    """What its provider takes, for the strategy `cost` alone: callers pay the model's price. None: not known."""
+
+
 
 
 class WindowConfig(_Part):
     """Most requests and input tokens in a time."""
+    strategy: Literal["ordered", "weighted", "least_busy", "latency", "cost", "sticky"] = "ordered"
+    sticky_by: Annotated[tuple[Affinity, ...], Field(min_length=1)] = ("session", "user", "prompt")
+    """What calls have in common that go to the same target: the first of these that a call has."""
+    first_token_seconds: Seconds | None = None
+    """Until the first token of a stream; the next target is asked then, where there is one. None: no limit."""
+    hold_back_seconds: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 0
+    """How long the beginning of a stream is kept: a target that fails within is replaced, and nobody sees it."""
+    hedge: bool = False
+    """Whether a second target is asked where the first token of a stream is later than in 95 of 100 calls."""
 
     seconds: Annotated[int, Field(ge=1, le=31 * 86400)]
     requests: Count | None = None
@@ -172,6 +195,33 @@ class WindowConfig(_Part):
     def _limits_something(self) -> "WindowConfig":
         if self.requests is None and self.input_tokens is None:
             raise ValueError("needs requests, input_tokens or both")
+class CircuitConfig(_Part):
+    """When a target that fails is left alone."""
+
+    window_seconds: Seconds = 30
+    """The time in which failures are counted, from the first of them."""
+    failures: Count = 5
+    """As many there must be at least."""
+    failure_rate: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """… and this part of all attempts since the first of them."""
+    open_seconds: Annotated[float, Field(gt=0, le=25)] = 10
+    """Until one call tries again."""
+
+
+class RoutingConfig(_Part):
+    """What bounds further attempts."""
+
+    retry_budget: Annotated[float, Field(ge=0, le=10)] = 0.2
+    """Attempts beyond the first of each call, as a part of the calls."""
+    retry_reserve: Annotated[int, Field(ge=0, le=10_000)] = 10
+    """So many there may be before calls have paid for them."""
+    retry_after_at_most_seconds: Annotated[float, Field(ge=0, le=60)] = 2
+    """Longest wait for a target that tells how long to wait; for more the next one is asked."""
+    backoff_seconds: Annotated[float, Field(gt=0, le=10)] = 0.2
+    """Longest wait before a target is asked a second time; half of it at least."""
+    circuit: CircuitConfig = CircuitConfig()
+
+
         return self
 
 
@@ -360,6 +410,7 @@ class Config(_Part):
         if problem is not None:
             raise ValueError(problem)
         return value
+    routing: RoutingConfig = RoutingConfig()
 
     @field_validator("providers")
     @classmethod

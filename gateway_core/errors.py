@@ -32,6 +32,7 @@ Each knows its gRPC status, its reason in the contract, and whether another atte
         ├── ProviderUnreachable   it did not accept a connection
         ├── ProviderTimeout       it was silent for too long
         └── ProviderBroken        its answer broke off, made no sense or was too large
+            └── ProviderHungUp    … before there were any headers
 """
 
 from collections.abc import Sequence
@@ -323,3 +324,7 @@ class ProviderTimeout(ProviderError):
 
 class ProviderBroken(ProviderError):
     """The provider's answer broke off, made no sense or was larger than is allowed. Metadata: provider."""
+
+
+class ProviderHungUp(ProviderBroken):
+    """The provider ended the connection before the headers of an answer. Metadata: provider."""

@@ -44,6 +44,7 @@ from gateway_core.metering.price import prices
 from gateway_core.metering.usage_book import UsageBook
 from gateway_core.pipeline import Stage, admit, authenticate, compose, fallback, gateway, meter, route, trace, validate
 from gateway_core.providers import Provider
+from gateway_core.routing.board import Board
 from gateway_core.services import unimplemented
 from gateway_core.services.access import Access
 from gateway_core.services.account import AccountService
@@ -96,6 +97,8 @@ class Core:
             self._ledger = Ledger(store.database)
         self._access = Access(self._keyring or Everybody())
         self.telemetry = Telemetry(self.config)
+        self.board = Board(self.config)
+        self.telemetry.metrics.tell_routing(self.board)
         self.channel = InProcessChannel()
         self.port: int | None = None
         self._providers = {name: providers.load(name, row) for name, row in self.config.providers.items()}
@@ -123,10 +126,10 @@ class Core:
             ("authenticate", authenticate.Stage(self._keyring or Everybody(), PublicLimits(self.config.public_keys))),
             *((("gateway", gateway.Stage(self._gateways, catalog, self._endpoints)),) if self._endpoints else ()),
             ("validate", validate.Stage()),
-            ("route", route.Stage(catalog)),
+            ("route", route.Stage(catalog, self.board)),
             *self._admission(),
             *((("meter", meter.Stage(self._ledger, prices(self.config))),) if self._ledger is not None else ()),
-            ("fallback", fallback.Stage(self.telemetry)),
+            ("fallback", fallback.Stage(self.telemetry, self.board)),
         ]
 
     async def start(self) -> None:

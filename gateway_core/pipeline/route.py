@@ -4,17 +4,24 @@ from typing import Any
 
 from gateway_core.call import Call, Events, Next
 from gateway_core.catalog.catalog import Catalog
+from gateway_core.routing.board import Board
 
 
 class Stage:
     """Sets the targets of a call that has none: the stage `gateway` knows those of an endpoint of its owner's."""
 
-    def __init__(self, catalog: Catalog) -> None:
-        """Takes what can be asked."""
+    def __init__(self, catalog: Catalog, board: Board) -> None:
+        """Takes what can be asked, and what is known of the ways there."""
         self._catalog = catalog
+        self._board = board
 
     async def __call__(self, call: Call[Any], next: Next[Any]) -> Events:
         """Raises ModelNotFound where nothing can answer."""
         if not call.targets:
-            call.targets = self._catalog.targets(call.model)
+            model = call.model
+            route = self._board.route(model)
+            if route is None:
+                route = self._board.made_route(model, self._catalog.targets(model))
+            call.route = route
+            call.targets = route.targets
         return await next(call)

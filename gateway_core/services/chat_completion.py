@@ -16,6 +16,7 @@ from headgate.v1.token_usage_pb2 import TokenUsage
 
 from gateway_core.call import Call, Events, Next, whole
 from gateway_core.completion import fold
+from gateway_core.completion.affinity import affinity
 from gateway_core.metering.estimate import input_tokens
 from gateway_core.providers import Provider
 from gateway_core.services.edge import (
@@ -54,6 +55,10 @@ class ChatCompletion:
     def prompt_token_count(self, request: ChatCompletionSpec) -> int:
         """The tokens of what is asked, estimated."""
         return input_tokens(request)
+
+    def affinity(self, request: ChatCompletionSpec, by: str) -> str:
+        """What requests have in common that one target should answer: "session", "user", "prompt". Empty: nothing."""
+        return affinity(request, by)
 
     async def open(self, provider: object, call: Call[ChatCompletionSpec]) -> Events:
         """Asks the provider."""

@@ -23,6 +23,8 @@ from gateway_core.telemetry import names
 log = structlog.get_logger("headgate.services")
 
 WARNINGS_AT_MOST = 32
+ATTEMPTS_AT_MOST = 1000
+"""Characters that tell of attempts."""
 ADDRESSES_AT_MOST = 1024
 ADDRESS_AT_MOST = 64
 """Characters of a caller's address, as a bridge tells it."""
@@ -82,10 +84,12 @@ def chosen_request_id(metadata: Mapping[str, str]) -> str:
 
 
 def answer_metadata(call: Call[Any]) -> tuple[tuple[str, str], ...]:
-    """What an answer tells beside itself: the request's id, who answers, the cost, limits, and each rewrite."""
+    """What an answer tells beside itself: the request's id, who answers, failed attempts, cost, limits, rewrites."""
     told = [("x-headgate-request-id", call.request_id)]
     if call.target is not None:
         told.append(("x-headgate-provider", call.target.provider))
+    if call.failed_attempts:
+        told.append(("x-headgate-attempts", attempts_text(call)))
     if call.gateway is not None:
         told.append(("x-headgate-gateway", call.gateway.id))
     if call.cost_pico_usd is not None:
@@ -97,6 +101,14 @@ def answer_metadata(call: Call[Any]) -> tuple[tuple[str, str], ...]:
     return tuple(told)
 
 
+def attempts_text(call: Call[Any]) -> str:
+    """Each attempt of a call and what became of it, the last at the end: "lab/tiny=503, spare/tiny=ok"."""
+    told = list(call.failed_attempts)
+    if call.attempt_count > len(told) and call.target is not None:
+        told.append(f"{call.target.provider}/{call.target.model}={names.OK}")
+    return printable(", ".join(told), ATTEMPTS_AT_MOST)
+
+
 def warnings(rewrites: Sequence[Rewrite]) -> list[str]:
     """One line of printable ASCII for each rewrite; a long list ends with how many more there are."""
     lines = [printable(f"{rewrite.name}: {rewrite.reason}") for rewrite in rewrites[:WARNINGS_AT_MOST]]
@@ -104,9 +116,9 @@ def warnings(rewrites: Sequence[Rewrite]) -> list[str]:
     return [*lines, f"and {more} more"] if more else lines
 
 
-def printable(text: str) -> str:
-    """A text as metadata and headers can carry it: other characters are escaped, at most 300 characters."""
-    return re.sub(r"[^\x20-\x7e]", lambda match: match[0].encode("unicode_escape").decode("ascii"), text)[:300]
+def printable(text: str, at_most: int = 300) -> str:
+    """A text as metadata and headers can carry it: other characters are escaped, and the length is bounded."""
+    return re.sub(r"[^\x20-\x7e]", lambda match: match[0].encode("unicode_escape").decode("ascii"), text)[:at_most]
 
 
 class Rpc:

@@ -19,7 +19,7 @@ from gateway_core.config import Config
 from gateway_core.telemetry import names
 from gateway_core.telemetry.log import CallLog
 from gateway_core.telemetry.metrics import Metrics
-from gateway_core.telemetry.record import AttemptRecord, CallRecord, status
+from gateway_core.telemetry.record import AttemptRecord, CallRecord, Observer, status
 from gateway_core.telemetry.tracing import NO_SPAN, Address, Tracer, tracer
 
 
@@ -95,10 +95,11 @@ class Attempts:
         """Takes where they are counted."""
         self._metrics = metrics
 
-    def begin(self, call: Call[Any]) -> AttemptRecord:
+    def begin(self, call: Call[Any], observer: Observer | None = None) -> AttemptRecord:
         """Begins the record of an attempt at call.target; it must be given to `failed` or `opened`."""
         assert call.target is not None, "the stage `fallback` sets the target"
         record = AttemptRecord(call, call.target, NO_SPAN, call.attempt_count)
+        record.observer = observer
         answered = call.record
         if isinstance(answered, CallRecord):
             record.span = answered.span.attempt(call, call.target)
@@ -109,6 +110,13 @@ class Attempts:
         """Tells that an attempt did not open."""
         record.upstream_request_id = record.call.upstream_request_id
         self.end(record, status(error, record.call), error, time.perf_counter())
+
+    def last(self, record: AttemptRecord) -> None:
+        """Puts an attempt that opens behind those that were begun after it: the last of a call is the one that answers."""
+        answered = record.call.record
+        if isinstance(answered, CallRecord) and answered.attempts and answered.attempts[-1] is not record:
+            answered.attempts.remove(record)
+            answered.attempts.append(record)
 
     def opened(self, record: AttemptRecord) -> None:
         """Notes that an attempt has opened: it ends when the stage `trace` sees its call end."""
@@ -123,6 +131,8 @@ class Attempts:
         record.ended = ended
         record.status = status
         record.error = error
+        if record.observer is not None:
+            record.observer.ended(error, time.monotonic())
         self._metrics.record_attempt(record)
         record.span.end(record)
 

@@ -8,9 +8,11 @@ from prometheus_client import CollectorRegistry, Gauge, Info, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
+from gateway_core.routing.board import Board
 from gateway_core.telemetry import names
 from gateway_core.telemetry.names import Instrument
 from gateway_core.telemetry.record import AttemptRecord, CallRecord
+from gateway_core.telemetry.routing import Routing
 from gateway_core.telemetry.series import Counter, Histogram, Measure
 
 LABEL_SETS_AT_MOST = 1000
@@ -115,6 +117,10 @@ class Metrics:
         """Begins to tell how many calls wait for others of their key; any thread may ask for the count."""
         queued = names.CALLS_QUEUED
         Gauge(queued.prometheus_name, queued.description, registry=self.registry).set_function(count)
+
+    def tell_routing(self, board: Board) -> None:
+        """Begins to tell what is known of the ways to targets; any thread may ask for it."""
+        self.registry.register(Routing(board))
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """All metrics and their content type: OpenMetrics where the Accept header asks for it, else Prometheus' own."""

@@ -166,6 +166,23 @@ ATTEMPTS_MADE: Final = Instrument("headgate.attempts", "Attempts at providers th
 REWRITES_MADE: Final = Instrument(
     "headgate.rewrites", "Parameters that were dropped or changed on their way to a provider.", (PROVIDER,)
 )
+CIRCUIT_STATE: Final = Instrument(
+    "headgate.circuit.state",
+    "Whether calls go to a target: 0 closed, they do; 1 half open, one tries; 2 open, they do not.",
+    (GEN_AI_PROVIDER_NAME, GEN_AI_REQUEST_MODEL),
+)
+PROVIDER_ALARMS: Final = Instrument(
+    "headgate.provider.alarms",
+    "Attempts that a provider refused for what the operator must mend: its key, its bill.",
+    (PROVIDER, "reason"),
+)
+HEDGES: Final = Instrument(
+    "headgate.hedges",
+    "Second attempts that were begun beside a slow first one, and what became of them.",
+    (PROVIDER, "outcome"),
+)
+RETRY_BUDGET_LEFT: Final = Instrument("headgate.retry_budget.left", "Attempts that may be made beyond one for a call.")
+RETRIES_REFUSED: Final = Instrument("headgate.retries_refused", "Attempts that the retry budget did not allow.")
 BUILD: Final = Instrument("headgate.build", "What is running.")
 
 

@@ -29,6 +29,14 @@ class CallSpan(Protocol):
         ...
 
 
+class Observer(Protocol):
+    """What wants to know how attempts end."""
+
+    def ended(self, error: BaseException | None, now: float, /) -> None:
+        """Tells of an attempt; the time is that of time.monotonic, in seconds. None: it went well."""
+        ...
+
+
 class AttemptSpan(Protocol):
     """The span of an attempt."""
 
@@ -115,6 +123,8 @@ class AttemptRecord:
     error: BaseException | None = None
     upstream_request_id: str = ""
     """What the provider calls it, once it has opened or failed. Empty: it did not tell."""
+    observer: Observer | None = None
+    """Told once, when it has ended."""
 
 
 def status(error: BaseException | None, call: Call[Any]) -> str:

@@ -83,7 +83,7 @@ class Connection(asyncio.BufferedProtocol):
         self.sent_at = self._loop.time()
         transport = self._transport
         if transport is None or self.is_lost:
-            exchange.failure = faults.broken(exchange.bounds.provider, "unanswered")
+            exchange.failure = faults.hung_up(exchange.bounds.provider, "unanswered")
             exchange.is_unanswered = True
             return
         exchange.carrier = self
@@ -272,7 +272,8 @@ class Connection(asyncio.BufferedProtocol):
         if exchange is not None:
             exchange.carrier = None
             if exchange.failure is None:
-                exchange.failure = faults.broken(exchange.bounds.provider, what)
+                ended = faults.broken if exchange.status else faults.hung_up
+                exchange.failure = ended(exchange.bounds.provider, what)
             exchange.wake()
         if not self.is_lost:
             self.is_lost = True

@@ -60,6 +60,11 @@ def broken(provider: str, what: Broken) -> errors.ProviderBroken:
     return errors.ProviderBroken(f"Provider {provider} {BROKEN[what]}.", provider=provider)
 
 
+def hung_up(provider: str, what: Broken) -> errors.ProviderHungUp:
+    """The error of a connection that stood and ended before there were headers."""
+    return errors.ProviderHungUp(f"Provider {provider} {BROKEN[what]}.", provider=provider)
+
+
 def unreachable(provider: str, error: Exception) -> errors.ProviderUnreachable:
     """The error for one of DIAL_ERRORS, raised before a connection stood."""
     if isinstance(error, ProxyFault):

@@ -9,6 +9,7 @@ from gateway_core.call import Call, Events, Rewrite, Target
 from gateway_core.config import Config
 from gateway_core.errors import DeadlineExceeded, GatewayError, InvalidRequest, ProviderRefused, ProviderUnreachable
 from gateway_core.pipeline import Stage, compose, fallback, route
+from gateway_core.routing.board import Board
 from gateway_core.services.chat_completion import ChatCompletion
 from gateway_core.telemetry import Telemetry
 
@@ -43,9 +44,17 @@ def unreachable(_: str) -> GatewayError:
     return ProviderUnreachable("It is not there.", provider="x")
 
 
+def staged() -> fallback.Stage:
+    """The stage, which waits for nothing."""
+    return fallback.Stage(Telemetry(Config()), Board(Config()), sleep=no_time)
+
+
+async def no_time(_: float) -> None:
+    pass
+
+
 async def opened(innermost: Innermost, asked: Call[ChatCompletionSpec]) -> list[ChatCompletionChunk]:
-    stage = fallback.Stage(Telemetry(Config()))
-    return [event async for event in await stage(asked, innermost)]
+    return [event async for event in await staged()(asked, innermost)]
 
 
 async def test_the_first_target_that_opens_answers() -> None:
@@ -85,7 +94,21 @@ async def test_a_wrong_request_is_tried_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "count"), [(400, 1), (404, 1), (413, 1), (422, 1), (408, 3), (429, 3), (500, 3), (503, 3), (529, 3)]
+    ("status", "count"),
+    [
+        (400, 1),
+        (404, 1),
+        (413, 1),
+        (422, 1),
+        (401, 3),
+        (402, 3),
+        (403, 3),
+        (408, 3),
+        (501, 3),
+        (429, 6),
+        (500, 6),
+        (529, 6),
+    ],
 )
 async def test_a_refusal_is_tried_elsewhere_by_its_status(status: int, count: int) -> None:
     innermost = Innermost(lambda _: ProviderRefused("No.", provider="x", upstream_status=str(status)))
@@ -111,7 +134,7 @@ async def test_a_failure_after_opening_is_not_retried() -> None:
     async def innermost(_: Call[ChatCompletionSpec]) -> Events:
         return broken()
 
-    stream = await fallback.Stage(Telemetry(Config()))(asked, innermost)
+    stream = await staged()(asked, innermost)
     assert (await anext(stream)).id == "1"
     with pytest.raises(ProviderUnreachable):
         await anext(stream)
@@ -119,10 +142,10 @@ async def test_a_failure_after_opening_is_not_retried() -> None:
 
 
 def test_a_wrong_order_of_stages_is_refused() -> None:
-    telemetry = Telemetry(Config())
+    telemetry, board = Telemetry(Config()), Board(Config())
     stages: list[tuple[str, Stage]] = [
-        ("fallback", fallback.Stage(telemetry)),
-        ("route", route.Stage(None)),  # type: ignore[arg-type]
+        ("fallback", fallback.Stage(telemetry, board)),
+        ("route", route.Stage(None, board)),  # type: ignore[arg-type]
     ]
     with pytest.raises(ValueError, match="not in the order"):
         compose(stages, Innermost(lambda _: None))

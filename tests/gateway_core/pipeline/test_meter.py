@@ -16,6 +16,7 @@ from gateway_core.errors import GatewayError, ProviderBroken, ProviderRefused
 from gateway_core.metering.ledger import Ledger
 from gateway_core.metering.price import usd_text
 from gateway_core.pipeline import Stage, compose, fallback, meter, trace
+from gateway_core.routing.board import Board
 from gateway_core.services.chat_completion import ChatCompletion
 from gateway_core.services.edge import answer_metadata
 from gateway_core.storage.database import Database
@@ -46,7 +47,7 @@ def pipeline(ledger: Ledger, innermost: Next[Any]) -> Next[Any]:
     stages: list[tuple[str, Stage]] = [
         ("trace", trace.Stage(telemetry)),
         ("meter", meter.Stage(ledger, {"small": PRICE})),
-        ("fallback", fallback.Stage(telemetry)),
+        ("fallback", fallback.Stage(telemetry, Board(Config()))),
     ]
     return compose(stages, innermost)
 
@@ -200,13 +201,13 @@ async def test_fallback_charges_once_and_failed_attempts_nothing(database: Datab
 
     _ = [event async for event in await pipeline(ledger, ask)(call())]
     (row,) = await requests(database)
-    assert (row["provider"], row["attempt_count"], row["charged_pico_usd"]) == ("b", 2, 16 * MILLION)
+    assert (row["provider"], row["attempt_count"], row["charged_pico_usd"]) == ("b", 3, 16 * MILLION)
     found = [
         (each["provider"], each["status"], each["http_status"], each["cost_pico_usd"])
         for each in await attempts(database)
     ]
-    assert found == [("a", "provider_refused", 503, 0), ("b", "ok", 200, 16 * MILLION)]
-    assert [each["upstream_request_id"] for each in await attempts(database)] == ["req_a", "req_b"]
+    assert found == [*[("a", "provider_refused", 503, 0)] * 2, ("b", "ok", 200, 16 * MILLION)]
+    assert [each["upstream_request_id"] for each in await attempts(database)] == ["req_a", "req_a", "req_b"]
     assert usd_text(16 * MILLION) == "0.000016"
 
 
@@ -217,7 +218,7 @@ async def test_a_call_that_fails_everywhere_is_closed_and_free(database: Databas
     with pytest.raises(GatewayError):
         await pipeline(ledger, ask)(call())
     (row,) = await requests(database)
-    assert (row["status"], row["charged_pico_usd"], row["attempt_count"]) == ("provider_refused", 0, 2)
+    assert (row["status"], row["charged_pico_usd"], row["attempt_count"]) == ("provider_refused", 0, 4)
 
 
 async def test_where_the_provider_tells_no_usage_it_is_estimated(database: Database, ledger: Ledger) -> None:

@@ -33,6 +33,9 @@ class Chat:
     def prompt_token_count(self, request: ChatCompletionSpec) -> int:
         return 1
 
+    def affinity(self, request: ChatCompletionSpec, by: str) -> str:
+        return ""
+
     async def open(self, provider: object, call: Call[ChatCompletionSpec]) -> Events:
         raise NotImplementedError
 

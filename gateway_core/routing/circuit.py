@@ -1,0 +1,86 @@
+"""A circuit: keeps calls from a target that fails, and lets one of them try from time to time whether it still does.
+
+Closed: all may pass. Open: none may, for a time. Half open: one may at a time; what becomes of it closes or opens.
+"""
+
+from typing import Literal
+
+from gateway_core.config import CircuitConfig
+
+State = Literal["closed", "half_open", "open"]
+
+
+class Circuit:
+    """Of one target. Pure: who asks tells the time, in seconds of any one clock.
+
+    While nothing fails nothing is counted: a window begins with a failure.
+    """
+
+    __slots__ = ("_config", "_failures", "_successes", "_window_ends", "opened_at", "probing_until", "state")
+
+    def __init__(self, config: CircuitConfig) -> None:
+        """Begins closed."""
+        self._config = config
+        self.state: State = "closed"
+        self.opened_at = 0.0
+        """When it opened last, without having closed since."""
+        self.probing_until = 0.0
+        """Until when the call that tries counts as being on its way: who hangs is not waited for."""
+        self._window_ends = 0.0
+        self._failures = self._successes = 0
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has failed lately, so that successes need not be told."""
+        return not self._failures and self.state == "closed"
+
+    def shown(self, now: float) -> State:
+        """Its state: an open one whose time is over is half open, though nobody has tried yet."""
+        return "half_open" if self.state == "open" and self._may_try(now) else self.state
+
+    def may_pass(self, now: float) -> bool:
+        """Whether a call may pass now."""
+        if self.state == "closed":
+            return True
+        return self._may_try(now) if self.state == "open" else now >= self.probing_until
+
+    def passes(self, now: float) -> None:
+        """Tells that a call passes: through an open circuit it is the one that tries."""
+        if self.state != "closed":
+            self.state = "half_open"
+            self.probing_until = now + self._config.open_seconds
+
+    def succeeded(self, now: float) -> None:
+        """Tells that a call went well."""
+        if self.state == "half_open":
+            self.state = "closed"
+            self._failures = self._successes = 0
+        elif self._failures and self.state == "closed":
+            if now >= self._window_ends:
+                self._failures = self._successes = 0
+            else:
+                self._successes += 1
+
+    def failed(self, now: float) -> None:
+        """Tells that a call failed in a way that speaks against the target."""
+        if self.state == "closed":
+            if not self._failures or now >= self._window_ends:
+                self._window_ends = now + self._config.window_seconds
+                self._failures = self._successes = 0
+            self._failures += 1
+            rate = self._failures / (self._failures + self._successes)
+            if self._failures < self._config.failures or rate < self._config.failure_rate:
+                return
+            self.opened_at = now
+        elif self.state == "open":
+            return  # a call that passed before it opened
+        self.state = "open"
+        self.probing_until = now + self._config.open_seconds
+
+    def left(self) -> None:
+        """Tells that a call ended without showing anything: another may try at once."""
+        if self.state == "half_open":
+            self.probing_until = 0.0
+
+    def _may_try(self, now: float) -> bool:
+        return now >= self.probing_until
