@@ -15,9 +15,9 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 PricePerMillion = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 PriceClass = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")]
-WindowSeconds = Annotated[int, Field(ge=1, le=366 * 86400)]
 TargetWord = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Affinity = Literal["session", "user", "prompt"]
+WindowSeconds = Annotated[int, Field(ge=1, le=366 * 86400)]
 
 
 class MissingReference(ValueError):
@@ -115,43 +115,6 @@ class PriceConfig(_Part):
     """None: as output."""
 
 
-class ModelConfig(_Part):
-    """A model under a short name."""
-
-    targets: Annotated[tuple[TargetConfig, ...], Field(min_length=1)]
-    price: PriceConfig | None = None
-    price_class: PriceClass | None = None
-    """By which plans allow it, beside its name."""
-    context_length: Count | None = None
-    max_output_tokens: Count | None = None
-    input_modalities: tuple[str, ...] = ()
-    output_modalities: tuple[str, ...] = ()
-    on_unsupported: OnUnsupported | None = None
-    unsupported_parameters: frozenset[str] = frozenset()
-
-
-class LimitsConfig(_Part):
-    """What one client may take of the server."""
-
-    request_body_bytes: Count = 32 * MEBIBYTE
-    header_bytes: Count = 64 * 1024
-    json_depth: Annotated[int, Field(ge=1, le=200)] = 100
-    grpc_message_bytes: Count = 64 * MEBIBYTE
-    grpc_streams_per_connection: Count = 10_000
-    """Calls at the same time on one gRPC connection; further ones wait at the client."""
-    header_seconds: Seconds = 10
-    """Until the headers of a request are whole."""
-    body_idle_seconds: Seconds = 30
-    """Between two pieces of a request's body."""
-    body_seconds: Seconds = 600
-    """Until a request's body is whole."""
-    connections_per_client: Count = 4096
-    """HTTP connections from one address at the same time."""
-    keep_alive_seconds: Seconds = 75
-    trusted_proxies: frozenset[str] = frozenset({"127.0.0.1", "::1"})
-    """Addresses whose X-Forwarded-For is believed; "*" is everybody."""
-    trusted_bridges: tuple[IPvAnyNetwork, ...] = ()
-    """Networks of bridges in processes of their own, whose word for their callers' addresses the core believes."""
 class TargetConfig(_Part):
     """Where requests for a model go."""
 
@@ -171,10 +134,10 @@ class TargetConfig(_Part):
     """What its provider takes, for the strategy `cost` alone: callers pay the model's price. None: not known."""
 
 
+class ModelConfig(_Part):
+    """A model under a short name."""
 
-
-class WindowConfig(_Part):
-    """Most requests and input tokens in a time."""
+    targets: Annotated[tuple[TargetConfig, ...], Field(min_length=1)]
     strategy: Literal["ordered", "weighted", "least_busy", "latency", "cost", "sticky"] = "ordered"
     sticky_by: Annotated[tuple[Affinity, ...], Field(min_length=1)] = ("session", "user", "prompt")
     """What calls have in common that go to the same target: the first of these that a call has."""
@@ -184,17 +147,17 @@ class WindowConfig(_Part):
     """How long the beginning of a stream is kept: a target that fails within is replaced, and nobody sees it."""
     hedge: bool = False
     """Whether a second target is asked where the first token of a stream is later than in 95 of 100 calls."""
+    price: PriceConfig | None = None
+    price_class: PriceClass | None = None
+    """By which plans allow it, beside its name."""
+    context_length: Count | None = None
+    max_output_tokens: Count | None = None
+    input_modalities: tuple[str, ...] = ()
+    output_modalities: tuple[str, ...] = ()
+    on_unsupported: OnUnsupported | None = None
+    unsupported_parameters: frozenset[str] = frozenset()
 
-    seconds: Annotated[int, Field(ge=1, le=31 * 86400)]
-    requests: Count | None = None
-    """None: no limit."""
-    input_tokens: Count | None = None
-    """None: no limit."""
 
-    @model_validator(mode="after")
-    def _limits_something(self) -> "WindowConfig":
-        if self.requests is None and self.input_tokens is None:
-            raise ValueError("needs requests, input_tokens or both")
 class CircuitConfig(_Part):
     """When a target that fails is left alone."""
 
@@ -222,6 +185,43 @@ class RoutingConfig(_Part):
     circuit: CircuitConfig = CircuitConfig()
 
 
+class LimitsConfig(_Part):
+    """What one client may take of the server."""
+
+    request_body_bytes: Count = 32 * MEBIBYTE
+    header_bytes: Count = 64 * 1024
+    json_depth: Annotated[int, Field(ge=1, le=200)] = 100
+    grpc_message_bytes: Count = 64 * MEBIBYTE
+    grpc_streams_per_connection: Count = 10_000
+    """Calls at the same time on one gRPC connection; further ones wait at the client."""
+    header_seconds: Seconds = 10
+    """Until the headers of a request are whole."""
+    body_idle_seconds: Seconds = 30
+    """Between two pieces of a request's body."""
+    body_seconds: Seconds = 600
+    """Until a request's body is whole."""
+    connections_per_client: Count = 4096
+    """HTTP connections from one address at the same time."""
+    keep_alive_seconds: Seconds = 75
+    trusted_proxies: frozenset[str] = frozenset({"127.0.0.1", "::1"})
+    """Addresses whose X-Forwarded-For is believed; "*" is everybody."""
+    trusted_bridges: tuple[IPvAnyNetwork, ...] = ()
+    """Networks of bridges in processes of their own, whose word for their callers' addresses the core believes."""
+
+
+class WindowConfig(_Part):
+    """Most requests and input tokens in a time."""
+
+    seconds: Annotated[int, Field(ge=1, le=31 * 86400)]
+    requests: Count | None = None
+    """None: no limit."""
+    input_tokens: Count | None = None
+    """None: no limit."""
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> "WindowConfig":
+        if self.requests is None and self.input_tokens is None:
+            raise ValueError("needs requests, input_tokens or both")
         return self
 
 
@@ -373,6 +373,7 @@ class Config(_Part):
     public_keys: PublicKeysConfig = PublicKeysConfig()
     providers: dict[str, ProviderConfig] = Field(default_factory=dict)
     models: dict[str, ModelConfig] = Field(default_factory=dict)
+    routing: RoutingConfig = RoutingConfig()
     plans: dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")], PlanConfig] = Field(default_factory=dict)
     """A plan of the same name that was made by RPC counts instead."""
     on_unsupported: OnUnsupported = "warn"
@@ -410,7 +411,6 @@ class Config(_Part):
         if problem is not None:
             raise ValueError(problem)
         return value
-    routing: RoutingConfig = RoutingConfig()
 
     @field_validator("providers")
     @classmethod

@@ -112,7 +112,7 @@ class Attempts:
         self.end(record, status(error, record.call), error, time.perf_counter())
 
     def last(self, record: AttemptRecord) -> None:
-        """Puts an attempt that opens behind those that were begun after it: the last of a call is the one that answers."""
+        """Puts an attempt that opens behind those that began after it: the last of a call is the one that answers."""
         answered = record.call.record
         if isinstance(answered, CallRecord) and answered.attempts and answered.attempts[-1] is not record:
             answered.attempts.remove(record)
