@@ -66,7 +66,7 @@ class TimeoutsConfig(_Part):
 class ProviderConfig(_Part):
     """A provider: a host that runs models, and the wire format that it speaks."""
 
-    kind: Literal["echo", "ollama", "openai"]
+    kind: Literal["anthropic", "echo", "ollama", "openai"]
     base_url: str | None = None
     """Where its API is, the version included: "https://api.openai.com/v1"."""
     api_key: SecretStr | None = None

@@ -22,11 +22,17 @@ from gateway_core.errors import (
 )
 from gateway_core.providers import Provider
 from gateway_core.services.chat_completion import ChatCompletion
-from tests.support import ollama_vendor
+from tests.support import anthropic_vendor, ollama_vendor
 from tests.support.upstream import Answer, Silence, Upstream, json_answer, refusing, sse_answer
 
 # What a vendor of the wire format says; None: the kind has no upstream.
 Says = Callable[[bool], Answer]
+
+
+def anthropic_says(stream: bool) -> Answer:
+    usage = {"input_tokens": 2, "output_tokens": 2}
+    said = anthropic_vendor.message(anthropic_vendor.text("Hello there"), usage=usage)
+    return anthropic_vendor.streamed_answer(said) if stream else anthropic_vendor.whole_answer(said)
 
 
 def openai_says(stream: bool) -> Answer:
@@ -54,7 +60,12 @@ def ollama_says(stream: bool) -> Answer:
     return ollama_vendor.streamed_answer([ollama_vendor.line("Hello"), ollama_vendor.line(" there"), end])
 
 
-SAYS: dict[str, Says | None] = {"echo": None, "ollama": ollama_says, "openai": openai_says}
+SAYS: dict[str, Says | None] = {
+    "anthropic": anthropic_says,
+    "echo": None,
+    "ollama": ollama_says,
+    "openai": openai_says,
+}
 KINDS = sorted(SAYS)
 WITH_UPSTREAM = [kind for kind in KINDS if SAYS[kind]]
 

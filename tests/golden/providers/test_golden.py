@@ -18,10 +18,15 @@ from headgate.v1.chat_pb2 import ChatCompletionSpec
 
 from gateway_core.completion import fold
 from gateway_core.config import ProviderConfig
+from gateway_core.providers.anthropic import decoder as anthropic_decoder
+from gateway_core.providers.anthropic import request as anthropic_request
+from gateway_core.providers.anthropic.carried import Carried
+from gateway_core.providers.anthropic.facts import facts
 from gateway_core.providers.ollama import decoder as ollama_decoder
 from gateway_core.providers.ollama import request as ollama_request
 from gateway_core.upstream.ndjson import LineReader
 from gateway_core.upstream.refusal import Refusals
+from gateway_core.upstream.sse import EventReader
 
 HERE = Path(__file__).parent
 SEPARATOR = "---\n"
@@ -43,6 +48,14 @@ class Format:
 
 
 FORMATS = {
+    "anthropic": Format(
+        "sse",
+        lambda spec: anthropic_request.request_document(
+            spec, spec.model, facts(spec.model), Carried(spec.extra_format)
+        ),
+        lambda refusals: anthropic_decoder.Decoder(refusals, "golden", 1_800_000_000),
+        lambda: EventReader(LIMIT, "lab"),
+    ),
     "ollama": Format(
         "ndjson",
         lambda spec: ollama_request.written(spec, "tiny", stream=True).document,
