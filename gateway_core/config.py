@@ -8,6 +8,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, field_validator, model_validator
 
 from gateway_core.call import OnUnsupported
+from gateway_core.known.hosts import Quirks, completed
 
 MEBIBYTE = 1024 * 1024
 
@@ -67,8 +68,11 @@ class ProviderConfig(_Part):
     """A provider: a host that runs models, and the wire format that it speaks."""
 
     kind: Literal["anthropic", "echo", "ollama", "openai"]
+    host: str | None = None
+    """A name of the table of known hosts (gateway_core/known/hosts.yaml), which then tells what the row leaves open."""
     base_url: str | None = None
-    """Where its API is, the version included: "https://api.openai.com/v1"."""
+    """Where its API is, the version included: "https://api.openai.com/v1"; a query is sent with every request. Of kind
+    openai, "{model}" in it stands for the model."""
     api_key: SecretStr | None = None
     headers: dict[str, SecretStr] = Field(default_factory=dict)
     """Headers sent with every request, beside those of the wire format."""
@@ -80,11 +84,18 @@ class ProviderConfig(_Part):
     """None: as the configuration as a whole says."""
     unsupported_parameters: frozenset[str] = frozenset()
     """Names of request parameters that this host cannot take."""
+    quirks: Quirks = Quirks()
+    """Of kind openai only: in what else this host differs from OpenAI."""
     lists_models: bool = True
     """Whether GET {base_url}/models is asked for what it has."""
     private_networks: tuple[IPvAnyNetwork, ...] | None = None
     """Networks that are not public in which it may be; it is then asked directly, never by way of a proxy. None: it may
     be anywhere."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_as_its_host_is(cls, value: Any) -> Any:
+        return completed(value) if isinstance(value, dict) and isinstance(value.get("host"), str) else value
 
     @field_validator("base_url")
     @classmethod

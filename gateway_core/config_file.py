@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway_core.config import Config, MissingReference
+from gateway_core.known.hosts import from_environment
 
 # A value in a flow mapping cannot hold braces, so that `{api_key: ${LAB_KEY}}` is not YAML. Each ${…} is therefore
 # replaced by a mark of two private-use characters before the file is parsed, and by its value in the parsed text, where
@@ -45,9 +46,19 @@ def parse(text: str, name: str, environ: Mapping[str, str]) -> Config:
     """The configuration in a text; the name stands for the file in errors."""
     document = _Document(text, name, environ)
     try:
-        return Config.model_validate(document.data)
+        return Config.model_validate(with_known_hosts(document.data, environ))
     except ValidationError as error:
         raise ConfigError([document.problem(detail) for detail in error.errors()]) from None
+
+
+def with_known_hosts(data: Any, environ: Mapping[str, str]) -> Any:
+    """What a file says, with the keys and addresses that the environment has for providers which name a known host."""
+    rows = data.get("providers") if isinstance(data, dict) else None
+    if isinstance(rows, dict):
+        for row in rows.values():
+            if isinstance(row, dict):
+                row.update(from_environment(row, environ))
+    return data
 
 
 class _Document:

@@ -18,8 +18,8 @@ from grpc import aio
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from gateway_core.catalog.hosts import known_hosts
 from gateway_core.config import ProviderConfig
+from gateway_core.known.hosts import known_hosts
 from gateway_core.upstream.origin import tls
 from headgate_cli.address import LOOPBACK, Address, bound
 from headgate_cli.client import channel_options
@@ -29,6 +29,10 @@ from headgate_cli.startup import shown_url
 CONNECT_SECONDS = 5.0
 LIST_SECONDS = 15.0
 PORT_SECONDS = 2.0
+OPENAI_LIST = ("/models", "data")
+LISTS = {"ollama": ("/api/tags", "models")}
+"""Where a kind of provider lists its models, and under which name; the others do as OpenAI does."""
+
 CLOCK_SECONDS = 60.0
 """How far the clock may be off: beyond that, TLS and signed requests begin to fail."""
 MESSAGE_BYTES = 4 << 20
@@ -128,7 +132,9 @@ class ProviderCheck:
         started = time.perf_counter()
         try:
             async with httpx.AsyncClient(verify=tls(), timeout=LIST_SECONDS, trust_env=by_proxy) as client:
-                answer = await client.get(f"{base_url}/models", headers=headers)
+                url, mark, query = base_url.partition("?")
+                path, _ = LISTS.get(self._row.kind, OPENAI_LIST)
+                answer = await client.get(f"{url}{path}{mark}{query}", headers=headers)
         except httpx.TimeoutException:
             raise Fault(f"no list of models in {LIST_SECONDS:g} s", "look into its log, or try again") from None
         except httpx.HTTPError as error:
@@ -148,13 +154,14 @@ class ProviderCheck:
             return None
         headers = {name.lower(): value.get_secret_value() for name, value in row.headers.items()}
         if key is not None:
-            headers.setdefault("authorization", f"Bearer {key}")
+            field = row.quirks.key_header
+            headers.setdefault(field, f"Bearer {key}" if field == "authorization" else key)
         return headers
 
     def _verdict(self, status: int, answer: Any) -> Check:
         match status:
             case 200:
-                data = answer.get("data") if isinstance(answer, dict) else None
+                data = answer.get(LISTS.get(self._row.kind, OPENAI_LIST)[1]) if isinstance(answer, dict) else None
                 if not isinstance(answer, dict) or not isinstance(data, list | None):
                     raise Fault("answers, but not as OpenAI's API does", "mend base_url: most end with /v1")
                 return Check("ok", "", f"lists {len(data or ())} models")

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import SecretStr
 
-from gateway_core.catalog.hosts import Host, LocalServer, known_hosts
 from gateway_core.config import Config, ProviderConfig
+from gateway_core.known.hosts import Host, LocalServer, known_hosts
 from headgate_cli.address import LOOPBACK, Address
 
 SECONDS_AT_MOST = 0.3
@@ -88,38 +88,40 @@ def distinct(found: Iterable[Found]) -> Iterator[Found]:
 def from_keys(environ: Mapping[str, str], own: Sequence[Address]) -> Iterator[Found | str]:
     """The known hosts whose key is in the environment."""
     for host in known_hosts().hosts:
-        variable = next((name for name in host.key_variables if environ.get(name, "").strip()), None)
-        if variable is not None:
+        variable = host.key_variable(environ)
+        if variable is not None and host.ended is None:
             yield from host_found(host, variable, environ, own)
 
 
 def host_found(host: Host, variable: str, environ: Mapping[str, str], own: Sequence[Address]) -> Iterator[Found | str]:
     """A known host, at its own address or where the environment says that it is."""
     key = SecretStr(environ[variable].strip())
-    elsewhere = environ.get(host.base_url_variable or "", "").strip().rstrip("/")
+    elsewhere = host.elsewhere(environ)
+    if host.base_url is None and not elsewhere:
+        yield f"{variable} is set, and {host.base_url_variable} is not: {host.name} is left out"
+        return
     if elsewhere and is_own(elsewhere, own):
         yield f"{host.base_url_variable} is Headgate's own address: {host.base_url} is asked instead"
+        if host.base_url is None:
+            return
         elsewhere = ""
-    if not elsewhere or elsewhere == host.base_url:
-        yield Found(host.name, f"from {variable}", host_row(host, key))
-        return
-    if not is_base_url(elsewhere):
+    if elsewhere and not is_base_url(elsewhere):
         yield f"{host.base_url_variable} is no http(s):// URL of a host: {host.name} is left out"
         return
+    if not elsewhere or elsewhere == host.base_url:
+        yield Found(host.name, f"from {variable}", known_row(host=host.name, api_key=key))
+        return
+    origin = f"from {variable} and {host.base_url_variable}"
+    if host.base_url is None:
+        yield Found(host.name, origin, known_row(host=host.name, base_url=elsewhere, api_key=key))
+        return
     # Another host than the table's: what the table says of parameters does not hold there.
-    row = ProviderConfig(kind="openai", base_url=elsewhere, api_key=key)
-    yield Found(host.name, f"from {variable} and {host.base_url_variable}", row)
+    yield Found(host.name, origin, ProviderConfig(kind="openai", base_url=elsewhere, api_key=key))
 
 
-def host_row(host: Host, key: SecretStr) -> ProviderConfig:
-    """The row of a configuration that a known host and a key make."""
-    return ProviderConfig(
-        kind="openai",
-        base_url=host.base_url,
-        api_key=key,
-        unsupported_parameters=host.unsupported_parameters,
-        lists_models=host.lists_models,
-    )
+def known_row(**fields: str | SecretStr) -> ProviderConfig:
+    """The row of a provider that names its host."""
+    return ProviderConfig.model_validate(fields)
 
 
 def is_base_url(url: str) -> bool:
@@ -210,8 +212,9 @@ def is_on_this_machine(at: Place) -> bool:
 
 def local_row(at: Place, server: LocalServer | None) -> ProviderConfig:
     """The row of a configuration that a local server makes."""
-    unsupported = server.unsupported_parameters if server else frozenset()
-    return ProviderConfig(kind="openai", base_url=f"{at.origin}/v1", unsupported_parameters=unsupported)
+    if server is None:
+        return ProviderConfig(kind="openai", base_url=f"{at.origin}/v1")
+    return known_row(host=server.name, base_url=f"{at.origin}{server.path}")
 
 
 async def probe(client: httpx.AsyncClient, at: Place, local: Sequence[LocalServer]) -> Found | str | None:

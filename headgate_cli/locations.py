@@ -10,6 +10,7 @@ import yaml
 
 from gateway_core.config import Config
 from gateway_core.config_file import VARIABLE, ConfigError, load
+from gateway_core.known.hosts import known_hosts
 from headgate_cli.errors import CommandFailed
 
 CONFIG_NAME = "headgate.yaml"
@@ -57,7 +58,10 @@ def key_place(path: Path, provider: str) -> str:
     found = key or row
     line = 1 if found is None else found.start_mark.line + 1
     if key is None:
-        return f"{path}:{line}, where there is no api_key"
+        host = child(row, "host")
+        known = next((known for known in known_hosts().hosts if host is not None and known.name == host.value), None)
+        named = f"; {' or '.join(known.key_variables)} of the environment counts" if known else ""
+        return f"{path}:{line}, where there is no api_key{named}"
     variables = re.findall("\ue000(.+?)\ue001", str(key.value))
     return f"{path}:{line}{', variable ' + ' and '.join(variables) if variables else ''}"
 

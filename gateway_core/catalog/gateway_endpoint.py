@@ -8,7 +8,7 @@ from pydantic import SecretStr
 from gateway_core import providers
 from gateway_core.call import Target
 from gateway_core.catalog.gateway import Version, secret_place
-from gateway_core.catalog.hosts import known_hosts
+from gateway_core.known.hosts import Quirks, known_hosts
 from gateway_core.config import Config, ProviderConfig
 from gateway_core.providers import Provider
 from gateway_core.storage.secret_box import SecretBox
@@ -67,6 +67,7 @@ class Endpoints:
             api_key=SecretStr(self._box.open(version.secret, place)) if version.secret else None,
             private_networks=self._config.private_endpoint_networks,
             lists_models=False,
+            quirks=host.quirks if host else Quirks(),
         )
         provider = providers.load(NAME, config)
         self._alive.add(provider)

@@ -27,7 +27,7 @@ class Upstream:
 
     def __init__(self, provider: str, config: ProviderConfig, headers: Mapping[str, str]) -> None:
         """Takes the headers of every request; raises ValueError where they or the URL cannot be sent."""
-        origin, path = base(provider, config.base_url or "")
+        origin, path, query = base(provider, config.base_url or "")
         for name, value in headers.items():
             try:
                 check(name, value)
@@ -48,7 +48,7 @@ class Upstream:
             config.answer_bytes,
         )
         self._unspoken = between.origin.scheme if between and between.origin.scheme not in PORTS else None
-        self._heads = Heads(origin, path, headers, between)
+        self._heads = Heads(origin, (path, query), headers, between)
         needs_tls = "https" in (origin.scheme, between.origin.scheme if between else "")
         self._pool = Pool(provider, Dial(origin, between, tls() if needs_tls else None, reach), config.max_connections)
 

@@ -65,15 +65,19 @@ class Proxy:
     """Its own header Proxy-Authorization."""
 
 
-def base(provider: str, url: str) -> tuple[Origin, str]:
-    """The server and the path of a base URL; raises ValueError where requests cannot be sent there."""
+def base(provider: str, url: str) -> tuple[Origin, str, str]:
+    """The server, the path and the query ("?a=b", or empty) of a base URL.
+
+    Raises ValueError where requests cannot be sent there.
+    """
     parts = urlsplit(url)
     if not parts.hostname or parts.username is not None or parts.password is not None:
         raise ValueError(f"providers.{provider}.base_url must have a host, and no user name or password")
-    if parts.query or parts.fragment:
-        raise ValueError(f"providers.{provider}.base_url must end with a path")
+    if parts.fragment:
+        raise ValueError(f"providers.{provider}.base_url must end with a path or a query")
     try:
-        return Origin.of(url), quote(parts.path, safe=VISIBLE)
+        query = f"?{quote(parts.query, safe=VISIBLE)}" if parts.query else ""
+        return Origin.of(url), quote(parts.path, safe=VISIBLE), query
     except ValueError:
         raise ValueError(f"providers.{provider}.base_url has a host or a port that cannot be asked") from None
 

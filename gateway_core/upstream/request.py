@@ -26,8 +26,14 @@ FRAMING = frozenset({"content-length", "transfer-encoding"})
 class Heads:
     """Request line and headers by method and path."""
 
-    def __init__(self, origin: Origin, path: str, headers: Mapping[str, str], proxy: Proxy | None) -> None:
-        """Takes the headers of every request, checked; they replace those that are sent by default."""
+    def __init__(
+        self, origin: Origin, around: tuple[str, str], headers: Mapping[str, str], proxy: Proxy | None
+    ) -> None:
+        """Takes the headers of every request, checked; they replace those that are sent by default.
+
+        Takes what stands before every path and after it too: the base URL's own path and query.
+        """
+        path, self._query = around
         self._host = origin.name
         self._headers = HEADERS | {name.lower(): value for name, value in headers.items()}
         self._base = path
@@ -49,7 +55,7 @@ class Heads:
         return head
 
     def _head(self, method: str, path: str, headers: Mapping[str, str]) -> bytes:
-        target = self._base + path
+        target = self._base + path + self._query
         if not TARGET.fullmatch(target) or not NAME.fullmatch(method):
             raise ValueError("the method or the path cannot be sent")
         fields = {"host": self._host, **headers}

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from headgate.v1.chat_pb2 import ChatCompletionSpec
 
-from gateway_core.catalog.hosts import LocalServer, known_hosts
 from gateway_core.config import Config
+from gateway_core.known.hosts import LocalServer, known_hosts
 from headgate_cli.address import Address
 from headgate_cli.discovery import Findings, discover, is_base_url, place
 from tests.support.gateway import running
@@ -41,7 +41,10 @@ async def found(*local: LocalServer, environ: dict[str, str] | None = None, with
     return await discover(environ or {}, [], local, within=within)
 
 
-@pytest.mark.parametrize("host", known_hosts().hosts, ids=lambda host: host.name)
+OPEN = [host for host in known_hosts().hosts if host.ended is None and host.base_url is not None]
+
+
+@pytest.mark.parametrize("host", OPEN, ids=lambda host: host.name)
 async def test_a_key_makes_a_known_host_a_provider(host: Any) -> None:
     for variable in host.key_variables:
         findings = await found(environ={variable: " sk-secret\n"})
@@ -67,7 +70,28 @@ def test_the_table_has_no_name_and_no_port_twice() -> None:
     ports = [server.port for server in table.local]
     assert len(set(names)) == len(names)
     assert len(set(ports)) == len(ports)
-    assert all(host.base_url.startswith("https://") and not host.base_url.endswith("/") for host in table.hosts)
+    urls = [host.base_url for host in table.hosts if host.base_url is not None]
+    assert all(url.startswith("https://") and not url.endswith("/") for url in urls)
+
+
+@pytest.mark.parametrize("host", [host for host in known_hosts().hosts if host.ended], ids=lambda host: host.name)
+async def test_the_key_of_a_host_that_has_ended_makes_no_provider(host: Any) -> None:
+    assert (await found(environ=dict.fromkeys(host.key_variables, "sk-secret"))).found == ()
+
+
+@pytest.mark.parametrize("endpoint", ["https://r.openai.azure.com/", "https://r.openai.azure.com/openai/v1"])
+async def test_azure_is_asked_at_everybodys_own_address(endpoint: str) -> None:
+    findings = await found(environ={"AZURE_OPENAI_API_KEY": "a", "AZURE_OPENAI_ENDPOINT": endpoint})
+    (one,) = findings.found
+    assert one.origin == "from AZURE_OPENAI_API_KEY and AZURE_OPENAI_ENDPOINT"
+    assert one.row.base_url == "https://r.openai.azure.com/openai/v1"
+    assert one.row.quirks.key_header == "api-key"
+
+
+async def test_azures_key_alone_is_not_enough() -> None:
+    findings = await found(environ={"AZURE_OPENAI_API_KEY": "a"})
+    assert findings.found == ()
+    assert findings.notes == ("AZURE_OPENAI_API_KEY is set, and AZURE_OPENAI_ENDPOINT is not: azure is left out",)
 
 
 async def test_an_empty_key_is_none() -> None:
@@ -120,7 +144,7 @@ async def test_ollama_is_told_by_its_greeting(upstream: Upstream) -> None:
     (one,) = findings.found
     assert one.name == "ollama"
     assert one.origin.endswith("2 models")
-    assert one.row.unsupported_parameters == OLLAMA.unsupported_parameters
+    assert (one.row.kind, one.row.base_url) == ("ollama", upstream.base_url.removesuffix("/v1"))
 
 
 async def test_ollama_without_models_is_found(upstream: Upstream) -> None:
@@ -213,7 +237,7 @@ async def test_an_ollama_elsewhere_is_believed_unasked() -> None:
     findings = await found(OLLAMA, environ={"OLLAMA_HOST": "https://gpu.example"})
     (one,) = findings.found
     assert (one.name, one.origin) == ("ollama", "from OLLAMA_HOST")
-    assert one.row.base_url == "https://gpu.example:443/v1"
+    assert (one.row.kind, one.row.base_url) == ("ollama", "https://gpu.example:443")
 
 
 async def test_local_servers_are_asked_at_the_same_time() -> None:

@@ -3,21 +3,24 @@
 import asyncio
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from headgate.v1.chat_pb2 import ChatCompletionSpec, StreamOptions
 from headgate.v1.model_pb2 import Model
 
-from gateway_core.call import Call, Events, whole
+from gateway_core.call import Call, Events, Rewrite, whole
 from gateway_core.config import ProviderConfig
 from gateway_core.providers.openai.carried import Carried
 from gateway_core.providers.openai.decoder import Decoder
+from gateway_core.providers.openai.quirk import adapt
 from gateway_core.providers.openai.reading import Fields, read, skip
 from gateway_core.providers.openai.request import request_document
 from gateway_core.unsupported import found, refuse_or_drop
 from gateway_core.upstream.attempt import name_of_attempt
 from gateway_core.upstream.http import Upstream
+from gateway_core.upstream.json_text import Document
 from gateway_core.upstream.refusal import Refusals
 from gateway_core.upstream.sse import EventReader
 from gateway_core.upstream.stream import refused, streamed
@@ -26,6 +29,11 @@ FORMAT = "openai"
 
 # What the wire format has no word for.
 UNSUPPORTED = frozenset({"prefill"})
+
+COMPLETIONS = "/chat/completions"
+
+MODEL_IN_URL = "{model}"
+"""Stands in a base URL for the model, where a host wants it there: Azure's deployments."""
 
 MODELS_SECONDS = 30
 """How long a list of models may take."""
@@ -49,21 +57,22 @@ class Provider:
 
     def __init__(self, name: str, config: ProviderConfig) -> None:
         """Takes the provider's name in the configuration, and its row."""
-        headers = {field: secret.get_secret_value() for field, secret in config.headers.items()}
-        if config.api_key is not None and "authorization" not in {field.lower() for field in headers}:
-            headers["authorization"] = f"Bearer {config.api_key.get_secret_value()}"
+        base_url, self._path = places(config.base_url or "")
         self._name = name
+        self._quirks = config.quirks
         self._unsupported = UNSUPPORTED | config.unsupported_parameters
         self._event_bytes = config.answer_bytes
         self._lists_models = config.lists_models
         self._refusals = Refusals(name, config)
-        self._upstream = Upstream(name, config, headers)
+        self._upstream = Upstream(name, config.model_copy(update={"base_url": base_url}), headers(config))
 
     async def open_chat_completion(self, call: Call[ChatCompletionSpec]) -> Events:
         """Asks for a chat completion: returns once a streamed answer has begun, or another was read to its end."""
-        body = self._body(call)
-        decoder = Decoder(self._refusals, call.request_id, call.request.n or 1)
-        answer = await self._upstream.open("POST", "/chat/completions", body=body, deadline=call.deadline)
+        document = self._document(call)
+        body = orjson.dumps(document)
+        decoder = Decoder(self._refusals, call.request_id, document.get("n", 1))
+        path = self._path.replace(MODEL_IN_URL, quote(document["model"], safe="")) if self._path else COMPLETIONS
+        answer = await self._upstream.open("POST", path, body=body, deadline=call.deadline)
         call.upstream_request_id = name_of_attempt(answer.headers, REQUEST_ID)
         if answer.status >= 400:
             raise await refused(answer, self._refusals)
@@ -81,7 +90,7 @@ class Provider:
 
     async def list_models(self) -> Sequence[Model]:
         """The models that the host lists."""
-        if not self._lists_models:
+        if not self._lists_models or self._path:
             return []
         deadline = asyncio.get_running_loop().time() + MODELS_SECONDS
         answer = await self._upstream.open("GET", "/models", deadline=deadline)
@@ -98,7 +107,7 @@ class Provider:
         """Closes the connections."""
         await self._upstream.close()
 
-    def _body(self, call: Call[ChatCompletionSpec]) -> bytes:
+    def _document(self, call: Call[ChatCompletionSpec]) -> Document:
         spec, target = call.request, call.target
         assert target is not None, "the stage `fallback` sets the target"
         dropped = found(call, self._unsupported, extra_format=FORMAT)
@@ -113,7 +122,35 @@ class Provider:
                 dropped.discard("stream_options")
         if dropped or carried.left_out:
             refuse_or_drop(call, [*sorted(dropped), *carried.left_out])
-        return orjson.dumps(document)
+        if unmet := adapt(document, self._quirks):
+            refuse_or_drop(call, [each.name for each in unmet if each.may_refuse])
+            if target.on_unsupported != "drop":
+                because = f"left out, the provider {target.provider} takes none back"
+                call.rewrites += [Rewrite(each.name, because) for each in unmet if not each.may_refuse]
+        return document
+
+
+def headers(config: ProviderConfig) -> dict[str, str]:
+    """The headers of every request: the key is in one of them, unless the configuration says that itself."""
+    found = {field: secret.get_secret_value() for field, secret in config.headers.items()}
+    field = config.quirks.key_header
+    if config.api_key is not None and field not in {name.lower() for name in found}:
+        key = config.api_key.get_secret_value()
+        found[field] = f"Bearer {key}" if field == "authorization" else key
+    return found
+
+
+def places(base_url: str) -> tuple[str, str]:
+    """Where the host is, and the path of its completions where that names the model; empty: where it always is.
+
+    "https://a/openai/deployments/{model}?api-version=1" is ("https://a/openai/deployments?api-version=1",
+    "/{model}/chat/completions").
+    """
+    url, mark, query = base_url.partition("?")
+    before, named, after = url.partition(MODEL_IN_URL)
+    if not named:
+        return base_url, ""
+    return f"{before.rstrip('/')}{mark}{query}", f"/{MODEL_IN_URL}{after.rstrip('/')}{COMPLETIONS}"
 
 
 def asks_the_host(options: StreamOptions) -> bool:

@@ -112,7 +112,8 @@ async def test_leaving_while_several_addresses_are_tried_leaves_nothing(
     ],
 )
 def test_a_base_url_names_its_server(url: str, expected: Origin, name: str) -> None:
-    assert base("lab", url) == (expected, "/v1")
+    assert base("lab", url) == (expected, "/v1", "")
+    assert base("lab", f"{url}?api-version=1&b=ü") == (expected, "/v1", "?api-version=1&b=%C3%BC")
     assert expected.name == name
 
 
