@@ -17,8 +17,6 @@ from gateway_core.routing.route import Place, Route, places
 from gateway_core.routing.state import Limits, TargetState
 from gateway_core.routing.trip import Means
 
-log = structlog.get_logger("headgate.routing")
-
 NAMED_AT_MOST = 1000
 """Models that are not configured whose targets' states are kept."""
 OTHERS_AT_MOST = 100
@@ -48,6 +46,7 @@ class Board:
         self._states: dict[tuple[str, str], TargetState] = {}
         self._routes: dict[str, Route] = {}
         self._alarmed_at: dict[str, float] = {}
+        self._log = structlog.get_logger("headgate.routing").bind()
         self.budget = RetryBudget(config.routing.retry_budget, config.routing.retry_reserve)
         self.alarms: Counter[tuple[str, str]] = Counter()
         """How often a provider failed in a way that the operator must mend, by provider and reason."""
@@ -108,7 +107,9 @@ class Board:
                 self._alarmed_at.clear()
             self._alarmed_at[state.name] = now
             status = error.metadata.get("upstream_status", "")
-            log.error("provider_alarm", provider=state.provider, model=state.model, reason=error.word, status=status)
+            self._log.error(
+                "provider_alarm", provider=state.provider, model=state.model, reason=error.word, status=status
+            )
 
     def count_hedge(self, place: Place, *, won: bool, failed: bool) -> None:
         """Counts a second attempt beside a slow first one."""

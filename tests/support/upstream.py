@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from itertools import pairwise
 from types import TracebackType
 from typing import Any, Literal, Self, cast
 
@@ -320,18 +321,8 @@ class Upstream:
         await reached(lambda: len(self.requests) >= count, within=within)
         return self.requests[count - 1]
 
-    async def __aenter__(self) -> Self:
-        listening = socket.create_server(("127.0.0.1", 0))
-        # Connections inherit it: bytes that wait in the system do not hide that the client does not read.
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Connection(self), sock=listening, ssl=self._tls)
-        self.port = listening.getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def go(self) -> None:
+        """Goes away: connections break off, and new ones are refused until it comes back."""
         assert self._server is not None
         self._server.close()
         for connection in self.connections:
@@ -340,11 +331,34 @@ class Upstream:
             await connection.closed.wait()
         await self._server.wait_closed()
 
+    async def come(self) -> None:
+        """Comes back, or comes first: at the same port."""
+        listening = socket.create_server(("127.0.0.1", self.port))
+        # Connections inherit it: bytes that wait in the system do not hide that the client does not read.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Connection(self), sock=listening, ssl=self._tls)
+        self.port = listening.getsockname()[1]
+
+    async def __aenter__(self) -> Self:
+        await self.come()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.go()
+
     def _answer_to(self, received: Received) -> Answer:
         if not self._answers:
             return json_answer({"error": {"message": "The test has no answer for this request."}}, status=501)
         chosen = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         return chosen(received) if callable(chosen) else chosen
+
+
+def gaps(requests: Sequence[Received]) -> list[float]:
+    """The seconds between each request and the next."""
+    return [second.at - first.at for first, second in pairwise(requests)]
 
 
 async def reached(state: Callable[[], bool], *, within: float = 5) -> None:
