@@ -67,7 +67,7 @@ class TimeoutsConfig(_Part):
 class ProviderConfig(_Part):
     """A provider: a host that runs models, and the wire format that it speaks."""
 
-    kind: Literal["anthropic", "echo", "ollama", "openai"]
+    kind: Literal["anthropic", "echo", "gemini", "ollama", "openai"]
     host: str | None = None
     """A name of the table of known hosts (gateway_core/known/hosts.yaml), which then tells what the row leaves open."""
     base_url: str | None = None

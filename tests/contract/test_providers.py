@@ -22,7 +22,7 @@ from gateway_core.errors import (
 )
 from gateway_core.providers import Provider
 from gateway_core.services.chat_completion import ChatCompletion
-from tests.support import anthropic_vendor, ollama_vendor
+from tests.support import anthropic_vendor, gemini_vendor, ollama_vendor
 from tests.support.upstream import Answer, Silence, Upstream, json_answer, refusing, sse_answer
 
 # What a vendor of the wire format says; None: the kind has no upstream.
@@ -60,9 +60,19 @@ def ollama_says(stream: bool) -> Answer:
     return ollama_vendor.streamed_answer([ollama_vendor.line("Hello"), ollama_vendor.line(" there"), end])
 
 
+def gemini_says(stream: bool) -> Answer:
+    used = {"promptTokenCount": 2, "candidatesTokenCount": 2, "totalTokenCount": 4}
+    said, document = gemini_vendor.said, gemini_vendor.document
+    if not stream:
+        return gemini_vendor.whole_answer(document(said("Hello there"), finish="STOP", usageMetadata=used))
+    end = document(said(" there"), finish="STOP", usageMetadata=used)
+    return gemini_vendor.streamed_answer([document(said("Hello")), end])
+
+
 SAYS: dict[str, Says | None] = {
     "anthropic": anthropic_says,
     "echo": None,
+    "gemini": gemini_says,
     "ollama": ollama_says,
     "openai": openai_says,
 }

@@ -125,7 +125,9 @@ class Decoder:
             if speaker is None:
                 speaker = self._speakers[index] = Speaker(self._request_id, index)
             speaker.put(event.choices.add(index=index), candidate)
-        if usage := inner(document, "usageMetadata"):
+        usage = inner(document, "usageMetadata")
+        # Until some tokens of the answer are counted it is the prompt's alone, which would be taken for the whole.
+        if usage and ("candidatesTokenCount" in usage or any(choice.finish_reason for choice in event.choices)):
             put_usage(event.usage, usage)
         extra = {name: value for name, value in document.items() if name not in KNOWN and value is not None}
         if extra:

@@ -6,7 +6,6 @@ https://ai.google.dev/gemini-api/docs/file-input-methods (which addresses Gemini
 
 import re
 from collections.abc import Callable
-from mimetypes import guess_type
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -22,8 +21,19 @@ DATA_URL = re.compile(r"data:(?P<kind>[^;,]*)(?P<parameters>(?:;[^;,]*)*?)(?P<ba
 FILES = "https://generativelanguage.googleapis.com/v1beta/"
 """Where files that were uploaded are: their names ("files/abc") follow."""
 
-IMAGE, VIDEO, DOCUMENT = "image/jpeg", "video/mp4", "application/pdf"
-"""What is assumed where nothing tells."""
+IMAGE, VIDEO, DOCUMENT = "image/jpeg", "", "application/pdf"
+"""What is assumed where nothing tells. Empty: nothing, as for addresses of YouTube."""
+
+KINDS = {
+    "png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "webp": "image/webp", "heic": "image/heic",
+    "heif": "image/heif", "gif": "image/gif", "pdf": "application/pdf", "txt": "text/plain", "md": "text/markdown",
+    "html": "text/html", "css": "text/css", "csv": "text/csv", "xml": "text/xml", "rtf": "text/rtf",
+    "json": "application/json", "js": "text/javascript", "py": "text/x-python", "mp3": "audio/mp3", "wav": "audio/wav",
+    "aac": "audio/aac", "ogg": "audio/ogg", "flac": "audio/flac", "aiff": "audio/aiff", "m4a": "audio/m4a",
+    "mp4": "video/mp4", "mov": "video/mov", "webm": "video/webm", "avi": "video/avi", "mpg": "video/mpg",
+    "mpeg": "video/mpeg", "wmv": "video/wmv", "flv": "video/x-flv", "3gp": "video/3gpp",
+}  # fmt: skip
+"""What is in a file, by the end of its name. No system's own list: it would differ from one to the next."""
 
 
 def parts_of(content: ContentParts, carried: Carried, path: str) -> list[Document]:
@@ -65,7 +75,7 @@ def audio(value: InputAudio, carried: Carried, path: str) -> Document:
 
 def file(value: File, carried: Carried, path: str) -> Document:
     """A document, in place or uploaded before; one that another vendor has is left out."""
-    kind = guess_type(value.filename)[0] or DOCUMENT
+    kind = kind_of(value.filename) or DOCUMENT
     if value.HasField("file_data"):
         data = value.file_data
         document = at(data, kind, path) if "://" in data[:8] or data[:5] == "data:" else inline(kind, data)
@@ -93,11 +103,17 @@ def at(url: str, kind: str, path: str) -> Document:
     if data is None:
         if not url.startswith(("http://", "https://", "gs://")):
             raise InvalidRequest(f"{path}.url must have the scheme https, http or data.", param=f"{path}.url")
-        return {"fileData": {"mimeType": guess_type(urlsplit(url).path)[0] or kind, "fileUri": url}}
+        told = kind_of(urlsplit(url).path) or kind
+        return {"fileData": {**({"mimeType": told} if told else {}), "fileUri": url}}
     content = url[data.end() :]
     if not data["base64"]:
         return {"text": unquote_to_bytes(content).decode(errors="replace")}
-    return inline(data["kind"].lower() or kind, content)
+    return inline(data["kind"].lower() or kind or "video/mp4", content)
+
+
+def kind_of(name: str) -> str:
+    """What is in a file of a name. Empty: not known."""
+    return KINDS.get(name.rpartition(".")[2].lower(), "")
 
 
 def inline(kind: str, data: str) -> Document:

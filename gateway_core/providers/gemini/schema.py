@@ -20,6 +20,9 @@ AS_THEY_ARE = frozenset(
 WITHOUT_MEANING = frozenset({"$schema", "$comment", "$vocabulary", "examples", "example", "default", "deprecated"})
 """What says nothing of the values: left out without a word."""
 
+NOTHING = frozenset({"type", "properties", "required", "additionalProperties", "title", "description", "$defs"})
+"""What the schema of a function without arguments may have."""
+
 
 def cleaned(schema: Any, dropped: Dropped) -> Document:
     """A schema of nothing but what Gemini takes; adds to `dropped` the keywords that are not obeyed any more."""
@@ -46,7 +49,7 @@ def cleaned(schema: Any, dropped: Dropped) -> Document:
 def parameters(schema: Document, dropped: Dropped) -> Document | None:
     """The schema of a function's arguments; None where it has none."""
     written = cleaned(schema, dropped)
-    if not written.keys() - {"type", "additionalProperties", "required", "title"} and not written.get("required"):
+    if not written.get("properties") and not written.keys() - NOTHING:
         return None
     return {"type": "object", **written} if "anyOf" not in written and "$ref" not in written else written
 
@@ -106,9 +109,6 @@ def with_bare_references(kept: Document, dropped: Dropped) -> Document:
     return kept
 
 
-# ---- keywords that hold schemas ----
-
-
 def named(value: Any, dropped: Dropped) -> Document | None:
     """Schemas by name."""
     return {name: cleaned(item, dropped) for name, item in value.items()} if type(value) is dict else None
@@ -133,9 +133,6 @@ INNER: dict[str, Callable[[Any, Dropped], Any]] = {
     "oneOf": listed,
     "additionalProperties": additional,
 }
-
-
-# ---- keywords that Gemini has other words for ----
 
 
 def definitions(said: Document, value: Any, dropped: Dropped) -> None:
@@ -169,24 +166,24 @@ def choices(said: Document, value: Any, dropped: Dropped) -> None:
         dropped.add("enum")
         return
     kept = [item for item in value if type(item) in (str, int, float)]
-    if None in value:
-        allow_null(said)
     if any(type(item) not in (str, int, float) and item is not None for item in value):
         dropped.add("enum")
-    if kept:
+    if kept and None in value and "anyOf" not in said:
+        said["anyOf"] = [{"enum": kept}, {"type": "null"}]
+        said.pop("type", None)
+    elif kept:
         said["enum"] = kept
+        said.setdefault("type", "string" if all(type(item) is str for item in kept) else "number")
     elif value == [None]:
         said["type"] = "null"
 
 
 def nullable(said: Document, value: Any, dropped: Dropped) -> None:
     """OpenAPI's word for a value that may be null."""
-    if value is True:
-        allow_null(said)
-
-
-def allow_null(said: Document) -> None:
-    """Adds null to the types."""
+    if value is not True:
+        return
+    if type(known := said.get("enum")) is list:
+        said["enum"] = [*known, None]
     kinds = said.get("type")
     if type(kinds) is str:
         kinds = [kinds]
@@ -215,9 +212,9 @@ REWRITES: dict[str, Callable[[Document, Any, Dropped], None]] = {
     "definitions": definitions,
     "$ref": reference,
     "items": tuple_items,
+    "nullable": nullable,
     "enum": choices,
     "const": constant,
-    "nullable": nullable,
     "exclusiveMinimum": bound("minimum", 1),
     "exclusiveMaximum": bound("maximum", -1),
 }

@@ -22,6 +22,9 @@ from gateway_core.providers.anthropic import decoder as anthropic_decoder
 from gateway_core.providers.anthropic import request as anthropic_request
 from gateway_core.providers.anthropic.carried import Carried
 from gateway_core.providers.anthropic.facts import facts
+from gateway_core.providers.gemini import decoder as gemini_decoder
+from gateway_core.providers.gemini import request as gemini_request
+from gateway_core.providers.gemini.family import family
 from gateway_core.providers.ollama import decoder as ollama_decoder
 from gateway_core.providers.ollama import request as ollama_request
 from gateway_core.upstream.ndjson import LineReader
@@ -54,6 +57,12 @@ FORMATS = {
             spec, spec.model, facts(spec.model), Carried(spec.extra_format)
         ),
         lambda refusals: anthropic_decoder.Decoder(refusals, "golden", 1_800_000_000),
+        lambda: EventReader(LIMIT, "lab"),
+    ),
+    "gemini": Format(
+        "sse",
+        lambda spec: gemini_request.request_document(spec, family(spec.model)),
+        lambda refusals: gemini_decoder.Decoder(refusals, "golden", 1, 1_800_000_000),
         lambda: EventReader(LIMIT, "lab"),
     ),
     "ollama": Format(
