@@ -48,14 +48,20 @@ class LedgerWriter:
         self._waiters: list[tuple[Waiter, Row | rows.Closing]] = []
         self._writing: asyncio.Task[None] | None = None
         self._unwritten: list[rows.Closing] = []
+        self._gathering: asyncio.Future[None] | None = None
+        self._enough = 0
+        self._calls = 0
+        """Calls that are open, or are being opened."""
 
     def open(self, opening: Row) -> Waiter:
         """Done when the opening of a call is written."""
+        self._calls += 1
         self._batch.opened.append(opening)
         return self._written_with(opening)
 
     def close(self, closing: rows.Closing) -> Waiter:
         """Done when the end of a call is written. Where it cannot be it is kept for `retry`."""
+        self._calls -= 1
         self._batch.closed.append(closing)
         return self._written_with(closing)
 
@@ -84,7 +90,10 @@ class LedgerWriter:
     def _written_with(self, operation: Row | rows.Closing) -> Waiter:
         waiter: Waiter = asyncio.get_running_loop().create_future()
         self._waiters.append((waiter, operation))
-        self._wake()
+        if self._gathering is None:
+            self._wake()
+        elif len(self._waiters) >= self._enough and not self._gathering.done():
+            self._gathering.set_result(None)
         return waiter
 
     def _wake(self) -> None:
@@ -97,7 +106,7 @@ class LedgerWriter:
             while len(self._batch):
                 # Who comes alone, one after the other, waits for nobody.
                 if max(count, len(self._batch)) > 1:
-                    await asyncio.sleep(GATHER_SECONDS)
+                    await self._gathered()
                 count = len(self._batch)
                 batch, self._batch = self._batch, Batch()
                 waiters, self._waiters = self._waiters, []
@@ -113,6 +122,20 @@ class LedgerWriter:
                         waiter.exception()  # whoever waits no longer need not have looked
         finally:
             self._writing = None
+
+    async def _gathered(self) -> None:
+        """Waits until all calls that run are here, or for GATHER_SECONDS."""
+        self._enough = self._calls + len(self._batch.closed)
+        if len(self._waiters) >= self._enough:
+            return
+        loop = asyncio.get_running_loop()
+        self._gathering = gathering = loop.create_future()
+        timer = loop.call_later(GATHER_SECONDS, tell, gathering)
+        try:
+            await gathering
+        finally:
+            timer.cancel()
+            self._gathering = None
 
     async def _failures(self, batch: Batch) -> dict[int, Exception]:
         """Writes a batch; what went wrong, by the identity of the operation.
@@ -155,6 +178,12 @@ class LedgerWriter:
         for closing in batch.closed:
             journal.end(closing.id)
         return None
+
+
+def tell(gathering: "asyncio.Future[None]") -> None:
+    """It has taken long enough."""
+    if not gathering.done():
+        gathering.set_result(None)
 
 
 def apart(batch: Batch) -> Iterator[Batch]:

@@ -25,6 +25,9 @@ class Statements(Protocol):
         Returns how many rows of tables it changed, which only SQLite's driver tells.
         """
 
+    def insert(self, table: str, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
+        """Adds rows to a table."""
+
     def rows(self, statement: str, parameters: Sequence[Any] = ()) -> Sequence[Sequence[Any]]:
         """What a statement gives."""
 

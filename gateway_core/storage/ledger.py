@@ -10,7 +10,7 @@ from gateway_core.storage import journal
 from gateway_core.storage.backend import Statements
 from gateway_core.storage.identifier import now_us
 from gateway_core.storage.journal import OPENED, TOKENS, Entry, Row
-from gateway_core.storage.statements import insert
+from gateway_core.storage.statements import insert, insert_statement
 from gateway_core.storage.tables.coordination import processes
 from gateway_core.storage.tables.identity import accounts
 from gateway_core.storage.tables.metering import ledger_journal
@@ -22,6 +22,8 @@ CLOSED = (
     *("ended_us", "duration_us", "time_to_first_token_us"),
 )
 """What a row of a call that has ended has behind that of its opening."""
+ENDED = (*OPENED, *CLOSED)
+"""The columns of a call that has ended."""
 ATTEMPT = (
     *("ledger_id", "number", "provider", "model", "status", "http_status", "upstream_request_id", *TOKENS),
     *("cost_pico_usd", "started_us", "duration_us", "time_to_first_token_us"),
@@ -59,10 +61,10 @@ def write(statements: Statements, batch: Batch, *, careful: bool) -> None:
         before = journal.closed_ids(statements, [closing.id for closing in closed])
         closed = [closing for closing in closed if closing.id not in before]
     if closed:
-        statements.many(INSERT_CLOSED, [closing.row for closing in closed])
+        statements.insert("ledger_requests", ENDED, [closing.row for closing in closed])
         attempts = [row for closing in closed for row in closing.attempts]
         if attempts:
-            statements.many(INSERT_ATTEMPT, attempts)
+            statements.insert("ledger_attempts", ATTEMPT, attempts)
         move(statements, closed)
     if batch.emptied:
         statements.many(journal.DELETE, batch.emptied)
@@ -80,13 +82,6 @@ def move(statements: Statements, closed: Sequence[Closing]) -> None:
         statements.many(MOVE, [(account, -amount, amount, 1, now) for account, amount in sorted(charged.items())])
 
 
-def insert_statement(table: str, columns: Sequence[str]) -> str:
-    """An INSERT of a row."""
-    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
-
-
-INSERT_CLOSED = insert_statement("ledger_requests", (*OPENED, *CLOSED))
-INSERT_ATTEMPT = insert_statement("ledger_attempts", ATTEMPT)
 MOVE = (
     insert_statement("balances", ("account_id", "settled_pico_usd", "spent_pico_usd", "version", "updated_us"))
     + " ON CONFLICT (account_id) DO UPDATE SET settled_pico_usd = balances.settled_pico_usd + excluded.settled_pico_usd"

@@ -16,6 +16,7 @@ from gateway_core.storage.backend import Statements, Told, Watcher
 from gateway_core.storage.errors import CannotOpen
 from gateway_core.storage.listening import Listening
 from gateway_core.storage.location import PostgresqlServer
+from gateway_core.storage.statements import insert_statement
 
 CHANNEL = "headgate_changes"
 MIGRATION_LOCK = 0x6865_6164_6761_7465  # "headgate"
@@ -38,6 +39,10 @@ class PostgresqlStatements:
     def many(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> int:
         """Executes a statement for each row; asyncpg does not tell how many rows it changed."""
         return self._connection.exec_driver_sql(numbered(statement), list(rows)).rowcount
+
+    def insert(self, table: str, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
+        """Adds rows to a table."""
+        self.many(insert_statement(table, columns), rows)
 
     def rows(self, statement: str, parameters: Sequence[Any] = ()) -> Sequence[Sequence[Any]]:
         """What a statement gives."""

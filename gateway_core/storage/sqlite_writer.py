@@ -6,10 +6,15 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from gateway_core.storage.backend import Statements
+from gateway_core.storage.statements import insert_statement
+
+MOST_ROWS = 64
+"""Of one statement: a power of two, so that few statements have to be prepared."""
 
 T = TypeVar("T")
 
@@ -28,6 +33,21 @@ class SqliteStatements:
     def many(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> int:
         """Executes a statement for each row; returns how many rows of tables it changed."""
         return self._connection.executemany(statement, rows).rowcount
+
+    def insert(self, table: str, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
+        """Adds rows to a table, as many as it can with one statement.
+
+        The driver gives the interpreter away with every step of a statement, and a busy event loop takes it: rows by
+        themselves cost three times as much.
+        """
+        start, size = 0, MOST_ROWS
+        while start < len(rows):
+            if size > len(rows) - start:
+                size //= 2
+                continue
+            values = list(chain.from_iterable(rows[start : start + size]))
+            self._connection.execute(insert_statement(table, columns, size), values)
+            start += size
 
     def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """What a statement gives."""
