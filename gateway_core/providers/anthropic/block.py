@@ -40,6 +40,8 @@ class Blocks:
         self._open: dict[int, Block] = {}
         self._tool_count = 0
         self._text_length = 0
+        self.cited = AnswerMessage()
+        """Where the texts of blocks that have ended come from: told at the end, as OpenAI does."""
 
     @property
     def is_any_open(self) -> bool:
@@ -56,6 +58,8 @@ class Blocks:
             block.citations += listed(document.get("citations"))
         elif kind == "thinking":
             think(said, block, word(document, "thinking"))
+            # Only the first piece tells the format: OpenAI's SDK joins the texts of pieces that share an index.
+            said.reasoning_details[0].format = REASONING_FORMAT
             if document.get("signature"):
                 said.reasoning_details[0].signature = word(document, "signature")
         elif kind == "redacted_thinking":
@@ -81,9 +85,8 @@ class Blocks:
             case "thinking_delta":
                 think(said, block, word(delta, "thinking"))
             case "signature_delta":
-                detail = said.reasoning_details.add(type="reasoning.text", index=block.index, format=REASONING_FORMAT)
                 if signature := word(delta, "signature"):
-                    detail.signature = signature
+                    said.reasoning_details.add(type="reasoning.text", index=block.index, signature=signature)
             case "input_json_delta":
                 piece = word(delta, "partial_json")
                 block.pieces.append(piece)
@@ -105,7 +108,7 @@ class Blocks:
                 said.tool_calls.add(index=block.tool_index).function.arguments = arguments
         elif block.kind == "text":
             for citation in block.citations:
-                cite(said, citation, block.start, self._text_length)
+                cite(self.cited, citation, block.start, self._text_length)
         elif block.kind not in ("thinking", "redacted_thinking"):
             said.extra_json = orjson.dumps({CONTENT: {str(block.index): finished(block)}}).decode()
         return said
@@ -120,7 +123,7 @@ def think(said: AnswerMessage, block: Block, text: str) -> None:
     """Puts in a piece of reasoning, for people to read and for the provider to get back."""
     if text:
         said.reasoning = text
-    said.reasoning_details.add(type="reasoning.text", index=block.index, format=REASONING_FORMAT, text=text)
+    said.reasoning_details.add(type="reasoning.text", index=block.index, text=text)
 
 
 def finished(block: Block) -> dict[str, Any]:

@@ -156,6 +156,8 @@ class Decoder:
         explanation = details.get("explanation") if isinstance(details, dict) else None
         if reason == "refusal" and isinstance(explanation, str) and explanation:
             pieces.append(AnswerMessage(refusal=explanation))
+        if self._blocks.cited.annotations:
+            pieces.append(self._blocks.cited)
         event = self._chunk(folded_message(pieces) if len(pieces) > 1 else next(iter(pieces), AnswerMessage()))
         event.choices[0].finish_reason = REASONS.get(reason, reason)
         told = {"native_finish_reason": reason} | {
