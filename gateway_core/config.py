@@ -64,16 +64,38 @@ class TimeoutsConfig(_Part):
     """For the whole call."""
 
 
+class AwsConfig(_Part):
+    """Who asks Amazon Bedrock, and where. What is not here is taken from the environment: AWS_REGION and the like."""
+
+    region: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")] | None = None
+    """"us-east-1". None: that of AWS_REGION or AWS_DEFAULT_REGION."""
+    access_key_id: SecretStr | None = None
+    """None: where the provider has no api_key either, the environment's keys."""
+    secret_access_key: SecretStr | None = None
+    session_token: SecretStr | None = None
+    """Of keys that last for a time."""
+
+    @model_validator(mode="after")
+    def _has_both_or_neither(self) -> "AwsConfig":
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            raise ValueError("access_key_id and secret_access_key go together")
+        if self.session_token is not None and self.access_key_id is None:
+            raise ValueError("session_token needs access_key_id and secret_access_key")
+        return self
+
+
 class ProviderConfig(_Part):
     """A provider: a host that runs models, and the wire format that it speaks."""
 
-    kind: Literal["anthropic", "echo", "gemini", "ollama", "openai"]
+    kind: Literal["anthropic", "bedrock", "echo", "gemini", "ollama", "openai"]
     host: str | None = None
     """A name of the table of known hosts (gateway_core/known/hosts.yaml), which then tells what the row leaves open."""
     base_url: str | None = None
     """Where its API is, the version included: "https://api.openai.com/v1"; a query is sent with every request. Of kind
     openai, "{model}" in it stands for the model."""
     api_key: SecretStr | None = None
+    aws: AwsConfig | None = None
+    """Of kind bedrock only."""
     headers: dict[str, SecretStr] = Field(default_factory=dict)
     """Headers sent with every request, beside those of the wire format."""
     timeouts: TimeoutsConfig = TimeoutsConfig()
@@ -108,8 +130,12 @@ class ProviderConfig(_Part):
 
     @model_validator(mode="after")
     def _has_what_its_kind_needs(self) -> "ProviderConfig":
-        if self.kind != "echo" and self.base_url is None:
+        if self.kind not in {"bedrock", "echo"} and self.base_url is None:
             raise ValueError(f"base_url is required for kind {self.kind}")
+        if self.aws is not None and self.kind != "bedrock":
+            raise ValueError("aws is for kind bedrock only")
+        if self.aws is not None and self.aws.access_key_id is not None and self.api_key is not None:
+            raise ValueError("api_key and aws.access_key_id exclude each other")
         return self
 
 

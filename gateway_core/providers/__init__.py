@@ -14,7 +14,7 @@ from headgate.v1.model_pb2 import Model
 from gateway_core.call import Call, Events
 from gateway_core.config import ProviderConfig
 
-KINDS = ("anthropic", "echo", "gemini", "ollama", "openai")
+KINDS = ("anthropic", "bedrock", "echo", "gemini", "ollama", "openai")
 
 
 class Provider(Protocol):

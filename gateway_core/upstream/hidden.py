@@ -21,7 +21,9 @@ PORTS = {"http": 80, "https": 443}
 
 def hidden(config: ProviderConfig) -> re.Pattern[str] | None:
     """What finds a provider's secrets and its addresses, the longest first; None where it has none."""
-    values = [secret.get_secret_value() for secret in (config.api_key, *config.headers.values()) if secret]
+    aws = config.aws
+    keys = (aws.access_key_id, aws.secret_access_key, aws.session_token) if aws else ()
+    values = [secret.get_secret_value() for secret in (config.api_key, *keys, *config.headers.values()) if secret]
     patterns = {form: pattern(form) for value in values for secret in secrets(value) for form in forms(secret)}
     for address in addresses(config.base_url or ""):
         patterns.setdefault(address, alone(address))

@@ -1,7 +1,7 @@
 """A streamed answer of a provider: its events until its end, or until nothing is to be expected of it any more."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Generic, Protocol, TypeVar
 
@@ -161,8 +161,18 @@ def decoded(events: Sequence[Item], decoder: Decoder[Item]) -> Iterator[ChatComp
             yield said
 
 
-async def refused(answer: Answer, refusals: Refusals) -> ProviderError:
-    """The error for an answer with a status of 400 or more, which is read and closed."""
+def as_sent(_: Mapping[str, str], body: bytes) -> bytes:
+    """The body of a refusal that its headers do not add to."""
+    return body
+
+
+async def refused(
+    answer: Answer, refusals: Refusals, explained: Callable[[Mapping[str, str], bytes], bytes] = as_sent
+) -> ProviderError:
+    """The error for an answer with a status of 400 or more, which is read and closed.
+
+    `explained` makes of headers and body a body of a shape that Refusals knows.
+    """
     try:
         body = await answer.read()
     except ProviderError:
@@ -170,4 +180,4 @@ async def refused(answer: Answer, refusals: Refusals) -> ProviderError:
         body = b""
     finally:
         answer.abort()
-    return refusals.answer(answer.status, answer.headers, body)
+    return refusals.answer(answer.status, answer.headers, explained(answer.headers, body))

@@ -22,7 +22,7 @@ from gateway_core.errors import (
 )
 from gateway_core.providers import Provider
 from gateway_core.services.chat_completion import ChatCompletion
-from tests.support import anthropic_vendor, gemini_vendor, ollama_vendor
+from tests.support import anthropic_vendor, bedrock_vendor, gemini_vendor, ollama_vendor
 from tests.support.upstream import Answer, Silence, Upstream, json_answer, refusing, sse_answer
 
 # What a vendor of the wire format says; None: the kind has no upstream.
@@ -69,8 +69,20 @@ def gemini_says(stream: bool) -> Answer:
     return gemini_vendor.streamed_answer([document(said("Hello")), end])
 
 
+def bedrock_says(stream: bool) -> Answer:
+    used = bedrock_vendor.usage(2, 2)
+    if not stream:
+        return bedrock_vendor.whole_answer(bedrock_vendor.completion({"text": "Hello there"}, used=used))
+    said = bedrock_vendor.events(bedrock_vendor.said("Hello", " there"), used=used)
+    head, start, first, *rest = bedrock_vendor.streamed_answer(said)
+    assert isinstance(start, bytes)
+    assert isinstance(first, bytes)
+    return [head, start + first, *rest]
+
+
 SAYS: dict[str, Says | None] = {
     "anthropic": anthropic_says,
+    "bedrock": bedrock_says,
     "echo": None,
     "gemini": gemini_says,
     "ollama": ollama_says,
@@ -186,7 +198,7 @@ async def test_a_refusal_is_raised_by_the_opening(
 @pytest.mark.parametrize("kind", WITH_UPSTREAM)
 async def test_a_host_that_is_not_there_is_raised_by_the_opening(kind: str, stream: bool) -> None:
     with refusing() as base_url:
-        loaded = providers.load("lab", ProviderConfig(kind=kind, base_url=base_url))  # type: ignore[arg-type]
+        loaded = providers.load("lab", ProviderConfig(kind=kind, base_url=base_url, api_key="k"))  # type: ignore[arg-type]
         with pytest.raises(ProviderUnreachable):
             await loaded.open_chat_completion(call(stream=stream))
         await loaded.close()

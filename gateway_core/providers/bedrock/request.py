@@ -1,0 +1,210 @@
+"""A chat completion spec becomes the request of Converse and of ConverseStream.
+
+Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html. Fields of Converse's own come
+in extra_json under their names, of whatever format the rest is, and `thinking`, Anthropic's word, too.
+"""
+
+from typing import Any
+
+from headgate.v1 import message_pb2
+from headgate.v1.chat_pb2 import ChatCompletionSpec
+from headgate.v1.message_pb2 import ChatMessage
+
+from gateway_core.call import Rewrite
+from gateway_core.providers.bedrock.conversation import Conversation
+from gateway_core.providers.bedrock.family import Family, family, thinking
+from gateway_core.providers.bedrock.thought import lacks_thoughts
+from gateway_core.providers.bedrock.tool import declared, tool_blocks, tool_choice
+from gateway_core.providers.bedrock.written import Written
+from gateway_core.unsupported import extra_fields
+from gateway_core.upstream.json_text import Document, json_object
+
+FORMAT = "bedrock"
+
+OWN = frozenset(
+    {
+        "additionalModelRequestFields", "additionalModelResponseFieldPaths", "guardrailConfig", "performanceConfig",
+        "promptVariables", "requestMetadata",
+    }
+)  # fmt: skip
+"""Fields of Converse's own that are carried."""
+
+MODELS = "additionalModelRequestFields"
+THINKING = "thinking"
+
+DECLARED = "the tools that the conversation called were declared without their schemas, Bedrock wants them declared"
+THOUGHTLESS = "left out, the turn that called tools does not bring back what was thought"
+
+
+def written(spec: ChatCompletionSpec, model: str, left_out: frozenset[str] = frozenset()) -> Written:
+    """The request; takes the names of parameters to leave out. Raises InvalidRequest for what cannot be written."""
+    asked = without(spec, left_out)
+    found = Written()
+    conversation = Conversation(found)
+    conversation.add(asked.messages)
+    if asked.HasField("prefill"):
+        conversation.say("assistant", [{"text": asked.prefill}])
+    document = found.document
+    document["messages"] = conversation.messages
+    if conversation.system:
+        document["system"] = conversation.system
+    if limits := inference(asked):
+        document["inferenceConfig"] = limits
+    put_tools(found, asked, list(conversation.tools))
+    put_format(found, asked)
+    if asked.HasField("service_tier") and asked.service_tier != "auto":
+        document["serviceTier"] = {"type": asked.service_tier}
+    if asked.metadata:
+        document["requestMetadata"] = dict(asked.metadata)
+    put_fields(found, asked, family(model))
+    put_extra(found, asked, left_out)
+    return found
+
+
+def without(spec: ChatCompletionSpec, left_out: frozenset[str]) -> ChatCompletionSpec:
+    """A spec without some parameters; itself where it has none of them."""
+    unwanted = [field.name for field, _ in spec.ListFields() if field.name in left_out]
+    if not unwanted:
+        return spec
+    copy = ChatCompletionSpec()
+    copy.CopyFrom(spec)
+    for name in unwanted:
+        copy.ClearField(name)
+    return copy
+
+
+def inference(spec: ChatCompletionSpec) -> Document:
+    """What every model is told in one way."""
+    config: Document = {}
+    if (limit := max_tokens(spec)) is not None:
+        config["maxTokens"] = limit
+    if spec.HasField("temperature"):
+        config["temperature"] = spec.temperature
+    if spec.HasField("top_p"):
+        config["topP"] = spec.top_p
+    if spec.stop:
+        config["stopSequences"] = list(spec.stop)
+    return config
+
+
+def max_tokens(spec: ChatCompletionSpec) -> int | None:
+    """Most tokens of the answer."""
+    for name in ("max_completion_tokens", "max_tokens"):
+        if spec.HasField(name):
+            return int(getattr(spec, name))
+    return None
+
+
+def put_tools(found: Written, spec: ChatCompletionSpec, called: list[str]) -> None:
+    """Sets the tools and the choice among them. Nothing forbids tools but that there are none."""
+    choice = spec.tool_choice if spec.HasField("tool_choice") else None
+    is_forbidden = choice is not None and choice.mode == "none"
+    if is_forbidden and not called:
+        return
+    tools = [block for n, tool in enumerate(spec.tools) for block in tool_blocks(tool, f"tools[{n}]", found)]
+    if not tools and called:
+        tools = declared(called)
+        found.rewrites.append(Rewrite("tools", DECLARED))
+    if not tools:
+        return
+    found.document["toolConfig"] = {"tools": tools}
+    if choice is not None:
+        chosen = tool_choice(choice)
+        if chosen is None:
+            found.left_out["tool_choice"] = None
+        else:
+            found.document["toolConfig"]["toolChoice"] = chosen
+
+
+def put_format(found: Written, spec: ChatCompletionSpec) -> None:
+    """Sets the form of the answer: a schema, to which Bedrock always holds the model."""
+    form = spec.response_format
+    if form.type == "json_schema" and form.json_schema.schema_json:
+        path = "response_format.json_schema"
+        json_object(form.json_schema.schema_json, f"{path}.schema_json")
+        schema: Document = {"schema": form.json_schema.schema_json, "name": form.json_schema.name}
+        if form.json_schema.description:
+            schema["description"] = form.json_schema.description
+        found.extra(form.json_schema.extra_json, path)
+        structure = {"jsonSchema": schema}
+        found.document["outputConfig"] = {"textFormat": {"type": "json_schema", "structure": structure}}
+    elif form.type not in ("", "text"):
+        found.left_out["response_format"] = None
+    found.extra(form.extra_json, "response_format")
+
+
+def put_fields(found: Written, spec: ChatCompletionSpec, kin: Family) -> None:
+    """Sets what each family of models is told in its own way."""
+    fields: Document = {}
+    if spec.HasField("top_k"):
+        if kin.top_k:
+            inner = fields
+            for name in kin.top_k[:-1]:
+                inner = inner.setdefault(name, {})
+            inner[kin.top_k[-1]] = spec.top_k
+        else:
+            found.left_out["top_k"] = None
+    if spec.HasField("reasoning_effort"):
+        fields |= effort(found, spec, kin)
+    if fields:
+        found.document[MODELS] = fields
+
+
+def effort(found: Written, spec: ChatCompletionSpec, kin: Family) -> Document:
+    """How much to reason, for additionalModelRequestFields."""
+    told = thinking(kin.reasoning, spec.reasoning_effort, max_tokens(spec))
+    if told is None:
+        if spec.reasoning_effort != "none" or kin.reasoning is not None:
+            found.left_out["reasoning_effort"] = None
+        return {}
+    last = last_answer(spec.messages)
+    if kin.reasoning in ("adaptive", "budget") and told.asked != "none" and last is not None and lacks_thoughts(last):
+        found.rewrites.append(Rewrite("reasoning_effort", THOUGHTLESS))
+        return {}
+    if told.asked != spec.reasoning_effort:
+        reason = f"asked for as {told.asked!r}, the model has no {spec.reasoning_effort!r}"
+        found.rewrites.append(Rewrite("reasoning_effort", reason))
+    return told.fields
+
+
+def last_answer(messages: Any) -> ChatMessage | None:
+    """The assistant's message of the turn that goes on: the one that only results of its calls follow."""
+    for message in reversed(messages):
+        if message.role == message_pb2.ROLE_ASSISTANT:
+            return message if isinstance(message, ChatMessage) else None
+        if message.role != message_pb2.ROLE_TOOL:
+            return None
+    return None
+
+
+def put_extra(found: Written, spec: ChatCompletionSpec, left_out: frozenset[str]) -> None:
+    """Puts in what the contract only carries; it never replaces what is there, but fields of models are joined."""
+    if not spec.extra_json:
+        return
+    for name, value in extra_fields(spec.extra_json).items():
+        if name in left_out:
+            continue
+        if name == THINKING:
+            found.document.setdefault(MODELS, {}).setdefault(THINKING, value)
+        elif name == MODELS and isinstance(value, dict):
+            found.document[MODELS] = {**value, **found.document.get(MODELS, {})}
+        elif name in OWN:
+            found.document.setdefault(name, value)
+
+
+def is_satisfied(spec: ChatCompletionSpec, name: str) -> bool:
+    """Whether a parameter that Converse does not know asks for what it does anyway, or is carried."""
+    value: Any = getattr(spec, name, None)
+    match name:
+        case "n":
+            return bool(value == 1)
+        case "parallel_tool_calls":
+            return bool(value)
+        case "store" | "logprobs" | "presence_penalty" | "frequency_penalty" | "top_logprobs":
+            return not value
+        case "modalities":
+            return list(value) == ["text"]
+        case "stream_options":
+            # The form of the usage is Headgate's own matter.
+            return all(option.name == "include_usage" for option, _ in value.ListFields())
+    return name in OWN or name == THINKING

@@ -1,0 +1,43 @@
+"""A request on its way to Converse, and what becomes of the parts of it that Converse has no word for."""
+
+from dataclasses import dataclass, field
+
+from gateway_core.call import Rewrite
+from gateway_core.upstream.json_text import Document, json_object
+
+CACHE_CONTROL = "cache_control"
+"""Anthropic's word for a mark of the prompt cache, which callers of OpenAI's API send to gateways too."""
+
+TTLS = frozenset({"5m", "1h"})
+"""How long Bedrock keeps what it caches, where it is told."""
+
+
+@dataclass(slots=True)
+class Written:
+    """What was written, and what was not."""
+
+    document: Document = field(default_factory=dict)
+    left_out: dict[str, None] = field(default_factory=dict)
+    """Paths of what was left out: refused or dropped, as the configuration says."""
+    rewrites: list[Rewrite] = field(default_factory=list)
+    """What was said in another way, or is not wanted back."""
+
+    def extra(self, extra_json: str, path: str) -> Document | None:
+        """Notes the unknown fields of a part as left out; but a mark for the prompt cache becomes a block."""
+        if not extra_json:
+            return None
+        point = None
+        for name, value in json_object(extra_json, f"{path}.extra_json").items():
+            if name == CACHE_CONTROL:
+                point = cache_point(value.get("ttl") if isinstance(value, dict) else None)
+            else:
+                self.left_out[f"{path}.{name}"] = None
+        return point
+
+
+def cache_point(ttl: object) -> Document:
+    """The block that marks what stands before it for the prompt cache."""
+    point: Document = {"type": "default"}
+    if isinstance(ttl, str) and ttl in TTLS:
+        point["ttl"] = ttl
+    return {"cachePoint": point}
