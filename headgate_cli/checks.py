@@ -30,7 +30,7 @@ CONNECT_SECONDS = 5.0
 LIST_SECONDS = 15.0
 PORT_SECONDS = 2.0
 OPENAI_LIST = ("/models", "data")
-LISTS = {"ollama": ("/api/tags", "models")}
+LISTS = {"gemini": ("/models", "models"), "ollama": ("/api/tags", "models")}
 """Where a kind of provider lists its models, and under which name; the others do as OpenAI does."""
 
 CLOCK_SECONDS = 60.0
@@ -165,7 +165,8 @@ class ProviderCheck:
                 if not isinstance(answer, dict) or not isinstance(data, list | None):
                     raise Fault("answers, but not as OpenAI's API does", "mend base_url: most end with /v1")
                 return Check("ok", "", f"lists {len(data or ())} models")
-            case 401 | 403:
+            case 400 | 401 | 403 if status != 400 or self._row.kind == "gemini":
+                # Google says 400 of a key that it does not know.
                 what = "refuses the key" if self._row.api_key is not None else "wants a key"
                 raise Fault(f"{what} (HTTP status {status})", f"set a key that holds ({self._key_place})")
             case 404:

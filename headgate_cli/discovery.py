@@ -89,7 +89,7 @@ def from_keys(environ: Mapping[str, str], own: Sequence[Address]) -> Iterator[Fo
     """The known hosts whose key is in the environment."""
     for host in known_hosts().hosts:
         variable = host.key_variable(environ)
-        if variable is not None and host.ended is None:
+        if variable is not None and host.ended is None and host.is_looked_for:
             yield from host_found(host, variable, environ, own)
 
 

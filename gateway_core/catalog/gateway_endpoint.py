@@ -8,8 +8,8 @@ from pydantic import SecretStr
 from gateway_core import providers
 from gateway_core.call import Target
 from gateway_core.catalog.gateway import Version, secret_place
-from gateway_core.known.hosts import Quirks, known_hosts
 from gateway_core.config import Config, ProviderConfig
+from gateway_core.known.hosts import Quirks, known_hosts
 from gateway_core.providers import Provider
 from gateway_core.storage.secret_box import SecretBox
 
@@ -62,7 +62,7 @@ class Endpoints:
         place = secret_place(version.use.id, endpoint.base_url)
         host = known_hosts().at(endpoint.base_url)
         config = ProviderConfig(
-            kind="openai",
+            kind=host.kind if host else "openai",
             base_url=endpoint.base_url,
             api_key=SecretStr(self._box.open(version.secret, place)) if version.secret else None,
             private_networks=self._config.private_endpoint_networks,

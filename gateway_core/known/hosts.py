@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-Kind = Literal["ollama", "openai"]
+Kind = Literal["gemini", "ollama", "openai"]
 
 
 class _Row(BaseModel):
@@ -74,6 +74,8 @@ class Host(_Known):
     """Domains below which everybody's own addresses are."""
     key_variables: Annotated[tuple[str, ...], Field(min_length=1)]
     """Environment variables that hold its key; the first that is set counts."""
+    is_looked_for: bool = True
+    """Whether its key in the environment makes it a provider; of two sides of one host only one is."""
     lists_models: bool = True
     """Whether GET {base_url}/models answers to the key as OpenAI's does."""
     list_headers: dict[str, str] = Field(default_factory=dict)

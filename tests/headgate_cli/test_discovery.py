@@ -41,7 +41,7 @@ async def found(*local: LocalServer, environ: dict[str, str] | None = None, with
     return await discover(environ or {}, [], local, within=within)
 
 
-OPEN = [host for host in known_hosts().hosts if host.ended is None and host.base_url is not None]
+OPEN = [host for host in known_hosts().hosts if host.ended is None and host.base_url is not None and host.is_looked_for]
 
 
 @pytest.mark.parametrize("host", OPEN, ids=lambda host: host.name)
@@ -51,7 +51,7 @@ async def test_a_key_makes_a_known_host_a_provider(host: Any) -> None:
         (one,) = findings.found
         assert (one.name, one.origin) == (host.name, f"from {variable}")
         row = findings.config().providers[host.name]
-        assert row.base_url == host.base_url
+        assert (row.kind, row.base_url) == (host.kind, host.base_url)
         assert row.api_key is not None
         assert row.api_key.get_secret_value() == "sk-secret"
         assert row.unsupported_parameters == host.unsupported_parameters
@@ -92,6 +92,12 @@ async def test_azures_key_alone_is_not_enough() -> None:
     findings = await found(environ={"AZURE_OPENAI_API_KEY": "a"})
     assert findings.found == ()
     assert findings.notes == ("AZURE_OPENAI_API_KEY is set, and AZURE_OPENAI_ENDPOINT is not: azure is left out",)
+
+
+async def test_geminis_key_makes_one_provider_that_speaks_its_own_api() -> None:
+    (one,) = (await found(environ={"GEMINI_API_KEY": "a"})).found
+    assert (one.name, one.row.kind) == ("gemini", "gemini")
+    assert one.row.base_url == "https://generativelanguage.googleapis.com/v1beta"
 
 
 async def test_an_empty_key_is_none() -> None:

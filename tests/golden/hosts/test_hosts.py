@@ -18,7 +18,7 @@ from gateway_core.errors import UnsupportedParameter
 from gateway_core.known.hosts import Host, LocalServer, known_hosts
 from gateway_core.providers import load
 from gateway_core.services.chat_completion import ChatCompletion
-from tests.support import ollama_vendor
+from tests.support import gemini_vendor, ollama_vendor
 from tests.support.openai_vendor import completion, streamed
 from tests.support.upstream import Answer, Received, Upstream, json_answer, sse_answer
 
@@ -46,6 +46,8 @@ def call_of(spec: ChatCompletionSpec, *, stream: bool = True, on_unsupported: On
 def says(received: Received) -> Answer:
     if received.path.endswith("/api/chat"):
         return ollama_vendor.streamed_answer([ollama_vendor.ended(ollama_vendor.line("Hi"))])
+    if "GenerateContent" in received.path:
+        return gemini_vendor.streamed_answer([gemini_vendor.document(gemini_vendor.said("Hi"), finish="STOP")])
     return sse_answer(streamed("Hi")) if received.json().get("stream") else json_answer(completion({"content": "Hi"}))
 
 
