@@ -22,14 +22,18 @@ from gateway_core.providers.anthropic import decoder as anthropic_decoder
 from gateway_core.providers.anthropic import request as anthropic_request
 from gateway_core.providers.anthropic.carried import Carried
 from gateway_core.providers.anthropic.facts import facts
+from gateway_core.providers.bedrock import decoder as bedrock_decoder
+from gateway_core.providers.bedrock import request as bedrock_request
 from gateway_core.providers.gemini import decoder as gemini_decoder
 from gateway_core.providers.gemini import request as gemini_request
 from gateway_core.providers.gemini.family import family
 from gateway_core.providers.ollama import decoder as ollama_decoder
 from gateway_core.providers.ollama import request as ollama_request
+from gateway_core.upstream.event_stream import MessageReader
 from gateway_core.upstream.ndjson import LineReader
 from gateway_core.upstream.refusal import Refusals
 from gateway_core.upstream.sse import EventReader
+from tests.support.event_stream import event
 
 HERE = Path(__file__).parent
 SEPARATOR = "---\n"
@@ -48,6 +52,13 @@ class Format:
     """What has `event`, `whole` and `is_whole`."""
     reader: Callable[[], Any]
     """What has `feed` and `finish`."""
+    encoded: Callable[[bytes], bytes] = bytes
+    """What is sent for a file with a streamed answer, where that is not the file itself."""
+
+
+def event_stream(text: bytes) -> bytes:
+    """Bedrock's binary stream for lines of JSON, each an object with one event by its type."""
+    return b"".join(event(*item) for line in text.splitlines() for item in orjson.loads(line).items())
 
 
 FORMATS = {
@@ -58,6 +69,13 @@ FORMATS = {
         ),
         lambda refusals: anthropic_decoder.Decoder(refusals, "golden", 1_800_000_000),
         lambda: EventReader(LIMIT, "lab"),
+    ),
+    "bedrock": Format(
+        "jsonl",
+        lambda spec: bedrock_request.written(spec, spec.model).document,
+        lambda refusals: bedrock_decoder.Decoder(refusals, "golden", "tiny", 1_800_000_000),
+        lambda: MessageReader(LIMIT, "lab"),
+        event_stream,
     ),
     "gemini": Format(
         "sse",
@@ -104,7 +122,8 @@ def decoded(kind: str, pieces: Iterable[bytes]) -> list[ChatCompletionChunk]:
 
 
 def stream(kind: str, case: str) -> bytes:
-    return (HERE / kind / f"{case}.answer.{FORMATS[kind].suffix}").read_bytes()
+    file = HERE / kind / f"{case}.answer.{FORMATS[kind].suffix}"
+    return FORMATS[kind].encoded(file.read_bytes())
 
 
 def whole(kind: str, case: str) -> ChatCompletion:
