@@ -192,7 +192,8 @@ async def spoken(sdk: AsyncOpenAI, conversation: list[Any], *, stream: bool) -> 
     asked: dict[str, Any] = {"messages": conversation, "tools": [WEATHER], "reasoning_effort": "high"}
     if not stream:
         answer = await sdk.chat.completions.create(model=MODEL, **asked)
-        return answer.choices[0].message.model_dump(exclude_none=True)
+        whole: dict[str, Any] = answer.choices[0].message.model_dump(exclude_none=True)
+        return whole
     async with sdk.chat.completions.stream(model=MODEL, **asked) as opened:
         async for _ in opened:
             pass

@@ -44,7 +44,7 @@ def text_blocks(text: str) -> list[Any]:
 
 def part_blocks(parts: ContentParts, carried: Carried, path: str) -> list[Any]:
     """Content as blocks."""
-    return [block for part in parts.parts for block in part_block(part, carried, path)]
+    return [block for index, part in enumerate(parts.parts) for block in part_block(part, carried, f"{path}[{index}]")]
 
 
 def part_block(part: ContentPart, carried: Carried, path: str) -> list[Any]:

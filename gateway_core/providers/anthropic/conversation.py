@@ -11,12 +11,11 @@ import orjson
 from headgate.v1 import message_pb2
 from headgate.v1.message_pb2 import ChatMessage
 
-from gateway_core.errors import InvalidRequest
 from gateway_core.providers.anthropic.carried import Carried
 from gateway_core.providers.anthropic.content import blocks
 from gateway_core.providers.anthropic.facts import Facts
 from gateway_core.providers.anthropic.message import assistant_blocks, mark, plain, tool_result
-from gateway_core.upstream.json_text import Document, placed
+from gateway_core.upstream.json_text import Document
 
 INSTRUCTIONS = frozenset({message_pb2.ROLE_SYSTEM, message_pb2.ROLE_DEVELOPER})
 RESULTS = frozenset({message_pb2.ROLE_TOOL, message_pb2.ROLE_FUNCTION})
@@ -114,9 +113,6 @@ def conversation(messages: Sequence[ChatMessage], prefill: str, carried: Carried
     found = Conversation(carried, facts)
     for index, message in enumerate(messages):
         following = (each.role for each in messages[index + 1 :] if each.role not in INSTRUCTIONS)
-        try:
-            found.add(message, next(following, None), "messages")
-        except InvalidRequest as error:
-            raise placed(error, "messages", index) from None
+        found.add(message, next(following, None), f"messages[{index}]")
     found.prefill(prefill)
     return found.document()

@@ -38,8 +38,8 @@ def assistant_blocks(message: ChatMessage, carried: Carried, path: str) -> list[
     said = blocks(message, carried, path)
     if not said and message.refusal:
         said = text_blocks(message.refusal)
-    for call in message.tool_calls:
-        said += tool_use(call, carried, f"{path}.tool_calls")
+    for index, call in enumerate(message.tool_calls):
+        said += tool_use(call, carried, f"{path}.tool_calls[{index}]")
     if message.HasField("function_call"):
         called = message.function_call
         said.append(use(FUNCTION_CALL_ID, called.name, called.arguments))

@@ -9,21 +9,25 @@ from headgate.v1.chat_pb2 import ChatCompletionSpec
 from headgate.v1.tool_pb2 import AllowedTools, FunctionTool, Tool
 
 from gateway_core.providers.anthropic.carried import Carried
-from gateway_core.upstream.json_text import Document, documents, json_object, json_value
+from gateway_core.upstream.json_text import Document, json_object, json_value
 
 MODES = {"auto": "auto", "none": "none", "required": "any"}
 
 
 def tools(spec: ChatCompletionSpec, carried: Carried) -> list[Any]:
     """The tools that may be called."""
-    written = documents(spec.tools, "tools", lambda tool: tool_document(tool, carried))
+    written = [
+        document
+        for index, tool in enumerate(spec.tools)
+        for document in tool_document(tool, carried, f"tools[{index}]")
+    ]
     if spec.tool_choice.WhichOneof("choice") == "allowed_tools":
         names = allowed_names(spec.tool_choice.allowed_tools)
         written = [tool for tool in written if tool.get("name") in names]
     return written
 
 
-def tool_document(tool: Tool, carried: Carried, path: str = "tools") -> list[Any]:
+def tool_document(tool: Tool, carried: Carried, path: str) -> list[Any]:
     """A tool, in a list; an empty list where it is of a kind that this format does not know."""
     kind = tool.WhichOneof("tool")
     if kind == "other_json":

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from headgate.v1.chat_pb2 import ChatCompletionSpec, StreamOptions
-from headgate.v1.message_pb2 import ROLE_USER, ChatMessage, ContentPart, ContentParts, File
+from headgate.v1.message_pb2 import ROLE_ASSISTANT, ROLE_USER, ChatMessage, ContentPart, ContentParts, File
 from headgate.v1.model_pb2 import Model
 
 from gateway_core import errors
@@ -157,6 +157,39 @@ async def test_what_would_be_left_out_or_changed_is_refused_where_the_configurat
         await read(make(), call_of(spec(**fields), model=model, on_unsupported="reject"))
     assert raised.value.metadata == {"param": name, "provider": "lab"}
     assert upstream.requests == []
+
+
+@pytest.mark.parametrize(
+    ("part", "param"),
+    [
+        ({"image_url": {"url": "data:nothing"}}, "messages[1].content[1].image_url.url"),
+        ({"file": {"file_data": "data:text/plain;base64,/w=="}}, "messages[1].content[1].file.file_data"),
+        ({"text": "a", "extra_json": "{"}, "messages[1].content[1].extra_json"),
+    ],
+)
+async def test_what_cannot_be_written_is_refused_by_its_place(make: Make, part: dict[str, Any], param: str) -> None:
+    parts = ContentParts(parts=[ContentPart(text="a"), ContentPart(**part)])
+    request = spec()
+    request.messages.add(role=ROLE_USER, parts=parts)
+    with pytest.raises(errors.InvalidRequest) as raised:
+        await read(make(), call_of(request))
+    assert raised.value.metadata == {"param": param}
+
+
+async def test_what_is_left_out_is_told_by_its_place(upstream: Upstream, make: Make) -> None:
+    upstream.script(whole_answer(HELLO))
+    request = spec(tools=[{"custom": {"name": "c"}}])
+    sound = ContentPart(input_audio={"data": "AA", "format": "wav"})
+    request.messages.add(role=ROLE_USER, name="ann", parts=ContentParts(parts=[ContentPart(text="a"), sound]))
+    request.messages.add(role=ROLE_ASSISTANT, text="b", reasoning="Hm")
+    call = call_of(request, stream=False)
+    await read(make(), call)
+    assert [rewrite.name for rewrite in call.rewrites] == [
+        "messages[1].name",
+        "messages[1].content[1].input_audio",
+        "messages[2].reasoning",
+        "tools[0].custom",
+    ]
 
 
 @pytest.mark.parametrize(
