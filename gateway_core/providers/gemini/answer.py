@@ -52,6 +52,8 @@ class Speaker:
         self._others = 0
         self._images: list[Document] = []
         self.has_ended = False
+        self.goes_on = False
+        """Whether it has said more after it ended: some hosts say of every piece why the answer ended."""
 
     def put(self, choice: ChunkChoice, candidate: Document) -> None:
         """Fills a choice with what a candidate adds. Raises ValueError where it makes no sense."""
@@ -60,7 +62,9 @@ class Speaker:
         if not self._has_spoken:
             self._has_spoken = True
             delta.role = message_pb2.ROLE_ASSISTANT
-        for part in objects(inner(candidate, "content"), "parts"):
+        parts = objects(inner(candidate, "content"), "parts")
+        self.goes_on |= self.has_ended and bool(parts)
+        for part in parts:
             self._put_part(delta, part)
         extra = {name: value for name, value in candidate.items() if name not in KNOWN and value not in (None, [])}
         reason = text(candidate, "finishReason")

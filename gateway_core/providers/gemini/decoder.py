@@ -60,7 +60,7 @@ class Decoder:
     @property
     def patience_seconds(self) -> float | None:
         """For how long, from now, something more is worth waiting for; None: for as long as the answer takes."""
-        if not self.is_whole:
+        if not self.is_whole or any(speaker.goes_on for speaker in self._speakers.values()):
             return None
         return TRAILER_SECONDS if len(self._speakers) >= self._choice_count else OTHERS_SECONDS
 

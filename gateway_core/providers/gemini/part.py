@@ -14,6 +14,7 @@ from headgate.v1.message_pb2 import ContentPart, ContentParts, File, ImageUrl, I
 
 from gateway_core.errors import InvalidRequest
 from gateway_core.providers.gemini.carried import Carried
+from gateway_core.upstream.depth import is_within
 from gateway_core.upstream.json_text import Document
 
 DATA_URL = re.compile(r"data:(?P<kind>[^;,]*)(?P<parameters>(?:;[^;,]*)*?)(?P<base64>;base64)?,", re.IGNORECASE)
@@ -140,7 +141,7 @@ def arguments_of(text: str, carried: Carried, path: str) -> Document:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
         value = None
-    if type(value) is dict:
+    if type(value) is dict and is_within(text, value):
         return value
-    carried.changed[path] = "sent as a text, because it is no JSON object"
+    carried.changed[path] = "sent as a text, because it is no JSON object that can be written again"
     return {"arguments": text}

@@ -137,8 +137,9 @@ INNER: dict[str, Callable[[Any, Dropped], Any]] = {
 
 def definitions(said: Document, value: Any, dropped: Dropped) -> None:
     """The older place of definitions."""
+    known = said.get("$defs")
     if type(value) is dict:
-        said["$defs"] = {**value, **said.get("$defs", {})}
+        said["$defs"] = {**value, **known} if type(known) is dict else value
 
 
 def reference(said: Document, value: Any, dropped: Dropped) -> None:

@@ -26,12 +26,13 @@ from gateway_core.errors import (
     UnsupportedParameter,
 )
 from gateway_core.providers.gemini import Provider
+from gateway_core.providers.gemini import decoder as decoding
 from gateway_core.providers.gemini.decoder import Decoder
 from gateway_core.providers.gemini.family import EFFORTS, FAMILIES, family, thinking_config
 from gateway_core.providers.gemini.listing import model_path
 from gateway_core.services.chat_completion import ChatCompletion
 from gateway_core.upstream.refusal import Refusals
-from gateway_core.upstream.sse import Event
+from gateway_core.upstream.sse import Event, EventReader
 from tests.support.gemini_vendor import (
     called,
     detail,
@@ -43,7 +44,7 @@ from tests.support.gemini_vendor import (
     whole_answer,
 )
 from tests.support.json_mutation import mutate
-from tests.support.upstream import Cut, Silence, Upstream
+from tests.support.upstream import Cut, Delay, Silence, Upstream
 
 KEY = "AIza-hush-hush"
 GOLDEN = Path(__file__).parents[2] / "golden/providers/gemini"
@@ -165,6 +166,17 @@ async def test_a_stream_ends_with_its_answer_though_the_connection_stays(
     (event,) = await answered(provider, call(stream=True))
     assert event.choices[0].finish_reason == "stop"
     await asyncio.wait_for((await upstream.received()).closed.wait(), 1)
+
+
+async def test_a_host_that_says_of_every_piece_why_the_answer_ended_is_read_to_the_end(
+    provider: Provider, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "TRAILER_SECONDS", 0.05)
+    pieces = [document(said(text), finish="STOP") for text in ("He", "ll", "o")]
+    # Longer than what may follow an end is waited for.
+    upstream.script(streamed_answer([pieces[0], pieces[1], Delay(0.2), pieces[2]]))
+    folded = fold(await answered(provider, call(stream=True)))
+    assert folded.choices[0].message.content == "Hello"
 
 
 async def test_a_stream_of_several_answers_waits_for_all(provider: Provider, upstream: Upstream) -> None:
@@ -298,6 +310,16 @@ async def test_what_has_no_place_is_told(
     assert [rewrite.name for rewrite in asked.rewrites] == names
 
 
+async def test_arguments_that_nest_too_deep_are_sent_as_a_text(provider: Provider, upstream: Upstream) -> None:
+    upstream.script(whole_answer(HELLO))
+    deep = '{"a":' * 500 + "1" + "}" * 500
+    called_before = {"role": ROLE_ASSISTANT, "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": deep}}]}
+    asked = call(messages=[{"role": ROLE_USER, "text": "Hi"}, called_before])
+    await answered(provider, asked)
+    assert [rewrite.name for rewrite in asked.rewrites] == ["messages.tool_calls.function.arguments"]
+    assert upstream.requests[0].json()["contents"][1]["parts"][0]["functionCall"]["args"] == {"arguments": deep}
+
+
 async def test_a_result_of_no_call_is_refused_by_its_place(provider: Provider) -> None:
     talk = [{"role": ROLE_USER, "text": "Hi"}, {"role": ROLE_TOOL, "tool_call_id": "lost", "text": "1"}]
     with pytest.raises(InvalidRequest) as raised:
@@ -360,6 +382,17 @@ def test_whatever_a_host_answers_is_read_or_told(path: Path, seed: int, changes:
         assert fold([event]).choices
     with suppress(ProviderError):
         decoder().event(Event("message", data))
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.answer.sse")), ids=lambda path: path.name.partition(".")[0])
+def test_a_stream_is_whole_nowhere_before_its_end(path: Path) -> None:
+    data = path.read_bytes()
+    for position in range(len(data.rstrip())):
+        reader, answer = EventReader(1 << 20, "lab"), decoder()
+        with suppress(ProviderBroken):
+            for event in reader.feed(data[:position]) + reader.finish():
+                answer.event(event)
+        assert not answer.is_whole, position
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"null", b"1", b"{}", b'{"candidates":[]}', b"[" * 300 + b"]" * 300])
