@@ -30,6 +30,12 @@ CONNECT_SECONDS = 5.0
 LIST_SECONDS = 15.0
 PORT_SECONDS = 2.0
 OPENAI_LIST = ("/models", "data")
+VERSION = {"anthropic": {"anthropic-version": "2023-06-01"}}
+"""Headers that a kind of provider wants beside the key."""
+
+KEY_HEADERS = {"anthropic": "x-api-key"}
+"""The header in which a kind of provider wants the key, alone; the others as their quirks tell."""
+
 LISTS = {"gemini": ("/models", "models"), "ollama": ("/api/tags", "models")}
 """Where a kind of provider lists its models, and under which name; the others do as OpenAI does."""
 
@@ -153,8 +159,9 @@ class ProviderCheck:
         if not row.lists_models:
             return None
         headers = {name.lower(): value.get_secret_value() for name, value in row.headers.items()}
+        headers = VERSION.get(row.kind, {}) | headers
         if key is not None:
-            field = row.quirks.key_header
+            field = KEY_HEADERS.get(row.kind, row.quirks.key_header)
             headers.setdefault(field, f"Bearer {key}" if field == "authorization" else key)
         return headers
 

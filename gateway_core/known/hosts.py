@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-Kind = Literal["gemini", "ollama", "openai"]
+Kind = Literal["anthropic", "gemini", "ollama", "openai"]
 
 
 class _Row(BaseModel):

@@ -18,7 +18,7 @@ from gateway_core.errors import UnsupportedParameter
 from gateway_core.known.hosts import Host, LocalServer, known_hosts
 from gateway_core.providers import load
 from gateway_core.services.chat_completion import ChatCompletion
-from tests.support import gemini_vendor, ollama_vendor
+from tests.support import anthropic_vendor, gemini_vendor, ollama_vendor
 from tests.support.openai_vendor import completion, streamed
 from tests.support.upstream import Answer, Received, Upstream, json_answer, sse_answer
 
@@ -44,6 +44,10 @@ def call_of(spec: ChatCompletionSpec, *, stream: bool = True, on_unsupported: On
 
 
 def says(received: Received) -> Answer:
+    if received.path.endswith("/messages"):
+        said = anthropic_vendor.message(anthropic_vendor.text("Hi"))
+        streams = received.json().get("stream")
+        return anthropic_vendor.streamed_answer(said) if streams else anthropic_vendor.whole_answer(said)
     if received.path.endswith("/api/chat"):
         return ollama_vendor.streamed_answer([ollama_vendor.ended(ollama_vendor.line("Hi"))])
     if "GenerateContent" in received.path:
