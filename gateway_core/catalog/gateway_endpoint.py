@@ -1,4 +1,4 @@
-"""Endpoints of gateways' owners: asked as OpenAI-compatible hosts unless more is known; connections for each version."""
+"""Endpoints of gateways' owners: asked as OpenAI-compatible hosts unless more is known; connections by version."""
 
 from dataclasses import dataclass
 from weakref import WeakSet
