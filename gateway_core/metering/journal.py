@@ -24,16 +24,24 @@ class Journal:
         checkpoints = [row for row in checkpoints if row[0] in self._opened]
         if not opened and not checkpoints:
             return None
-        self._last = number = self._last + 1
-        for row in opened:
+        self._last += 1
+        return Entry(self._process_id, self._last, opened, checkpoints)
+
+    def written(self, entry: Entry) -> None:
+        """A row is in the table: its checkpoints stand for those before them."""
+        number = entry.number
+        self._left[number] = len(entry.opened) + len(entry.checkpoints)
+        for row in entry.opened:
             self._opened[row[0]] = number
-        for row in checkpoints:
+        for row in entry.checkpoints:
             before = self._noted.get(row[0])
             self._noted[row[0]] = number
             if before is not None:
                 self._release(before)
-        self._left[number] = len(opened) + len(checkpoints)
-        return Entry(self._process_id, number, opened, checkpoints)
+
+    def lost(self, entry: Entry) -> None:
+        """A row is not in the table, or is there although the database did not say so: it is not needed."""
+        self._emptied.append((self._process_id, entry.number))
 
     def end(self, call_id: str) -> None:
         """A call is in the ledger."""
@@ -52,17 +60,8 @@ class Journal:
         """They could not be deleted."""
         self._emptied.extend(emptied)
 
-    def forget(self, entry: Entry | None) -> None:
-        """A row was not written."""
-        if entry is not None:
-            self._left.pop(entry.number, None)
-
     def _release(self, number: int) -> None:
-        left = self._left.get(number)
-        if left is None:
-            return
-        if left > 1:
-            self._left[number] = left - 1
-        else:
+        self._left[number] -= 1
+        if not self._left[number]:
             del self._left[number]
             self._emptied.append((self._process_id, number))

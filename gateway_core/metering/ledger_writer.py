@@ -165,16 +165,17 @@ class LedgerWriter:
             except Conflict:
                 log.warning("ledger_closed_before", count=len(batch.closed))
                 await self._database.write(lambda statements: rows.write(statements, whole, careful=True))
-        except StorageUnavailable as error:
-            # The transaction may have been committed all the same: the row of the journal counts as written.
-            log.error("ledger_not_written", message=str(error), count=len(batch))
-            journal.keep(emptied)
-            return error
         except Exception as error:  # it is raised where the batch is waited for, which must not wait for ever
-            log.exception("ledger_failed", count=len(batch))
+            if isinstance(error, StorageUnavailable):
+                log.error("ledger_not_written", message=str(error), count=len(batch))
+            else:
+                log.exception("ledger_failed", count=len(batch))
             journal.keep(emptied)
-            journal.forget(entry)
+            if entry is not None:
+                journal.lost(entry)
             return error
+        if entry is not None:
+            journal.written(entry)
         for closing in batch.closed:
             journal.end(closing.id)
         return None

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from gateway_core.call import Cover
 from gateway_core.metering.ledger import Ledger
 from gateway_core.metering.record import Attempt, Outcome
 from gateway_core.storage import ledger as ledger_rows
@@ -224,6 +225,8 @@ async def test_what_a_dead_process_left_open_is_charged_with_what_it_delivered(
         reported = await killed.open(asked())
         reported.measure.note(told(10, 1))
         reported.measure.note(text("four"))
+        covered = await killed.open(asked(cover=Cover(lambda cost: cost, 77)))
+        covered.measure.note(told(10, 1))
         killed.checkpoint()
         await killed.settle(await killed.open(asked()), ANSWERED)
         assert killed._ticking is not None
@@ -238,6 +241,9 @@ async def test_what_a_dead_process_left_open_is_charged_with_what_it_delivered(
     assert found[silent.id]["charged_pico_usd"] == 0
     assert found[spoken.id]["charged_pico_usd"] == (2 + 2 * 2) * MILLION
     assert found[reported.id]["charged_pico_usd"] == (10 + 2 * 2) * MILLION
+    # What the plan's reserve paid for is not charged once more.
+    assert (found[covered.id]["charged_pico_usd"], found[covered.id]["reserve_units"]) == (0, 77)
+    assert found[covered.id]["cost_pico_usd"] == 12 * MILLION
     assert await charged_and_moved(database) == (20 * MILLION, 20 * MILLION, 0)
     await ledger.beat()
     assert await charged_and_moved(database) == (20 * MILLION, 20 * MILLION, 0)

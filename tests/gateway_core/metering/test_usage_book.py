@@ -80,6 +80,25 @@ async def test_an_open_record_has_no_cost(database: Database, ledger: Ledger) ->
     assert (record.status, record.cost_usd, record.HasField("duration_ms")) == (usage_pb2.USAGE_STATUS_OPEN, "", False)
 
 
+async def test_open_calls_have_their_place_among_the_others(database: Database, ledger: Ledger) -> None:
+    ids = []
+    for number in range(6):
+        if number % 2:
+            ids.append((await ledger.open(asked(tag=f"{number}"))).id)
+        else:
+            ids.append(await answered(ledger, tag=f"{number}"))
+    book = UsageBook(database)
+    pages: list[list[str]] = []
+    token = ""
+    while not pages or token:
+        found, token = await book.records(ROOT, ListUsageRecordsRequest(page_size=2, page_token=token))
+        pages.append([record.id for record in found])
+    newest_first = ids[::-1]
+    assert pages == [newest_first[:2], newest_first[2:4], newest_first[4:]]
+    (found, _) = await book.records(ROOT, ListUsageRecordsRequest(status=usage_pb2.USAGE_STATUS_OPEN, tag="3"))
+    assert [record.id for record in found] == [ids[3]]
+
+
 async def test_what_was_estimated_is_told_as_charged(database: Database, ledger: Ledger) -> None:
     await answered(ledger, Outcome("cancelled"), tokens=None)
     ((record,), _) = await UsageBook(database).records(ROOT, ListUsageRecordsRequest())

@@ -1,13 +1,17 @@
 import asyncio
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, inspect, select, text
 
 from gateway_core.storage.database import Database
 from gateway_core.storage.errors import SchemaTooNew
+from gateway_core.storage.journal import open_calls
 from gateway_core.storage.location import Location
+from gateway_core.storage.migration import FOLDER
 from gateway_core.storage.tables import catalog, coordination, identity, metering
 from gateway_core.storage.tables.schema import metadata
 from tests.gateway_core.storage.program import Program, go, line, rest
@@ -78,3 +82,27 @@ async def test_processes_that_start_at_once_all_come_up(program: Program, place:
     async with Database(place) as database, database.reading() as connection:
         assert await connection.scalar(text("SELECT count(*) FROM alembic_version")) == 1
         assert await connection.run_sync(differences) == []
+
+
+def first_tables(connection: Connection) -> None:
+    """What the first version had, with a call that a dead process left open, and one that has ended."""
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(FOLDER))
+    command.upgrade(config, "0001")
+    columns = "id, request_id, process_id, account_id, operation, streamed, requested_model, status, started_us, metadata, delivered_tokens"
+    for id_, status in (("1" * 36, "open"), ("2" * 36, "ok")):
+        row = f"'{id_}', 'r', 'dead', 'a', 'chat', true, 'small', '{status}', 7, '{{\"team\": \"x\"}}', 3"
+        connection.execute(text(f"INSERT INTO ledger_requests ({columns}) VALUES ({row})"))
+
+
+async def test_calls_that_were_open_are_in_the_journal(place: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("gateway_core.storage.database.upgrade", first_tables)
+        async with Database(place):
+            pass
+    async with Database(place) as database, database.reading() as connection:
+        (call,) = await open_calls(connection)
+        ended = list(await connection.scalars(select(metering.ledger_requests.c.id)))
+    assert ended == ["2" * 36]
+    assert (call.id, call.process_id, call.account_id, call.streamed) == ("1" * 36, "dead", "a", True)
+    assert (call.metadata, call.delivered_tokens, call.started_us, call.status) == ({"team": "x"}, 3, 7, "open")
