@@ -5,7 +5,6 @@ from typing import Any
 
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
 from headgate.v1 import (
     account_service_pb2_grpc,
@@ -52,6 +51,7 @@ from gateway_core.services.balance import BalanceService
 from gateway_core.services.chat_completion import ChatCompletionService
 from gateway_core.services.edge import Bridges
 from gateway_core.services.gateway import GatewayService, rules
+from gateway_core.services.health import HealthService
 from gateway_core.services.key import KeyService
 from gateway_core.services.model import ModelService
 from gateway_core.services.plan import PlanService
@@ -99,11 +99,11 @@ class Core:
         self.telemetry = Telemetry(self.config)
         self.board = Board(self.config)
         self.telemetry.metrics.tell_routing(self.board)
+        self._health = HealthService(self.board.is_served)
         self.channel = InProcessChannel()
         self.port: int | None = None
         self._providers = {name: providers.load(name, row) for name, row in self.config.providers.items()}
         self._listing = Listing(self._providers, every_seconds=self.config.model_list_seconds)
-        self._health = health.HealthServicer()
         self._server: aio.Server | None = None
         self._plans = Plans(self.config, None if store is None else store.database)
         self._balances = None if store is None else Balances(store.database)

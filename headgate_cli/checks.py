@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import socket
 import ssl
 import time
@@ -242,6 +243,24 @@ async def served_over_http(address: Address) -> str | None:
         answer = await text(client, f"http://{address}/healthz")
     health: Any = document(answer) if answer is not None else None
     return str(health.get("status")) if is_headgate(health) else None
+
+
+STATES = {1.0: "half open", 2.0: "open"}
+CIRCUIT = re.compile(r"^headgate_circuit_state\{(?P<labels>.*)\} (?P<state>[0-9.]+)$", re.MULTILINE)
+LABEL = re.compile(r'="((?:[^"\\]|\\.)*)"')
+
+
+async def circuits_check(address: Address) -> Check | None:
+    """Which targets the Headgate at an address leaves alone, by its metrics. None: none answers, or shows them."""
+    async with httpx.AsyncClient(verify=False, trust_env=False, timeout=PORT_SECONDS) as client:
+        answer = await text(client, f"http://{address.reachable()}/metrics")
+    if answer is None or answer.status_code != 200:
+        return None
+    found = [(LABEL.findall(each["labels"]), float(each["state"])) for each in CIRCUIT.finditer(answer.text)]
+    shut = [f"{'/'.join(labels)} {STATES[state]}" for labels, state in found if state in STATES]
+    if not shut:
+        return Check("ok", "circuits", "all are closed") if found else None
+    return Check("note", "circuits", ", ".join(shut), "these targets fail: look into the log, and at the provider")
 
 
 async def served_over_grpc(address: Address) -> str | None:

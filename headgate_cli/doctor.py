@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gateway_core.config import Config
 from headgate_cli.address import Address
-from headgate_cli.checks import Check, ProviderCheck, clock_check, port_check
+from headgate_cli.checks import Check, ProviderCheck, circuits_check, clock_check, port_check
 from headgate_cli.commands import version_text
 from headgate_cli.discovery import discover
 from headgate_cli.errors import FAILED, CommandFailed
@@ -93,4 +93,6 @@ async def ports(config: Config) -> list[Check]:
         if text is not None:
             address = Address.parse(text, "listen")
             checks.append(await port_check(what, address, may_move=what.lower() not in chosen))
+            if what == "HTTP" and (circuits := await circuits_check(address)) is not None:
+                checks.append(circuits)
     return checks

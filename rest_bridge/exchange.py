@@ -27,6 +27,9 @@ PASSED_ON = (
     (b"user-agent", "x-headgate-user-agent", 512),
     (b"traceparent", "traceparent", 128),
     (b"tracestate", "tracestate", 1024),
+    (b"x-headgate-session", "x-headgate-session", 256),
+    (b"x-headgate-region", "x-headgate-region", 64),
+    (b"x-headgate-target-tag", "x-headgate-target-tag", 64),
 )
 
 

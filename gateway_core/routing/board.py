@@ -43,6 +43,7 @@ class Board:
     ) -> None:
         """Takes the configuration, a clock in seconds that agrees with the event loop's, and its chances."""
         self._config = config
+        self.clock = clock
         self._states: dict[tuple[str, str], TargetState] = {}
         self._routes: dict[str, Route] = {}
         self._alarmed_at: dict[str, float] = {}
@@ -52,7 +53,6 @@ class Board:
         """How often a provider failed in a way that the operator must mend, by provider and reason."""
         self.hedges: Counter[tuple[str, str]] = Counter()
         """Second attempts beside slow first ones, by provider and what became of them: "won", "lost", "failed"."""
-        self.clock = clock
         self.means = Means(config.routing, self.budget, clock, random or Random(), self.alarm)
         for row in config.models.values():
             for target in row.targets:
@@ -75,7 +75,7 @@ class Board:
     def unknown_route(self, targets: tuple[Target, ...]) -> Route:
         """The way to targets of which nothing is kept."""
         circuit = self._config.routing.circuit
-        states = [TargetState(target.provider, target.model, circuit, NO_LIMITS) for target in targets]
+        states = [TargetState(target.provider, target.model, circuit, NO_LIMITS, self.clock) for target in targets]
         return Route(targets, places(targets, states, None))
 
     def told(self) -> Iterator[Told]:
@@ -118,7 +118,7 @@ class Board:
     def _state(self, provider: str, model: str, limits: Limits) -> TargetState:
         state = self._states.get((provider, model))
         if state is None:
-            state = TargetState(provider, model, self._config.routing.circuit, limits)
+            state = TargetState(provider, model, self._config.routing.circuit, limits, self.clock)
             self._states[provider, model] = state
         return state
 

@@ -1,28 +1,31 @@
 """How many attempts there may be beyond one for each call: so that retries do not bury a provider that fails."""
 
-REFILL_SECONDS = 10.0
-"""After so long without any left there is one more, lent from the calls to come: where there are few, all find another
-target."""
+INTERVAL_SECONDS = 10.0
+"""Where the calls of so long a time put in less than one token, there is one more: where calls are few, each of them
+may be tried elsewhere."""
+
+CAPACITY = 10
+"""Tokens that are kept, times the reserve: what went well yesterday does not pay for a storm."""
 
 
 class RetryBudget:
     """A bucket of tokens, one for each attempt beyond a call's first. Pure: who asks tells the time, in seconds.
 
-    Each call puts in a part of a token. What was in at the beginning, and what time has put in, is lent: the calls that
-    follow pay it back before they put in more. So there are never more attempts than calls times (1 + the part), but
-    for what is lent: at most the reserve.
+    Each call puts in a part of a token. What is in at the beginning is lent: the first calls pay it back before they
+    put in more. So there are at most as many attempts as calls times (1 + the part), once the reserve is paid back.
     """
 
-    __slots__ = ("_lent", "_part", "_refilled_at", "_reserve", "_seen", "_tokens", "calls", "refused")
+    __slots__ = ("_began_at", "_lent", "_part", "_reserve", "_seen", "_seen_then", "_tokens", "calls", "refused")
 
     def __init__(self, part: float, reserve: int) -> None:
-        """Takes what a call puts in, and how many tokens are lent at most."""
+        """Takes what a call puts in, and how many tokens are lent."""
         self._part = part
         self._reserve = reserve
         self._tokens = float(reserve)
         self._lent = float(reserve)
         self._seen = 0
-        self._refilled_at = 0.0
+        self._seen_then = 0
+        self._began_at = 0.0
         self.calls = 0
         """Calls that were begun: whoever begins one counts it here, which costs it an addition only."""
         self.refused = 0
@@ -41,16 +44,14 @@ class RetryBudget:
         """Tokens that are left, without what the last calls have put in; any thread may ask."""
         return self._tokens
 
-    def _pay(self) -> None:
+    def _fill(self, now: float) -> None:
         came = (self.calls - self._seen) * self._part
         self._seen = self.calls
         paid = min(came, self._lent)
         self._lent -= paid
-        self._tokens = min(self._tokens + came - paid, max(self._tokens, 10.0 * self._reserve))
-
-    def _fill(self, now: float) -> None:
-        self._pay()
-        if self._tokens < 1 and now - self._refilled_at >= REFILL_SECONDS and self._lent <= self._reserve - 1:
-            self._refilled_at = now
-            self._tokens += 1
-            self._lent += 1
+        self._tokens = min(self._tokens + (came - paid), float(max(1, CAPACITY * self._reserve)))
+        if now - self._began_at >= INTERVAL_SECONDS:
+            is_quiet = (self.calls - self._seen_then) * self._part < 1
+            if is_quiet and self._part and self._tokens < 1:
+                self._tokens += 1
+            self._began_at, self._seen_then = now, self.calls

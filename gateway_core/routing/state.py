@@ -1,6 +1,7 @@
 """What is known of one target, whichever models lead there: its circuit, how busy it is, how long it takes."""
 
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 from gateway_core.config import CircuitConfig
@@ -25,12 +26,15 @@ class TargetState:
     """Of one model of one provider. Who asks tells the time, in seconds of the event loop's clock."""
 
     __slots__ = (
-        "_asked_at", "circuit", "first_token", "in_flight", "limits", "model", "percentile", "provider",
+        "_asked_at", "_clock", "circuit", "first_token", "in_flight", "limits", "model", "percentile", "provider",
         "rests_until", "whole",
     )  # fmt: skip
 
-    def __init__(self, provider: str, model: str, config: CircuitConfig, limits: Limits) -> None:
-        """Takes what it is called."""
+    def __init__(
+        self, provider: str, model: str, config: CircuitConfig, limits: Limits, clock: Callable[[], float]
+    ) -> None:
+        """Takes what it is called, its limits, and the clock that everybody else asks."""
+        self._clock = clock
         self.provider = provider
         self.model = model
         self.limits = limits
@@ -92,15 +96,15 @@ class TargetState:
         else:
             self.whole.add(took, now)
 
-    def ended(self, error: BaseException | None, now: float) -> None:
-        """Tells how an attempt ended."""
+    def ended(self, error: BaseException | None) -> None:
+        """Tells how an attempt ended, now."""
         if self.in_flight:
             self.in_flight -= 1
         if error is None:
             return
         what = failure(error) if isinstance(error, GatewayError) else None
         if what is not None and TABLE[what].breaks:
-            self.circuit.failed(now)
+            self.circuit.failed(self._clock())
         else:
             self.circuit.left()
 

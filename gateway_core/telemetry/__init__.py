@@ -132,7 +132,7 @@ class Attempts:
         record.status = status
         record.error = error
         if record.observer is not None:
-            record.observer.ended(error, time.monotonic())
+            record.observer.ended(error)
         self._metrics.record_attempt(record)
         record.span.end(record)
 

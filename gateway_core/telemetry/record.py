@@ -32,8 +32,8 @@ class CallSpan(Protocol):
 class Observer(Protocol):
     """What wants to know how attempts end."""
 
-    def ended(self, error: BaseException | None, now: float, /) -> None:
-        """Tells of an attempt; the time is that of time.monotonic, in seconds. None: it went well."""
+    def ended(self, error: BaseException | None, /) -> None:
+        """Tells of an attempt that has just ended. None: it went well."""
         ...
 
 

@@ -9,6 +9,9 @@ from typing import Any
 
 import openai
 import pytest
+from grpc import StatusCode, aio
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from gateway_core.config import (
@@ -164,10 +167,12 @@ async def answered(sdk: AsyncOpenAI, *, stream: bool, **options: Any) -> tuple[s
         raw = await create(model="small", messages=HI, stream=stream, **options)
         attempts = raw.headers.get("x-headgate-attempts", "")
         if not stream:
-            (choice,) = raw.parse().choices
+            whole: Any = raw.parse()
+            (choice,) = whole.choices
             assert choice.finish_reason == "stop"
             return choice.message.content or "", attempts
-        chunks = [chunk async for chunk in raw.parse()]  # type: ignore[attr-defined]
+        parsed: Any = raw.parse()
+        chunks = [chunk async for chunk in parsed]
         assert [c.finish_reason for chunk in chunks for c in chunk.choices if c.finish_reason] == ["stop"]
         return texts(chunks), attempts
 
@@ -177,8 +182,10 @@ async def test_with_two_targets_the_answer_is_whole_and_exact(
     upstream: Upstream, spare: Upstream, log: Log, fault: Fault, stream: bool
 ) -> None:
     upstream.script(*fault.script)
-    row = {"first_token_seconds": 2.0, "hold_back_seconds": 0.0}
-    async with running(config(upstream.base_url, spare.base_url, **row)) as gateway, client(gateway) as sdk:
+    async with (
+        running(config(upstream.base_url, spare.base_url, first_token_seconds=2.0)) as gateway,
+        client(gateway) as sdk,
+    ):
         before = asyncio.all_tasks()
         said, attempts = await answered(sdk, stream=stream)
         await reached(lambda: any(line["event"] == "call" for line in log()))
@@ -304,6 +311,27 @@ async def test_a_primary_that_fails_by_chance_spoils_no_answer(upstream: Upstrea
     assert len(upstream.requests) + len(spare.requests) <= 1.2 * calls
 
 
+async def health(gateway: Gateway, model: str = "small") -> int:
+    """What the core says of a model."""
+    request = HealthCheckRequest(service=f"model/{model}")
+    status: int = (await HealthStub(gateway.core.channel).Check(request, timeout=5)).status
+    return status
+
+
+async def test_a_model_whose_circuits_are_all_open_does_not_serve(upstream: Upstream, spare: Upstream) -> None:
+    upstream.script(refused(500))
+    spare.script(refused(500))
+    routing = RoutingConfig(circuit=CircuitConfig(failures=1))
+    async with running(config(upstream.base_url, spare.base_url, routing)) as gateway, client(gateway) as sdk:
+        assert await health(gateway) == HealthCheckResponse.SERVING
+        with pytest.raises(openai.InternalServerError):
+            await answered(sdk, stream=False)
+        assert await health(gateway) == HealthCheckResponse.NOT_SERVING
+        with pytest.raises(aio.AioRpcError) as failed:
+            await health(gateway, "large")
+    assert failed.value.code() == StatusCode.NOT_FOUND
+
+
 async def test_a_primary_that_has_recovered_is_used_again(upstream: Upstream, spare: Upstream) -> None:
     upstream.script(well)
     routing = RoutingConfig(circuit=CircuitConfig(open_seconds=0.3))
@@ -313,6 +341,7 @@ async def test_a_primary_that_has_recovered_is_used_again(upstream: Upstream, sp
         seen = [(await answered(sdk, stream=True))[1] for _ in range(8)]
         assert "lab/tiny=" in seen[0]
         assert seen[-1] == "", "the circuit is open: nobody asks it any more"
+        assert await health(gateway) == HealthCheckResponse.SERVING, "the other target serves"
         assert 'headgate_circuit_state{gen_ai_provider_name="lab",gen_ai_request_model="tiny"} 2.0' in (
             gateway.core.telemetry.exposition()[0].decode()
         )

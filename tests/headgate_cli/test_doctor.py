@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway_core.config import Config, ProviderConfig
+from gateway_core.call import Target
+from gateway_core.config import Config, ModelConfig, ProviderConfig, TargetConfig
 from headgate_cli.address import Address
-from headgate_cli.checks import Check, ProviderCheck, clock_check, clock_offset, port_check
+from headgate_cli.checks import Check, ProviderCheck, circuits_check, clock_check, clock_offset, port_check
 from headgate_cli.doctor import examine
 from headgate_cli.locations import data_directory, key_place
 from tests.headgate_cli.program import ended
@@ -144,6 +145,24 @@ async def test_ports_are_free_taken_or_served_by_headgate() -> None:
         for what, text in (("HTTP", gateway.http_url.removeprefix("http://")), ("gRPC", gateway.grpc_address)):
             check = await port_check(what, Address.parse(text, what), may_move=False)
             assert (check.verdict, "(serving)" in check.text) == ("ok", True)
+
+
+async def test_targets_that_are_left_alone_are_told() -> None:
+    small = ModelConfig(
+        targets=(TargetConfig(provider="echo", model="one"), TargetConfig(provider="echo", model="two"))
+    )
+    async with running(Config(models={"small": small})) as gateway:
+        address = Address.parse(gateway.http_url.removeprefix("http://"), "HTTP")
+        route = gateway.core.board.made_route("small", (Target("echo", "one"), Target("echo", "two")))
+        check = await circuits_check(address)
+        assert check is not None
+        assert (check.verdict, check.text) == ("ok", "all are closed")
+        for _ in range(5):
+            route.places[1].state.circuit.failed(gateway.core.board.clock())
+        check = await circuits_check(address)
+        assert check is not None
+        assert (check.verdict, check.text) == ("note", "echo/two open")
+    assert await circuits_check(address) is None
 
 
 async def test_a_clock_that_is_off_is_told(upstream: Upstream) -> None:
