@@ -13,7 +13,7 @@ from headgate.v1.message_pb2 import ChatMessage, ToolCall
 from gateway_core.errors import InvalidRequest
 from gateway_core.providers.gemini.carried import REASONING, Carried
 from gateway_core.providers.gemini.part import answered, arguments_of, parts_of
-from gateway_core.upstream.json_text import Document, json_object, placed
+from gateway_core.upstream.json_text import Document, json_object
 
 SYSTEM = frozenset({message_pb2.ROLE_SYSTEM, message_pb2.ROLE_DEVELOPER})
 RESULTS = frozenset({message_pb2.ROLE_TOOL, message_pb2.ROLE_FUNCTION})
@@ -38,17 +38,14 @@ class Conversation:
     def add(self, messages: Iterable[ChatMessage]) -> None:
         """Adds messages; raises InvalidRequest, which names the one at fault."""
         for index, message in enumerate(messages):
-            try:
-                self._add(message)
-            except InvalidRequest as error:
-                raise placed(error, "messages", index) from None
+            self._add(message, f"messages[{index}]")
 
     def finish(self) -> None:
         """Sees to it that something is said: instructions alone are the user's words."""
         if not self.contents and self.instructions:
             self.contents, self.instructions = [{"role": "user", "parts": self.instructions}], []
 
-    def _add(self, message: ChatMessage, path: str = "messages") -> None:
+    def _add(self, message: ChatMessage, path: str) -> None:
         if message.role in RESULTS:
             self._add_result(message, path)
             return
@@ -91,8 +88,8 @@ class Conversation:
 
     def _calls(self, message: ChatMessage, signatures: dict[str, str], path: str) -> list[Document]:
         parts: list[Document] = []
-        for call in message.tool_calls:
-            for part in self._call(call, f"{path}.tool_calls"):
+        for index, call in enumerate(message.tool_calls):
+            for part in self._call(call, f"{path}.tool_calls[{index}]"):
                 if call.id in signatures:
                     part["thoughtSignature"] = signatures[call.id]
                 parts.append(part)

@@ -39,7 +39,11 @@ KINDS = {
 
 def parts_of(content: ContentParts, carried: Carried, path: str) -> list[Document]:
     """The parts of a content."""
-    return [document for part in content.parts for document in part_document(part, carried, path)]
+    return [
+        document
+        for index, part in enumerate(content.parts)
+        for document in part_document(part, carried, f"{path}[{index}]")
+    ]
 
 
 def part_document(part: ContentPart, carried: Carried, path: str) -> list[Any]:

@@ -11,7 +11,7 @@ from headgate.v1.tool_pb2 import AllowedTools, FunctionTool, Tool, ToolChoice
 from gateway_core.errors import InvalidRequest
 from gateway_core.providers.gemini.carried import Carried
 from gateway_core.providers.gemini.schema import parameters, sentence
-from gateway_core.upstream.json_text import Document, json_object, json_value, placed
+from gateway_core.upstream.json_text import Document, json_object, json_value
 
 MODES = {"none": "NONE", "auto": "AUTO", "required": "ANY"}
 
@@ -21,39 +21,36 @@ def tools(spec: ChatCompletionSpec, carried: Carried) -> list[Document]:
     functions: list[Document] = []
     others: list[Document] = []
     for index, tool in enumerate(spec.tools):
-        try:
-            put(tool, functions, others, carried, index)
-        except InvalidRequest as error:
-            raise placed(error, "tools", index) from None
+        put(tool, functions, others, carried, f"tools[{index}]")
     return [{"functionDeclarations": functions}, *others] if functions else others
 
 
-def put(tool: Tool, functions: list[Document], others: list[Document], carried: Carried, index: int) -> None:
+def put(tool: Tool, functions: list[Document], others: list[Document], carried: Carried, path: str) -> None:
     """Puts one tool where it belongs."""
     kind = tool.WhichOneof("tool")
     if kind == "function":
-        functions.append(declaration(tool.function, carried, index))
-        carried.merge({}, tool.extra_json, "tools")
+        functions.append(declaration(tool.function, carried, f"{path}.function"))
+        carried.merge({}, tool.extra_json, path)
     elif kind == "other_json":
-        others += carried.whole(tool.other_json, "tools")
+        others += carried.whole(tool.other_json, path)
     else:
         # There is no tool with free text.
-        carried.leave(f"tools.{kind}")
+        carried.leave(f"{path}.{kind}")
 
 
-def declaration(function: FunctionTool, carried: Carried, index: int) -> Document:
+def declaration(function: FunctionTool, carried: Carried, path: str) -> Document:
     """A function that may be called."""
     document: Document = {"name": function.name}
     if function.HasField("description"):
         document["description"] = function.description
     if function.HasField("parameters_json"):
         dropped: set[str] = set()
-        schema = json_object(function.parameters_json, "tools.function.parameters_json")
+        schema = json_object(function.parameters_json, f"{path}.parameters_json")
         if (written := parameters(schema, dropped)) is not None:
             document["parametersJsonSchema"] = written
         if dropped:
-            carried.changed[f"tools[{index}].function.parameters"] = sentence(dropped)
-    return carried.merge(document, function.extra_json, "tools.function")
+            carried.changed[f"{path}.parameters"] = sentence(dropped)
+    return carried.merge(document, function.extra_json, path)
 
 
 def tool_config(spec: ChatCompletionSpec, carried: Carried) -> Document | None:

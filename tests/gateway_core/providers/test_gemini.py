@@ -298,7 +298,7 @@ def test_every_effort_is_one_that_the_model_takes(row: Any, effort: str) -> None
         ("gemini-3-flash", {"extra_json": '{"google": {"cached_content": "cachedContents/a"}}'}, []),
         ("gemini-3-flash", {"extra_json": '{"extra_body": {"google": {"y": 1}}}'}, ["extra_body.google.y"]),
         ("gemini-3-flash", {"extra_json": '{"cachedContent": "a"}', "extra_format": "gemini"}, []),
-        ("gemini-3-flash", {"tools": [{"custom": {"name": "sh"}}]}, ["tools.custom"]),
+        ("gemini-3-flash", {"tools": [{"custom": {"name": "sh"}}]}, ["tools[0].custom"]),
     ],
 )
 async def test_what_has_no_place_is_told(
@@ -316,7 +316,7 @@ async def test_arguments_that_nest_too_deep_are_sent_as_a_text(provider: Provide
     called_before = {"role": ROLE_ASSISTANT, "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": deep}}]}
     asked = call(messages=[{"role": ROLE_USER, "text": "Hi"}, called_before])
     await answered(provider, asked)
-    assert [rewrite.name for rewrite in asked.rewrites] == ["messages.tool_calls.function.arguments"]
+    assert [rewrite.name for rewrite in asked.rewrites] == ["messages[1].tool_calls[0].function.arguments"]
     assert upstream.requests[0].json()["contents"][1]["parts"][0]["functionCall"]["args"] == {"arguments": deep}
 
 
