@@ -50,7 +50,7 @@ class Conversation:
     def _add(self, message: ChatMessage, path: str) -> None:
         for name in ("name", "audio"):
             if message.HasField(name):
-                self._written.left_out[f"{path}.{name}"] = None
+                self._written.leave_out(f"{path}.{name}")
         point = self._written.extra(message.extra_json, path)
         match message.role:
             case message_pb2.ROLE_SYSTEM | message_pb2.ROLE_DEVELOPER:
@@ -73,7 +73,7 @@ class Conversation:
         if message.refusal:
             blocks.append({"text": message.refusal})
         if message.HasField("function_call"):
-            self._written.left_out[f"{path}.function_call"] = None
+            self._written.leave_out(f"{path}.function_call")
         for index, call in enumerate(message.tool_calls):
             blocks += self._call(call, f"{path}.tool_calls[{index}]")
         return blocks
@@ -82,7 +82,7 @@ class Conversation:
         self._written.extra(call.extra_json, path)
         block = tool_use(call, path)
         if block is None:
-            self._written.left_out[path] = None
+            self._written.leave_out(path)
             return []
         self.tools[block["name"]] = None
         return [{"toolUse": block}]
@@ -120,7 +120,7 @@ class Conversation:
                 text = part.text or part.refusal
                 return {"text": text} if text.strip() else None
             case None | "other_json":
-                self._written.left_out[path] = None
+                self._written.leave_out(path)
                 return None
         place = f"{path}.{kind}"
         if is_instruction:

@@ -10,40 +10,57 @@ from typing import Any, Literal, NamedTuple
 Reasoning = Literal["adaptive", "budget", "effort", "nova"]
 
 
+EFFORTS = ("minimal", "low", "medium", "high", "xhigh", "max")
+"""How much to reason, from little to much."""
+
+
 class Family(NamedTuple):
     """Models that are asked in one way."""
 
     reasoning: Reasoning | None = None
     """How it is said how much to reason. None: not at all."""
+    efforts: tuple[str, ...] = EFFORTS[1:]
+    """What efforts they know."""
     top_k: tuple[str, ...] = ()
     """Where top_k stands in additionalModelRequestFields. Empty: nowhere."""
+    takes_sampling: bool = True
+    """Whether temperature, top_p and top_k may be told."""
+    takes_both: bool = True
+    """Whether temperature and top_p may be told together."""
+    takes_prefill: bool = True
+    """Whether the conversation may end with the beginning of the answer."""
+
+    @property
+    def is_claude(self) -> bool:
+        """Whether what Anthropic demands of a request that asks for thinking holds."""
+        return self.reasoning in ("adaptive", "budget")
 
 
-# By the id of a model, whatever region or ARN stands before it. The first row that fits counts.
+TOP_K = ("top_k",)
+UP_TO_HIGH = ("low", "medium", "high")
+
+# By the id of a model, whatever region or ARN stands before it. The first row that fits counts. Read 2026-11-21.
 FAMILIES: tuple[tuple[str, Family], ...] = (
-    ("anthropic.claude-3-7-*", Family("budget", ("top_k",))),
-    ("anthropic.claude-[3vi]*", Family(None, ("top_k",))),
-    ("anthropic.claude-*-4-[0-9][0-9][0-9]*", Family("budget", ("top_k",))),
-    ("anthropic.claude-*-4-[15]-*", Family("budget", ("top_k",))),
-    ("anthropic.claude-*", Family("adaptive", ("top_k",))),
-    ("amazon.nova-2-*", Family("nova", ("inferenceConfig", "topK"))),
-    ("amazon.nova-*", Family(None, ("inferenceConfig", "topK"))),
-    ("openai.*", Family("effort")),
-    ("mistral.*", Family(None, ("top_k",))),
-    ("cohere.command-r*", Family(None, ("k",))),
+    ("anthropic.claude-3-7-*", Family("budget", EFFORTS, TOP_K)),
+    ("anthropic.claude-[3vi]*", Family(top_k=TOP_K)),
+    ("anthropic.claude-*-4-[0-9][0-9][0-9]*", Family("budget", EFFORTS, TOP_K)),
+    ("anthropic.claude-*-4-[15]-*", Family("budget", EFFORTS, TOP_K, takes_both=False)),
+    ("anthropic.claude-*-4-6*", Family("adaptive", (*UP_TO_HIGH, "max"), TOP_K, takes_both=False, takes_prefill=False)),
+    ("anthropic.claude-*", Family("adaptive", top_k=TOP_K, takes_sampling=False, takes_prefill=False)),
+    ("amazon.nova-2-*", Family("nova", UP_TO_HIGH, ("inferenceConfig", "topK"))),
+    ("amazon.nova-*", Family(top_k=("inferenceConfig", "topK"))),
+    ("openai.gpt-oss-*", Family("effort", UP_TO_HIGH)),
+    ("openai.*", Family("effort", ("none", *EFFORTS[:-1]))),
+    ("mistral.*", Family(top_k=TOP_K)),
+    ("cohere.command-r*", Family(top_k=("k",))),
 )
 
-# The part of the tokens of an answer that may be thoughts; as OpenRouter shares them out.
-SHARES = {"minimal": 0.1, "low": 0.2, "medium": 0.5, "high": 0.8, "xhigh": 0.95, "max": 0.95}
+BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 24576, "xhigh": 32768, "max": 65536}
+"""Tokens of thinking, for models that are told in tokens: at most four of five of the whole answer."""
 
 LEAST_BUDGET = 1024
-"""Tokens: no less may be given to thoughts."""
-
-USUAL_TOKENS = 16_000
-"""Of an answer whose length nobody limits, for the share of its thoughts."""
-
-ADAPTIVE = {"minimal": "low"}
-NOVA = {"minimal": "low", "xhigh": "high", "max": "high"}
+USUAL_TOKENS = 32_000
+"""Of an answer whose length nobody limits: every model that is told in tokens can say as much."""
 
 
 class Thinking(NamedTuple):
@@ -60,23 +77,46 @@ def family(model: str) -> Family:
     return next((row for pattern, row in FAMILIES if fnmatchcase(model, f"*{pattern}")), Family())
 
 
-def thinking(reasoning: Reasoning | None, effort: str, max_tokens: int | None) -> Thinking | None:
+def thinking(kin: Family, effort: str, max_tokens: int | None) -> Thinking | None:
     """How a family is told how much to reason; None where it cannot be told."""
-    if reasoning == "effort" and effort != "none":
-        return Thinking({"reasoning_effort": effort}, effort)
-    if effort == "none" and reasoning in ("adaptive", "budget"):
-        return Thinking({"thinking": {"type": "disabled"}}, effort)
-    if reasoning == "adaptive":
-        level = ADAPTIVE.get(effort, effort)
-        return Thinking({"thinking": {"type": "adaptive"}, "output_config": {"effort": level}}, level)
-    if reasoning == "budget" and effort in SHARES:
-        # Thoughts are counted among the tokens of the answer, and may not be all of them.
-        budget = max(int((max_tokens or USUAL_TOKENS) * SHARES[effort]), LEAST_BUDGET)
-        if max_tokens is None or budget < max_tokens:
-            return Thinking({"thinking": {"type": "enabled", "budget_tokens": budget}}, effort)
-    if reasoning == "nova":
-        if effort == "none":
-            return Thinking({"reasoningConfig": {"type": "disabled"}}, effort)
-        level = NOVA.get(effort, effort)
-        return Thinking({"reasoningConfig": {"type": "enabled", "maxReasoningEffort": level}}, level)
+    if effort == "none" and kin.reasoning in RESTING:
+        return Thinking(dict(RESTING[kin.reasoning]), effort)
+    level = known_effort(kin.efforts, effort)
+    if level is None:
+        return None
+    match kin.reasoning:
+        case "effort":
+            return Thinking({"reasoning_effort": level}, level)
+        case "nova":
+            return Thinking({"reasoningConfig": {"type": "enabled", "maxReasoningEffort": level}}, level)
+        case "adaptive":
+            # Newer models leave the words out of their answers unless they are asked for them.
+            asked = {"type": "adaptive", "display": "summarized"}
+            return Thinking({"thinking": asked, "output_config": {"effort": level}}, level)
+        case "budget":
+            room = (max_tokens or USUAL_TOKENS) * 4 // 5
+            budget = min(BUDGETS[level], room)
+            return (
+                Thinking({"thinking": {"type": "enabled", "budget_tokens": budget}}, level)
+                if room >= LEAST_BUDGET
+                else None
+            )
     return None
+
+
+RESTING: dict[Reasoning | None, dict[str, Any]] = {
+    "adaptive": {"thinking": {"type": "disabled"}},
+    "budget": {"thinking": {"type": "disabled"}},
+    "nova": {"reasoningConfig": {"type": "disabled"}},
+}
+"""How models are kept from reasoning."""
+
+
+def known_effort(known: tuple[str, ...], effort: str) -> str | None:
+    """An effort as models know it: the next lower one, or their least; None for one that nobody knows."""
+    if effort in known:
+        return effort
+    if effort not in EFFORTS:
+        return None
+    lower = [each for each in EFFORTS[: EFFORTS.index(effort)] if each in known]
+    return lower[-1] if lower else next(each for each in known if each in EFFORTS)

@@ -122,7 +122,9 @@ class Provider:
         unmet = found(call, self._unsupported, extra_format=FORMAT)
         dropped = [name for name in sorted(unmet) if not is_satisfied(spec, name) or name in target.unsupported]
         request = written(spec, target.model, target.unsupported | self._unsupported)
-        refuse_or_drop(call, [*dropped, *request.left_out])
+        refuse_or_drop(call, dropped)
+        for name, because in request.left_out.items():
+            refuse_or_drop(call, [name], because)
         call.rewrites += request.rewrites
         return orjson.dumps(request.document)
 

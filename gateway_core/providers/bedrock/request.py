@@ -33,30 +33,42 @@ MODELS = "additionalModelRequestFields"
 THINKING = "thinking"
 
 DECLARED = "the tools that the conversation called were declared without their schemas, Bedrock wants them declared"
-THOUGHTLESS = "left out, the turn that called tools does not bring back what was thought"
+FORCED = "the provider {} does not let a model think that must call a tool"
+UNSIGNED = "the provider {} demands the signed reasoning of the turn that goes on, and the request has none"
+BEGUN = "the provider {} does not let a model think about an answer that has begun"
+UNTOLD = "the provider {} has no word for it, or none is known for this model"
+UNSAMPLED = "this model of the provider {} does not take it"
+EITHER = "this model of the provider {} takes it only without temperature"
+THINKS = "the provider {} does not take it for a model that thinks"
+UNPREFILLED = "this model of the provider {} begins its answers itself"
 
 
 def written(spec: ChatCompletionSpec, model: str, left_out: frozenset[str] = frozenset()) -> Written:
     """The request; takes the names of parameters to leave out. Raises InvalidRequest for what cannot be written."""
     asked = without(spec, left_out)
     found = Written()
+    kin = family(model)
     conversation = Conversation(found)
     conversation.add(asked.messages)
     if asked.HasField("prefill"):
-        conversation.say("assistant", [{"text": asked.prefill}])
+        if kin.takes_prefill:
+            conversation.say("assistant", [{"text": asked.prefill}])
+        else:
+            found.leave_out("prefill", UNPREFILLED)
     document = found.document
     document["messages"] = conversation.messages
     if conversation.system:
         document["system"] = conversation.system
-    if limits := inference(asked):
-        document["inferenceConfig"] = limits
+    fields = effort(found, asked, kin) if asked.HasField("reasoning_effort") else {}
+    put_sampling(found, asked, kin, fields)
     put_tools(found, asked, list(conversation.tools))
     put_format(found, asked)
     if asked.HasField("service_tier") and asked.service_tier != "auto":
         document["serviceTier"] = {"type": asked.service_tier}
     if asked.metadata:
         document["requestMetadata"] = dict(asked.metadata)
-    put_fields(found, asked, family(model))
+    if fields:
+        document[MODELS] = fields
     put_extra(found, asked, left_out)
     return found
 
@@ -73,18 +85,40 @@ def without(spec: ChatCompletionSpec, left_out: frozenset[str]) -> ChatCompletio
     return copy
 
 
-def inference(spec: ChatCompletionSpec) -> Document:
-    """What every model is told in one way."""
+def put_sampling(found: Written, spec: ChatCompletionSpec, kin: Family, fields: Document) -> None:
+    """Sets how to sample, and when to end. Takes what the family is told beside, and puts top_k there."""
     config: Document = {}
     if (limit := max_tokens(spec)) is not None:
         config["maxTokens"] = limit
-    if spec.HasField("temperature"):
-        config["temperature"] = spec.temperature
-    if spec.HasField("top_p"):
-        config["topP"] = spec.top_p
+    because = None if kin.takes_sampling else UNSAMPLED
+    if kin.is_claude and fields.get(THINKING, {}).get("type") in ("adaptive", "enabled"):
+        because = THINKS
+    for name, word in (("temperature", "temperature"), ("top_p", "topP"), ("top_k", "")):
+        if not spec.HasField(name):
+            continue
+        if because is not None and (not word or getattr(spec, name) != 1):
+            found.leave_out(name, because)
+        elif name == "top_p" and spec.HasField("temperature") and not kin.takes_both:
+            found.leave_out(name, EITHER)
+        elif word:
+            config[word] = getattr(spec, name)
+        else:
+            put_top_k(found, spec.top_k, kin, fields)
     if spec.stop:
         config["stopSequences"] = list(spec.stop)
-    return config
+    if config:
+        found.document["inferenceConfig"] = config
+
+
+def put_top_k(found: Written, top_k: int, kin: Family, fields: Document) -> None:
+    """Sets top_k where the family has it."""
+    if not kin.top_k:
+        found.leave_out("top_k", "its place is not known for this model of the provider {}")
+        return
+    inner = fields
+    for name in kin.top_k[:-1]:
+        inner = inner.setdefault(name, {})
+    inner[kin.top_k[-1]] = top_k
 
 
 def max_tokens(spec: ChatCompletionSpec) -> int | None:
@@ -111,7 +145,7 @@ def put_tools(found: Written, spec: ChatCompletionSpec, called: list[str]) -> No
     if choice is not None:
         chosen = tool_choice(choice)
         if chosen is None:
-            found.left_out["tool_choice"] = None
+            found.leave_out("tool_choice")
         else:
             found.document["toolConfig"]["toolChoice"] = chosen
 
@@ -129,42 +163,34 @@ def put_format(found: Written, spec: ChatCompletionSpec) -> None:
         structure = {"jsonSchema": schema}
         found.document["outputConfig"] = {"textFormat": {"type": "json_schema", "structure": structure}}
     elif form.type not in ("", "text"):
-        found.left_out["response_format"] = None
+        found.leave_out("response_format")
     found.extra(form.extra_json, "response_format")
-
-
-def put_fields(found: Written, spec: ChatCompletionSpec, kin: Family) -> None:
-    """Sets what each family of models is told in its own way."""
-    fields: Document = {}
-    if spec.HasField("top_k"):
-        if kin.top_k:
-            inner = fields
-            for name in kin.top_k[:-1]:
-                inner = inner.setdefault(name, {})
-            inner[kin.top_k[-1]] = spec.top_k
-        else:
-            found.left_out["top_k"] = None
-    if spec.HasField("reasoning_effort"):
-        fields |= effort(found, spec, kin)
-    if fields:
-        found.document[MODELS] = fields
 
 
 def effort(found: Written, spec: ChatCompletionSpec, kin: Family) -> Document:
     """How much to reason, for additionalModelRequestFields."""
-    told = thinking(kin.reasoning, spec.reasoning_effort, max_tokens(spec))
+    told = thinking(kin, spec.reasoning_effort, max_tokens(spec))
     if told is None:
         if spec.reasoning_effort != "none" or kin.reasoning is not None:
-            found.left_out["reasoning_effort"] = None
+            found.leave_out("reasoning_effort", UNTOLD)
         return {}
-    last = last_answer(spec.messages)
-    if kin.reasoning in ("adaptive", "budget") and told.asked != "none" and last is not None and lacks_thoughts(last):
-        found.rewrites.append(Rewrite("reasoning_effort", THOUGHTLESS))
+    if kin.is_claude and told.asked != "none" and (because := hindrance(spec, kin)):
+        found.leave_out("reasoning_effort", because)
         return {}
     if told.asked != spec.reasoning_effort:
-        reason = f"asked for as {told.asked!r}, the model has no {spec.reasoning_effort!r}"
+        reason = f"changed to {told.asked}, the model does not know {spec.reasoning_effort}"
         found.rewrites.append(Rewrite("reasoning_effort", reason))
     return told.fields
+
+
+def hindrance(spec: ChatCompletionSpec, kin: Family) -> str | None:
+    """Why Claude must not be asked to think; None where it may be."""
+    if spec.tool_choice.mode == "required" or spec.tool_choice.HasField("function_name"):
+        return FORCED
+    if spec.HasField("prefill") and kin.takes_prefill:
+        return BEGUN
+    last = last_answer(spec.messages)
+    return UNSIGNED if kin.reasoning == "budget" and last is not None and lacks_thoughts(last) else None
 
 
 def last_answer(messages: Any) -> ChatMessage | None:

@@ -22,7 +22,7 @@ NO_ARGUMENTS: Document = {"type": "object", "properties": {}}
 def tool_blocks(tool: Tool, path: str, written: Written) -> list[Document]:
     """A tool and the mark of the prompt cache after it; an empty list for a tool that Converse does not know."""
     if not tool.HasField("function"):
-        written.left_out[path] = None
+        written.leave_out(path)
         return []
     point = written.extra(tool.extra_json, path)
     function = tool.function

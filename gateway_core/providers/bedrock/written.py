@@ -17,10 +17,14 @@ class Written:
     """What was written, and what was not."""
 
     document: Document = field(default_factory=dict)
-    left_out: dict[str, None] = field(default_factory=dict)
-    """Paths of what was left out: refused or dropped, as the configuration says."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """What was left out, by its path, and why: refused or dropped, as the configuration says."""
     rewrites: list[Rewrite] = field(default_factory=list)
     """What was said in another way, or is not wanted back."""
+
+    def leave_out(self, path: str, because: str = "the provider {} does not take it") -> None:
+        """Notes what was left out, and why; {} is the provider's name."""
+        self.left_out.setdefault(path, because)
 
     def extra(self, extra_json: str, path: str) -> Document | None:
         """Notes the unknown fields of a part as left out; but a mark for the prompt cache becomes a block."""
@@ -31,7 +35,7 @@ class Written:
             if name == CACHE_CONTROL:
                 point = cache_point(value.get("ttl") if isinstance(value, dict) else None)
             else:
-                self.left_out[f"{path}.{name}"] = None
+                self.leave_out(f"{path}.{name}")
         return point
 
 
