@@ -33,6 +33,7 @@ class Conversation:
         self._carried = carried
         self._wants_signatures = wants_signatures
         self._names: dict[str, str] = {}  # of called functions, by the ids of their calls
+        self._ids: dict[str, str] = {}  # of the last calls in the form before tools, by the names of their functions
         self._last_is_result = False
 
     def add(self, messages: Iterable[ChatMessage]) -> None:
@@ -96,7 +97,9 @@ class Conversation:
         if message.HasField("function_call"):
             called = message.function_call
             args = arguments_of(called.arguments, self._carried, f"{path}.function_call.arguments")
-            parts.append({"functionCall": {"name": called.name, "args": args}})
+            # Newer models want every result to have the id of its call.
+            identity = self._ids[called.name] = f"call_{len(self.contents)}"
+            parts.append({"functionCall": {"id": identity, "name": called.name, "args": args}})
         # Of calls that were made at once only the first has a signature.
         if parts and self._wants_signatures:
             parts[0].setdefault("thoughtSignature", UNSIGNED)
@@ -132,7 +135,8 @@ class Conversation:
             raise InvalidRequest(f"{where} names no call of an earlier message.", param=where)
         content = self._content(message, f"{path}.content")
         text = "".join(part["text"] for part in content if "text" in part)
-        document: Document = {"id": message.tool_call_id} if message.tool_call_id else {}
+        identity = message.tool_call_id or self._ids.get(name, "")
+        document: Document = {"id": identity} if identity else {}
         document.update(name=name, **answered(text, [part for part in content if "text" not in part]))
         self._carried.merge({}, message.extra_json, path)
         part = {"functionResponse": document}
