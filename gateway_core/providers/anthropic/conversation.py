@@ -109,10 +109,12 @@ class Conversation:
 
 
 def conversation(messages: Sequence[ChatMessage], prefill: str, carried: Carried, facts: Facts) -> Document:
-    """The fields `system` and `messages` of a request. Raises InvalidRequest, which names the message at fault."""
+    """The fields `system` and `messages` of a request. Raises InvalidRequest, which names what is at fault."""
     found = Conversation(carried, facts)
+    following: list[int | None] = [None]
+    for message in reversed(messages):
+        following.append(following[-1] if message.role in INSTRUCTIONS else message.role)
     for index, message in enumerate(messages):
-        following = (each.role for each in messages[index + 1 :] if each.role not in INSTRUCTIONS)
-        found.add(message, next(following, None), f"messages[{index}]")
+        found.add(message, following[len(messages) - 1 - index], f"messages[{index}]")
     found.prefill(prefill)
     return found.document()

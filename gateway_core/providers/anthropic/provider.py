@@ -129,10 +129,9 @@ class Provider:
     def _body(self, call: Call[ChatCompletionSpec], carried: Carried) -> bytes:
         spec, target = call.request, call.target
         assert target is not None, "the stage `fallback` sets the target"
-        unsupported = self._unsupported | target.unsupported
-        foreign = FOREIGN - unsupported
+        foreign = FOREIGN - self._unsupported - target.unsupported
         dropped = found(call, self._unsupported, extra_format=FORMAT) - foreign
-        document = request_document(spec, target.model, facts(target.model), carried, unsupported | dropped)
+        document = request_document(spec, target.model, facts(target.model), carried, frozenset(dropped))
         if call.stream:
             document["stream"] = True
         dropped = {name for name in dropped if name in target.unsupported or not asks_nothing(spec, name)}
