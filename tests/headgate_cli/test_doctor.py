@@ -36,6 +36,15 @@ async def test_a_provider_that_answers_is_told_with_its_latency(upstream: Upstre
     assert (await upstream.received()).headers["authorization"] == "Bearer sk-secret"
 
 
+async def test_anthropic_is_asked_for_its_models_in_its_own_way(upstream: Upstream) -> None:
+    upstream.script(json_answer({"data": [{"id": "a"}], "has_more": False}))
+    check = await checked(row(upstream.base_url, kind="anthropic"))
+    assert "lists 1 models" in check.text
+    headers = (await upstream.received()).headers
+    assert (headers["x-api-key"], headers["anthropic-version"]) == ("sk-secret", "2023-06-01")
+    assert "authorization" not in headers
+
+
 async def test_a_key_that_is_refused_is_told_with_its_variable_and_line(tmp_path: Path, upstream: Upstream) -> None:
     upstream.script(json_answer({"error": {"message": "Incorrect API key provided"}}, 401))
     (tmp_path / "headgate.yaml").write_text(

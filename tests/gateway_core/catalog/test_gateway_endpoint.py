@@ -13,6 +13,7 @@ from gateway_core.catalog.gateway import Version, secret_place, stored
 from gateway_core.catalog.gateway_echo import echoed
 from gateway_core.catalog.gateway_endpoint import Endpoints
 from gateway_core.config import Config
+from gateway_core.providers import anthropic, openai
 from gateway_core.storage.errors import SecretUnreadable
 from gateway_core.storage.gateway import GatewayRow
 from gateway_core.storage.secret_box import SecretBox
@@ -51,6 +52,12 @@ async def test_those_that_were_asked_last_are_kept(endpoints: Endpoints, monkeyp
 async def test_what_is_known_of_a_host_holds_for_an_endpoint_there(endpoints: Endpoints) -> None:
     target = endpoints.target(version(base_url="https://api.openai.com/v1"))
     assert "top_k" in target.unsupported
+
+
+async def test_an_endpoint_is_asked_by_the_api_that_is_known_of_its_host(endpoints: Endpoints) -> None:
+    target = endpoints.target(version(base_url="https://api.anthropic.com/v1"))
+    assert isinstance(target.endpoint, anthropic.Provider)
+    assert isinstance(endpoints.target(version(2)).endpoint, openai.Provider)
 
 
 async def test_a_key_opens_for_its_own_address_only(endpoints: Endpoints) -> None:
