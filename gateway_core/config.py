@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, fie
 
 from gateway_core.call import OnUnsupported
 from gateway_core.known.hosts import Quirks, completed
+from gateway_core.known.models import Feature
 
 MEBIBYTE = 1024 * 1024
 
@@ -191,8 +192,12 @@ class ModelConfig(_Part):
     max_output_tokens: Count | None = None
     input_modalities: tuple[str, ...] = ()
     output_modalities: tuple[str, ...] = ()
+    features: frozenset[Feature] | None = None
+    """What it can do. None: as the table of known models says."""
     on_unsupported: OnUnsupported | None = None
     unsupported_parameters: frozenset[str] = frozenset()
+    supported_parameters: frozenset[str] = frozenset()
+    """Names of parameters that it takes, whatever the table of known models says."""
 
 
 class CircuitConfig(_Part):
@@ -419,6 +424,8 @@ class Config(_Part):
     log: LogConfig = LogConfig()
     private_endpoint_networks: tuple[IPvAnyNetwork, ...] = ()
     """Networks that are not public in which endpoints of gateways' owners may be all the same: "10.1.0.0/16"."""
+    known_models: bool = True
+    """Whether the table of known models counts where rows leave facts and prices open."""
     metrics: bool = True
     """Whether GET /metrics answers."""
     model_list_seconds: Seconds = 300

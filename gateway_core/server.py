@@ -27,6 +27,7 @@ from gateway_core.catalog.catalog import Catalog
 from gateway_core.catalog.gateway_book import GatewayBook
 from gateway_core.catalog.gateway_cache import GatewayCache
 from gateway_core.catalog.gateway_endpoint import Endpoints, EndpointTarget
+from gateway_core.catalog.known import Known, OfSnapshots, with_known_models
 from gateway_core.catalog.listing import Listing
 from gateway_core.config import Config, LimitsConfig, ProviderConfig
 from gateway_core.identity.accounts import Accounts
@@ -39,7 +40,7 @@ from gateway_core.metering.balance import Balances
 from gateway_core.metering.lease import SharedLimits
 from gateway_core.metering.ledger import Ledger
 from gateway_core.metering.plan import Plans
-from gateway_core.metering.price import prices
+from gateway_core.metering.price import Price, price_of, prices
 from gateway_core.metering.usage_book import UsageBook
 from gateway_core.pipeline import Stage, admit, authenticate, compose, fallback, gateway, meter, route, trace, validate
 from gateway_core.providers import Provider
@@ -85,7 +86,8 @@ class Core:
 
         With one, the root key given is the operator's; without it one is made at the first start.
         """
-        self.config = with_echo(config)
+        self.config = with_known_models(with_echo(config))
+        self._prices = all_prices(self.config)
         self._store = store
         self._root_key = root_key
         self.new_root_key: str | None = None
@@ -128,7 +130,7 @@ class Core:
             ("validate", validate.Stage()),
             ("route", route.Stage(catalog, self.board)),
             *self._admission(),
-            *((("meter", meter.Stage(self._ledger, prices(self.config))),) if self._ledger is not None else ()),
+            *((("meter", meter.Stage(self._ledger, self._prices)),) if self._ledger is not None else ()),
             ("fallback", fallback.Stage(self.telemetry, self.board)),
         ]
 
@@ -192,7 +194,7 @@ class Core:
     def _admission(self) -> tuple[tuple[str, Stage], ...]:
         if self._limits is None or self._balances is None:
             return ()
-        stage = admit.Stage(self._plans, self._limits, self._balances, prices(self.config))
+        stage = admit.Stage(self._plans, self._limits, self._balances, self._prices)
         self.telemetry.metrics.tell_queued(lambda: stage.concurrency.queued)
         return (("admit", stage),)
 
@@ -235,6 +237,12 @@ def service_of(servicer: type[Any], module: Any) -> Any:
     """A servicer that answers UNIMPLEMENTED, for the one service of a generated module."""
     (service,) = module.DESCRIPTOR.services_by_name.values()
     return unimplemented.unimplemented(servicer, service, LATER)
+
+
+def all_prices(config: Config) -> Mapping[str, Price]:
+    """The prices of models by name, and as "provider/model": known ones where the configuration has none."""
+    known = {name: price for name, row in Known(config).prices() if (price := price_of(row)) is not None}
+    return OfSnapshots({**known, **prices(config)}, known)
 
 
 def with_echo(config: Config) -> Config:

@@ -3,12 +3,13 @@
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 
-from headgate.v1.model_pb2 import Model, ModelPrice, ModelTarget
+from headgate.v1.model_pb2 import Model, ModelTarget
 
 from gateway_core.call import Target
 from gateway_core.catalog.gateway_check import Facts
+from gateway_core.catalog.known import Known, price_message, set_facts
 from gateway_core.catalog.listing import Listing
-from gateway_core.config import Config, ModelConfig, PriceConfig, ProviderConfig
+from gateway_core.config import Config, ModelConfig, ProviderConfig
 from gateway_core.errors import ModelNotFound
 
 NAMES_AT_MOST = 1000
@@ -25,6 +26,7 @@ class Catalog:
         """Takes the configuration, whose targets name its providers, and the listing of those providers."""
         self._config = config
         self._listing = listing
+        self._known = Known(config)
         self._providers = config.providers
         self._rows = {name: tuple(self._row_targets(row)) for name, row in config.models.items()}
         self._named: dict[str, tuple[Target, ...]] = {}
@@ -38,14 +40,7 @@ class Catalog:
         provider = self._providers.get(provider_name)
         if not (slash and model and provider):
             raise ModelNotFound(self._what_to_do(name), param="model", model=name[:200])
-        targets = (
-            Target(
-                provider=provider_name,
-                model=model,
-                on_unsupported=provider.on_unsupported or self._config.on_unsupported,
-                unsupported=provider.unsupported_parameters,
-            ),
-        )
+        targets = (self._target(provider_name, model),)
         if len(name) <= NAME_AT_MOST and len(self._named) < NAMES_AT_MOST:
             self._named[name] = targets
         return targets
@@ -57,13 +52,16 @@ class Catalog:
     def context_length(self, name: str) -> int | None:
         """Most tokens of prompt and answer together. None: not known."""
         row = self._config.models.get(name)
-        return row.context_length if row else None
+        if row is not None:
+            return row.context_length
+        facts = self._known.facts(*name.partition("/")[::2])
+        return facts.context_length if facts else None
 
     def facts(self, name: str) -> Facts:
         """What is known of a model; raises ModelNotFound."""
         targets = self.targets(name)
-        row = self._config.models.get(name)
         unsupported = frozenset.intersection(*(target.unsupported for target in targets))
+        row = self._config.models.get(name) or self._known.facts(targets[0].provider, targets[0].model)
         return Facts(
             unsupported,
             row.context_length if row else None,
@@ -73,7 +71,7 @@ class Catalog:
     async def models(self, provider: str = "") -> list[Model]:
         """The models of the configuration, then those that the providers list, by provider and name."""
         rows = [self._row_model(name) for name in self._config.models]
-        listed = listed_models(await self._listing.models())
+        listed = map(self._with_facts, listed_models(await self._listing.models()))
         return offered([*rows, *listed], provider)
 
     async def model(self, name: str) -> Model:
@@ -83,18 +81,37 @@ class Catalog:
             return self._row_model(name)
         for model in listed_models(await self._listing.models()):
             if model.id == name:
-                return model
-        return Model(id=name, owned_by=targets[0].provider, targets=[target_message(targets[0])])
+                return self._with_facts(model)
+        return self._with_facts(Model(id=name, owned_by=targets[0].provider, targets=[target_message(targets[0])]))
+
+    def _with_facts(self, model: Model) -> Model:
+        """A model of a provider's, with what is known of it."""
+        (target,) = model.targets
+        facts = self._known.facts(target.provider, target.model)
+        if facts is not None:
+            set_facts(model, facts)
+        return model
 
     def _row_targets(self, row: ModelConfig) -> Iterator[Target]:
         for target in row.targets:
-            provider = self._providers.get(target.provider) or ProviderConfig(kind="echo")
-            yield Target(
-                provider=target.provider,
-                model=target.model,
-                on_unsupported=row.on_unsupported or provider.on_unsupported or self._config.on_unsupported,
-                unsupported=provider.unsupported_parameters | row.unsupported_parameters,
-            )
+            yield self._target(target.provider, target.model, row)
+
+    def _target(self, provider_name: str, model: str, row: ModelConfig | None = None) -> Target:
+        """A target, with what its provider, its row and the table of known models say of it."""
+        provider = self._providers.get(provider_name) or ProviderConfig(kind="echo")
+        facts = self._known.facts(provider_name, model)
+        unsupported = facts.unsupported_parameters if facts else frozenset()
+        features = frozenset(map(str, facts.features)) if facts else None
+        if row is not None:
+            unsupported = (unsupported - row.supported_parameters) | row.unsupported_parameters
+            features = frozenset(map(str, row.features)) if row.features is not None else features
+        return Target(
+            provider=provider_name,
+            model=model,
+            on_unsupported=(row and row.on_unsupported) or provider.on_unsupported or self._config.on_unsupported,
+            unsupported=provider.unsupported_parameters | unsupported,
+            features=features,
+        )
 
     def _row_model(self, name: str) -> Model:
         row = self._config.models[name]
@@ -108,7 +125,14 @@ class Catalog:
             input_modalities=row.input_modalities,
             output_modalities=row.output_modalities,
             price_class=row.price_class or "",
+            features=sorted(row.features or ()),
+            facts_date=self._facts_date(row),
         )
+
+    def _facts_date(self, row: ModelConfig) -> str:
+        """The day of the oldest facts that are shipped of a row's targets; empty: there are none."""
+        facts = (self._known.facts(target.provider, target.model) for target in row.targets)
+        return min((each.read.isoformat() for each in facts if each is not None), default="")
 
     def _what_to_do(self, name: str) -> str:
         shown = name[:200]
@@ -150,8 +174,3 @@ def owners(model: Model) -> set[str]:
 def target_message(target: Target) -> ModelTarget:
     """A target in the contract's form."""
     return ModelTarget(provider=target.provider, model=target.model)
-
-
-def price_message(price: PriceConfig) -> ModelPrice:
-    """A price in the contract's form: decimal numbers as text."""
-    return ModelPrice(**{name: str(value) for name, value in price if value is not None})

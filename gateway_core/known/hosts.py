@@ -133,7 +133,8 @@ class Hosts(_Row):
 
     def named(self, name: str) -> Host | LocalServer:
         """The row of a name; raises ValueError, with what may have been meant."""
-        rows: dict[str, Host | LocalServer] = {row.name: row for row in (*self.hosts, *self.local)}
+        rows: dict[str, Host | LocalServer] = {host.name: host for host in self.hosts}
+        rows |= {server.name: server for server in self.local}
         row = rows.get(name)
         if row is None:
             close = difflib.get_close_matches(name, rows, 1)

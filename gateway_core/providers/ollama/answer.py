@@ -1,4 +1,7 @@
-"""Ollama's answers, whole or line by line, become the contract's chunks. Source: https://docs.ollama.com/api/chat"""
+"""Ollama's answers, whole or line by line, become the contract's chunks.
+
+Source: https://docs.ollama.com/api/chat
+"""
 
 import re
 from datetime import datetime

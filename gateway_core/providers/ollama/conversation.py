@@ -1,4 +1,7 @@
-"""The messages of a conversation become Ollama's. Source: https://docs.ollama.com/api/chat"""
+"""The messages of a conversation become Ollama's.
+
+Source: https://docs.ollama.com/api/chat
+"""
 
 from collections.abc import Iterable
 

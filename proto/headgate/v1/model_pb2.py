@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17headgate/v1/model.proto\x12\x0bheadgate.v1\"\xdc\x02\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x03\x12\x10\n\x08owned_by\x18\x03 \x01(\t\x12)\n\x07targets\x18\x04 \x03(\x0b\x32\x18.headgate.v1.ModelTarget\x12+\n\x05price\x18\x05 \x01(\x0b\x32\x17.headgate.v1.ModelPriceH\x00\x88\x01\x01\x12\x1b\n\x0e\x63ontext_length\x18\x06 \x01(\x03H\x01\x88\x01\x01\x12\x1e\n\x11max_output_tokens\x18\x07 \x01(\x03H\x02\x88\x01\x01\x12\x18\n\x10input_modalities\x18\x08 \x03(\t\x12\x19\n\x11output_modalities\x18\t \x03(\t\x12\x13\n\x0bprice_class\x18\n \x01(\t\x12\x12\n\nextra_json\x18\x0f \x01(\tB\x08\n\x06_priceB\x11\n\x0f_context_lengthB\x14\n\x12_max_output_tokens\".\n\x0bModelTarget\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\"\xc9\x01\n\nModelPrice\x12\x19\n\x11input_per_million\x18\x01 \x01(\t\x12 \n\x18\x63\x61\x63hed_input_per_million\x18\x02 \x01(\t\x12\x1f\n\x17\x63\x61\x63he_write_per_million\x18\x03 \x01(\t\x12\x1a\n\x12output_per_million\x18\x04 \x01(\t\x12\x1f\n\x17\x61udio_input_per_million\x18\x05 \x01(\t\x12 \n\x18\x61udio_output_per_million\x18\x06 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17headgate/v1/model.proto\x12\x0bheadgate.v1\"\x82\x03\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x03\x12\x10\n\x08owned_by\x18\x03 \x01(\t\x12)\n\x07targets\x18\x04 \x03(\x0b\x32\x18.headgate.v1.ModelTarget\x12+\n\x05price\x18\x05 \x01(\x0b\x32\x17.headgate.v1.ModelPriceH\x00\x88\x01\x01\x12\x1b\n\x0e\x63ontext_length\x18\x06 \x01(\x03H\x01\x88\x01\x01\x12\x1e\n\x11max_output_tokens\x18\x07 \x01(\x03H\x02\x88\x01\x01\x12\x18\n\x10input_modalities\x18\x08 \x03(\t\x12\x19\n\x11output_modalities\x18\t \x03(\t\x12\x13\n\x0bprice_class\x18\n \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x0b \x03(\t\x12\x12\n\nfacts_date\x18\x0c \x01(\t\x12\x12\n\nextra_json\x18\x0f \x01(\tB\x08\n\x06_priceB\x11\n\x0f_context_lengthB\x14\n\x12_max_output_tokens\".\n\x0bModelTarget\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\"\xc9\x01\n\nModelPrice\x12\x19\n\x11input_per_million\x18\x01 \x01(\t\x12 \n\x18\x63\x61\x63hed_input_per_million\x18\x02 \x01(\t\x12\x1f\n\x17\x63\x61\x63he_write_per_million\x18\x03 \x01(\t\x12\x1a\n\x12output_per_million\x18\x04 \x01(\t\x12\x1f\n\x17\x61udio_input_per_million\x18\x05 \x01(\t\x12 \n\x18\x61udio_output_per_million\x18\x06 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,9 +32,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headgate.v1.model_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MODEL']._serialized_start=41
-  _globals['_MODEL']._serialized_end=389
-  _globals['_MODELTARGET']._serialized_start=391
-  _globals['_MODELTARGET']._serialized_end=437
-  _globals['_MODELPRICE']._serialized_start=440
-  _globals['_MODELPRICE']._serialized_end=641
+  _globals['_MODEL']._serialized_end=427
+  _globals['_MODELTARGET']._serialized_start=429
+  _globals['_MODELTARGET']._serialized_end=475
+  _globals['_MODELPRICE']._serialized_start=478
+  _globals['_MODELPRICE']._serialized_end=679
 # @@protoc_insertion_point(module_scope)

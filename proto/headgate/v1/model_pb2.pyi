@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Model(_message.Message):
-    __slots__ = ("id", "created", "owned_by", "targets", "price", "context_length", "max_output_tokens", "input_modalities", "output_modalities", "price_class", "extra_json")
+    __slots__ = ("id", "created", "owned_by", "targets", "price", "context_length", "max_output_tokens", "input_modalities", "output_modalities", "price_class", "features", "facts_date", "extra_json")
     ID_FIELD_NUMBER: _ClassVar[int]
     CREATED_FIELD_NUMBER: _ClassVar[int]
     OWNED_BY_FIELD_NUMBER: _ClassVar[int]
@@ -18,6 +18,8 @@ class Model(_message.Message):
     INPUT_MODALITIES_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_MODALITIES_FIELD_NUMBER: _ClassVar[int]
     PRICE_CLASS_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    FACTS_DATE_FIELD_NUMBER: _ClassVar[int]
     EXTRA_JSON_FIELD_NUMBER: _ClassVar[int]
     id: str
     created: int
@@ -29,8 +31,10 @@ class Model(_message.Message):
     input_modalities: _containers.RepeatedScalarFieldContainer[str]
     output_modalities: _containers.RepeatedScalarFieldContainer[str]
     price_class: str
+    features: _containers.RepeatedScalarFieldContainer[str]
+    facts_date: str
     extra_json: str
-    def __init__(self, id: _Optional[str] = ..., created: _Optional[int] = ..., owned_by: _Optional[str] = ..., targets: _Optional[_Iterable[_Union[ModelTarget, _Mapping]]] = ..., price: _Optional[_Union[ModelPrice, _Mapping]] = ..., context_length: _Optional[int] = ..., max_output_tokens: _Optional[int] = ..., input_modalities: _Optional[_Iterable[str]] = ..., output_modalities: _Optional[_Iterable[str]] = ..., price_class: _Optional[str] = ..., extra_json: _Optional[str] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., created: _Optional[int] = ..., owned_by: _Optional[str] = ..., targets: _Optional[_Iterable[_Union[ModelTarget, _Mapping]]] = ..., price: _Optional[_Union[ModelPrice, _Mapping]] = ..., context_length: _Optional[int] = ..., max_output_tokens: _Optional[int] = ..., input_modalities: _Optional[_Iterable[str]] = ..., output_modalities: _Optional[_Iterable[str]] = ..., price_class: _Optional[str] = ..., features: _Optional[_Iterable[str]] = ..., facts_date: _Optional[str] = ..., extra_json: _Optional[str] = ...) -> None: ...
 
 class ModelTarget(_message.Message):
     __slots__ = ("provider", "model")

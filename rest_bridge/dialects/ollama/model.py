@@ -69,14 +69,16 @@ def capabilities(model: Model) -> list[str]:
     """What the model can do, in Ollama's words.
 
     Clients hide what is not listed. So tools are listed unless the provider's own list says which parameters the model
-    takes ("supported_parameters", as OpenRouter's does) and tools are not among them; thinking only where they are.
+    takes ("supported_parameters", as OpenRouter's does) and tools are not among them; thinking only where they are, or
+    where the model is known to reason.
     """
     stated = supported_parameters(model)
     found = {
         "completion": not model.output_modalities or "text" in model.output_modalities,
         "tools": stated is None or "tools" in stated,
         "vision": "image" in model.input_modalities,
-        "thinking": stated is not None and bool({"reasoning", "reasoning_effort"} & stated),
+        "thinking": "reasoning" in model.features
+        or (stated is not None and bool({"reasoning", "reasoning_effort"} & stated)),
         "image": "image" in model.output_modalities,
         "audio": "audio" in model.input_modalities,
     }

@@ -227,13 +227,18 @@ PRICES = (
 def model_document(model: Model) -> Document:
     """A model that can be asked. Source: OpenAI's Model.
 
-    What is known beside stands under OpenRouter's names (https://openrouter.ai/docs/api-reference/list-available-models).
+    What is known beside stands under OpenRouter's names (https://openrouter.ai/docs/api-reference/list-available-models);
+    what it can do, and the day of which that is, under Headgate's own.
     """
     document = {"id": model.id, "object": "model", "created": model.created, "owned_by": model.owned_by}
     if model.HasField("context_length"):
         document["context_length"] = model.context_length
     if model.HasField("price"):
         document["pricing"] = pricing(model.price)
+    if model.features:
+        document["features"] = list(model.features)
+    if model.facts_date:
+        document["facts_date"] = model.facts_date
     return merge(document, model.extra_json)
 
 
