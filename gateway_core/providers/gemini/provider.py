@@ -21,12 +21,16 @@ from gateway_core.providers.gemini.family import family
 from gateway_core.providers.gemini.listing import PAGES_AT_MOST, model_path, page, page_path
 from gateway_core.providers.gemini.request import EXTENSION, UNSUPPORTED, body, request_document
 from gateway_core.unsupported import found, refuse_or_drop
+from gateway_core.upstream.attempt import name_of_attempt
 from gateway_core.upstream.http import Upstream
 from gateway_core.upstream.refusal import Refusals
 from gateway_core.upstream.sse import EventReader
 from gateway_core.upstream.stream import refused, streamed
 
 KEY = "x-goog-api-key"
+
+NAME = "responseId"
+"""What the host calls an answer, in the answer."""
 
 MODELS_SECONDS = 30
 """How long a list of models may take."""
@@ -72,7 +76,7 @@ class Provider:
                 answer.abort()
         finally:
             # No header tells it: the answer itself does.
-            call.upstream_request_id = decoder.name if decoder.name.isprintable() else ""
+            call.upstream_request_id = name_of_attempt({NAME: decoder.name}, NAME)
 
     async def list_models(self) -> Sequence[Model]:
         """The models that the host lists, of all pages."""
