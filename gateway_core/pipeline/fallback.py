@@ -16,6 +16,8 @@ from gateway_core.routing.trip import Trip
 from gateway_core.telemetry import Telemetry
 from gateway_core.telemetry.record import AttemptRecord
 
+TRY_SECONDS = 1.0
+
 
 class Stage:
     """Sets the target of each attempt; what is tried again is the opening only."""
@@ -83,7 +85,7 @@ class Stage:
         raise told
 
     async def _open(self, trip: Trip, place: Place, call: Call[Any], next: Next[Any]) -> Events:
-        delay = place.state.percentile.value if trip.route.hedges and call.stream else None
+        delay = patience(trip.route, place) if call.stream else None
         if delay is None:
             return await self._attempt(trip, place, call, next)
         return await self._race(trip, place, delay, call, next)
@@ -122,6 +124,9 @@ class Stage:
         for racer in racers:
             if await racer.stop():
                 self._fail(racer.call, racer.attempt, asyncio.CancelledError())
+            if not racer.has_won and len(racers) > 1 and racer.place.state.circuit.state == "half_open":
+                # It was to show whether its target is well again: it has not.
+                racer.place.state.circuit.failed(self._board.clock())
         for second in racers[1:]:
             call.failed_attempts += second.call.failed_attempts
             error = second.failed()
@@ -172,6 +177,8 @@ class Stage:
 
                 return await begun(await next(call), route.hold_seconds, in_time)
         except TimeoutError:
+            if limit is None:
+                raise
             provider = place.target.provider
             message = f"Provider {provider} took too long: waited {limit:g} s for the first token."
             raise ProviderTimeout(message, provider=provider, phase=FIRST_TOKEN) from None
@@ -181,3 +188,14 @@ class Stage:
         told = error.metadata.get("upstream_status") if isinstance(error, GatewayError) else None
         target = attempt.target
         call.failed_attempts += (f"{target.provider}/{target.model}={told or attempt.status}",)
+
+
+def patience(route: Route, place: Place) -> float | None:
+    """Seconds after which a second target is asked beside one that has not opened. None: none is.
+
+    A target that only one call tries, since it has failed, may still be silent: that call is not to wait for it.
+    """
+    state = place.state
+    if state.circuit.state != "closed":
+        return state.percentile.value or TRY_SECONDS
+    return state.percentile.value if route.hedges else None

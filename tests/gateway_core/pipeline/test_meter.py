@@ -11,7 +11,7 @@ from headgate.v1.chat_pb2 import ChatCompletionSpec
 from headgate.v1.message_pb2 import ROLE_USER, ChatMessage
 
 from gateway_core.call import Call, Caller, Events, GatewayUse, Given, Next, Target
-from gateway_core.config import Config
+from gateway_core.config import Config, ModelConfig, TargetConfig
 from gateway_core.errors import GatewayError, ProviderBroken, ProviderRefused
 from gateway_core.metering.ledger import Ledger
 from gateway_core.metering.price import usd_text
@@ -42,12 +42,12 @@ async def ledger(database: Database) -> AsyncIterator[Ledger]:
     await kept.close()
 
 
-def pipeline(ledger: Ledger, innermost: Next[Any]) -> Next[Any]:
+def pipeline(ledger: Ledger, innermost: Next[Any], board: Board | None = None) -> Next[Any]:
     telemetry = Telemetry(Config())
     stages: list[tuple[str, Stage]] = [
         ("trace", trace.Stage(telemetry)),
         ("meter", meter.Stage(ledger, {"small": PRICE})),
-        ("fallback", fallback.Stage(telemetry, Board(Config()))),
+        ("fallback", fallback.Stage(telemetry, board or Board(Config()))),
     ]
     return compose(stages, innermost)
 
@@ -209,6 +209,35 @@ async def test_fallback_charges_once_and_failed_attempts_nothing(database: Datab
     assert found == [*[("a", "provider_refused", 503, 0)] * 2, ("b", "ok", 200, 16 * MILLION)]
     assert [each["upstream_request_id"] for each in await attempts(database)] == ["req_a", "req_a", "req_b"]
     assert usd_text(16 * MILLION) == "0.000016"
+
+
+async def test_who_loses_a_race_has_a_row_and_costs_nothing(database: Database, ledger: Ledger) -> None:
+    async def ask(asked: Call[Any]) -> Events:
+        assert asked.target is not None
+        asked.upstream_request_id = f"req_{asked.target.provider}"
+        if asked.target.provider == "a":
+            await asyncio.sleep(0.05)
+        return answer(asked.target.provider)
+
+    async def answer(provider: str) -> Events:
+        if provider == "b":
+            await asyncio.Event().wait()
+        yield told(10, 3)
+
+    targets = (TargetConfig(provider="echo", model="a"), TargetConfig(provider="echo", model="b"))
+    board = Board(Config(models={"small": ModelConfig(targets=targets, hedge=True)}))
+    asked = call()
+    route = asked.route = board.made_route("small", asked.targets)
+    for _ in range(20):
+        route.state.percentile.add(0.01)
+    _ = [event async for event in await pipeline(ledger, ask, board)(asked)]
+    (row,) = await requests(database)
+    assert (row["provider"], row["attempt_count"], row["charged_pico_usd"]) == ("a", 2, 16 * MILLION)
+    found = [
+        (each["provider"], each["status"], each["http_status"], each["cost_pico_usd"], each["upstream_request_id"])
+        for each in await attempts(database)
+    ]
+    assert found == [("b", "cancelled", None, 0, "req_b"), ("a", "ok", 200, 16 * MILLION, "req_a")]
 
 
 async def test_a_call_that_fails_everywhere_is_closed_and_free(database: Database, ledger: Ledger) -> None:

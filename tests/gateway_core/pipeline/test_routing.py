@@ -159,6 +159,22 @@ async def test_only_one_call_at_a_time_tries_a_target_that_failed() -> None:
     assert await world.answer() == "from a", "who was cancelled leaves the place to another"
 
 
+async def test_who_tries_a_target_that_is_still_silent_does_not_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fallback, "TRY_SECONDS", 0.01)
+    world = World(routing=RoutingConfig(circuit=CircuitConfig(failures=1, failure_rate=0.1)))
+    world.scripts["a"] = failing(401)
+    assert await world.answer() == "from b"
+    world.now += 10
+    world.scripts["a"] = hanging
+    world.asked.clear()
+    assert [await world.answer() for _ in range(3)] == ["from b"] * 3
+    assert world.asked == ["a", "b", "b", "b"]
+    assert attempts_text(world.calls[1]) == "a/m=cancelled, b/m=ok"
+    world.now += 10
+    del world.scripts["a"]
+    assert await world.answer() == "from a"
+
+
 async def test_a_wait_that_is_told_is_waited_for_and_a_long_one_is_not() -> None:
     world = World()
     world.scripts["a"] = failing(429, retry_after_seconds=1.5)
