@@ -426,6 +426,8 @@ class Config(_Part):
     """Networks that are not public in which endpoints of gateways' owners may be all the same: "10.1.0.0/16"."""
     known_models: bool = True
     """Whether the table of known models counts where rows leave facts and prices open."""
+    reasoning_output: Literal["both", "reasoning", "reasoning_content"] = "both"
+    """The names under which the OpenAI dialect tells what a model thought."""
     metrics: bool = True
     """Whether GET /metrics answers."""
     model_list_seconds: Seconds = 300

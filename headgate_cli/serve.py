@@ -278,6 +278,9 @@ async def listening(start: Coroutine[Any, Any, None], address: Address | None, w
         raise in_use(address, what) from error
 
 
+REASONING_FIELDS = BridgeConfig().reasoning_fields
+
+
 def bridge_config(config: Config) -> BridgeConfig:
     """What the one configuration says to the bridge."""
     limits = config.limits
@@ -290,6 +293,7 @@ def bridge_config(config: Config) -> BridgeConfig:
         body_seconds=limits.body_seconds,
         keep_alive_seconds=max(1, round(limits.keep_alive_seconds)),
         connections_per_client=limits.connections_per_client,
+        reasoning_fields=REASONING_FIELDS if config.reasoning_output == "both" else (config.reasoning_output,),
         trusted_proxies=limits.trusted_proxies,
         ping_seconds=config.ping_seconds,
         drain_seconds=config.drain_seconds,

@@ -33,5 +33,7 @@ class BridgeConfig:
     """Silence after which an event stream gets a comment."""
     drain_seconds: float = 30
     """How long open answers may take to finish after SIGTERM."""
+    reasoning_fields: tuple[str, ...] = ("reasoning", "reasoning_content")
+    """The names under which the OpenAI dialect tells what a model thought."""
     trusted_proxies: frozenset[str] = frozenset({"127.0.0.1", "::1"})
     """Addresses whose X-Forwarded-For is believed; "*" is everybody."""

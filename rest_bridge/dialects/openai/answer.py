@@ -1,7 +1,7 @@
 """What answers are made of: the contract becomes OpenAI's JSON."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -41,8 +41,15 @@ def plain(message: Message) -> Document:
     return merge(document, document.pop("extra_json", ""))
 
 
-def said(message: AnswerMessage) -> Document:
-    """What a message says, or a piece of one adds: the fields that are set, but not the role and the tool calls."""
+REASONING = ("reasoning", "reasoning_content")
+"""The words that are in use for it: OpenRouter's, Groq's and vLLM's; and DeepSeek's, Moonshot's and Z.ai's."""
+
+
+def said(message: AnswerMessage, reasoning: Sequence[str] = REASONING) -> Document:
+    """What a message says, or a piece of one adds: the fields that are set, but not the role and the tool calls.
+
+    Takes the names under which its reasoning is told.
+    """
     document: Document = {}
     extra_json = ""
     for field, value in message.ListFields():
@@ -50,8 +57,7 @@ def said(message: AnswerMessage) -> Document:
         if name == "content" or name == "refusal":
             document[name] = value
         elif name == "reasoning":
-            # Two words are in use for it: OpenRouter's and vLLM's, and DeepSeek's.
-            document["reasoning"] = document["reasoning_content"] = value
+            document.update(dict.fromkeys(reasoning, value))
         elif name == "extra_json":
             extra_json = value
         elif name in WRITERS:

@@ -52,13 +52,16 @@ class ChatCompletions:
         if response.json:
             body = priced(response.json, metadata)
         else:
-            body = orjson.dumps(completion_document(response.completion, request.spec.model))
+            body = orjson.dumps(
+                completion_document(response.completion, request.spec.model, exchange.config.reasoning_fields)
+            )
         await exchange.respond(200, body, [*JSON, *answer_headers(metadata)])
 
     async def _stream(self, exchange: Exchange, request: StreamChatCompletionRequest) -> None:
         spec = request.spec
         call = self._stub.StreamChatCompletion(request, metadata=exchange.metadata(), timeout=exchange.timeout())
-        writer = EventWriter(ChunkWriter(spec.stream_options.include_usage, spec.model))
+        reasoning = exchange.config.reasoning_fields
+        writer = EventWriter(ChunkWriter(spec.stream_options.include_usage, spec.model, reasoning))
         async with aclosing(batches(call, StreamChatCompletionResponse.ByteSize)) as groups:
             # Until the first event is there, a failure has a status of its own.
             written = framed(writer, await anext(groups, []))

@@ -1,6 +1,6 @@
 """Answers and models in OpenAI's JSON: whole, and in the chunks of a stream."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -11,7 +11,7 @@ from headgate.v1.message_pb2 import ToolCall
 from headgate.v1.model_pb2 import Model, ModelPrice
 from headgate.v1.token_usage_pb2 import TokenUsage
 
-from rest_bridge.dialects.openai.answer import Document, complete, logprobs, merge, said, tool_call, usage
+from rest_bridge.dialects.openai.answer import REASONING, Document, complete, logprobs, merge, said, tool_call, usage
 
 ROLES = {
     message_pb2.ROLE_SYSTEM: "system",
@@ -26,14 +26,17 @@ PADDING = frozenset({"obfuscation"})
 """What pads chunks against side channels: no reason to send one."""
 
 
-def completion_document(completion: ChatCompletion, model: str = "") -> Document:
-    """A whole answer; takes the model to name where the answer names none. Source: OpenAI's ChatCompletion."""
+def completion_document(completion: ChatCompletion, model: str = "", reasoning: Sequence[str] = REASONING) -> Document:
+    """A whole answer. Source: OpenAI's ChatCompletion.
+
+    Takes the model to name where the answer names none, and the names under which reasoning is told.
+    """
     document = {
         "id": completion.id,
         "object": "chat.completion",
         "created": completion.created,
         "model": completion.model or model,
-        "choices": [choice_document(choice) for choice in completion.choices],
+        "choices": [choice_document(choice, reasoning) for choice in completion.choices],
     }
     if completion.HasField("usage"):
         document["usage"] = usage(completion.usage)
@@ -44,12 +47,12 @@ def completion_document(completion: ChatCompletion, model: str = "") -> Document
     return merge(document, completion.extra_json)
 
 
-def choice_document(choice: Choice) -> Document:
+def choice_document(choice: Choice, reasoning: Sequence[str]) -> Document:
     """One answer of several."""
     return merge(
         {
             "index": choice.index,
-            "message": message_document(choice.message),
+            "message": message_document(choice.message, reasoning),
             "logprobs": logprobs(choice.logprobs) if choice.HasField("logprobs") else None,
             "finish_reason": choice.finish_reason if choice.HasField("finish_reason") else None,
         },
@@ -57,10 +60,10 @@ def choice_document(choice: Choice) -> Document:
     )
 
 
-def message_document(message: AnswerMessage) -> Document:
+def message_document(message: AnswerMessage, reasoning: Sequence[str]) -> Document:
     """A whole message."""
     role = ROLES.get(message.role, "assistant")
-    document = {"role": role, "content": None, "refusal": None, "annotations": [], **said(message)}
+    document = {"role": role, "content": None, "refusal": None, "annotations": [], **said(message, reasoning)}
     document["role"] = role
     if message.tool_calls:
         document["tool_calls"] = [whole_call(call) for call in message.tool_calls]
@@ -90,9 +93,13 @@ class ChunkWriter:
     ends; what it says beside is sent at once. Usage that the provider did not tell is not made up.
     """
 
-    def __init__(self, include_usage: bool, model: str = "") -> None:
-        """Takes whether usage was asked for in a chunk of its own, and the model to name where a chunk names none."""
+    def __init__(self, include_usage: bool, model: str = "", reasoning: Sequence[str] = REASONING) -> None:
+        """Takes whether usage was asked for in a chunk of its own, and the model to name where a chunk names none.
+
+        Takes the names under which reasoning is told.
+        """
         self._include_usage = include_usage
+        self._reasoning = reasoning
         self._model = model
         self.spoken: set[int] = set()
         """The positions of the choices that were begun."""
@@ -104,7 +111,7 @@ class ChunkWriter:
     def write(self, chunk: ChatCompletionChunk) -> list[Document]:
         """The documents to send for a chunk, in order."""
         extra = orjson.loads(chunk.extra_json) if chunk.extra_json else {}
-        pieces = [_Piece(choice) for choice in chunk.choices]
+        pieces = [_Piece(choice, self._reasoning) for choice in chunk.choices]
         telling = [piece for piece in pieces if not piece.is_silent or piece.index not in self.spoken]
         document = self._head(chunk)
         if chunk.HasField("usage"):
@@ -193,11 +200,11 @@ class _Piece:
 
     __slots__ = ("calls", "delta", "extra", "finish_reason", "index", "is_empty", "is_silent", "logprobs", "role")
 
-    def __init__(self, choice: ChunkChoice) -> None:
+    def __init__(self, choice: ChunkChoice, reasoning: Sequence[str]) -> None:
         message = choice.delta
         self.index = choice.index
         self.role = ROLES.get(message.role, "assistant")
-        self.delta = said(message)
+        self.delta = said(message, reasoning)
         self.calls = message.tool_calls
         self.finish_reason = choice.finish_reason if choice.HasField("finish_reason") else None
         self.logprobs = logprobs(choice.logprobs) if choice.HasField("logprobs") else None
