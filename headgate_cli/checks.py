@@ -21,6 +21,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from gateway_core.config import ProviderConfig
 from gateway_core.known.hosts import known_hosts
+from gateway_core.providers.bedrock.credentials import resolved
 from gateway_core.upstream.origin import tls
 from headgate_cli.address import LOOPBACK, Address, bound
 from headgate_cli.client import channel_options
@@ -81,6 +82,11 @@ class ProviderCheck:
     async def run(self) -> Check:
         """Goes the way as far as it leads."""
         subject = f"provider {self._name}"
+        if self._row.kind == "bedrock":
+            try:
+                self._row = resolved(self._name, self._row, os.environ)
+            except ValueError as error:
+                return Check("wrong", subject, str(error), "set it in the row, or in the environment: AWS_REGION, …")
         if self._row.base_url is None:
             return Check("ok", subject, "answers in this process")
         where = shown_url(self._row.base_url)
@@ -157,7 +163,7 @@ class ProviderCheck:
         host = known_hosts().at(row.base_url or "")
         if host is not None and host.list_headers and key is not None:
             return {name: value.replace("{key}", key) for name, value in host.list_headers.items()}
-        if not row.lists_models:
+        if not row.lists_models or row.kind == "bedrock":
             return None
         headers = {name.lower(): value.get_secret_value() for name, value in row.headers.items()}
         headers = VERSION.get(row.kind, {}) | headers

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from gateway_core.config import Config
+from gateway_core.config import Config, ProviderConfig
 from headgate_cli.address import Address
 from headgate_cli.discovery import Findings
 
@@ -63,7 +63,7 @@ class Startup:
         if self.path is not None:
             yield f"configuration: {self.path}"
         if self.findings is None:
-            yield from (f"{name}: {shown_url(row.base_url)}" for name, row in self.config.providers.items())
+            yield from (f"{name}: {shown_place(row)}" for name, row in self.config.providers.items())
             return
         yield from (f"{found.name}: {found.origin}" for found in self.findings.found)
         yield from (f"note: {note}" for note in self.findings.notes)
@@ -83,6 +83,13 @@ class Startup:
         if self.needs_keys:
             headers += " -H 'authorization: Bearer YOUR_KEY'"
         return f"curl {self._url}/v1/chat/completions {headers} -d {shlex.quote(json.dumps(body))}"
+
+
+def shown_place(row: ProviderConfig) -> str:
+    """Where a provider is."""
+    if row.kind == "bedrock" and row.base_url is None:
+        return f"Amazon Bedrock in {row.aws.region}" if row.aws and row.aws.region else "Amazon Bedrock"
+    return shown_url(row.base_url)
 
 
 def shown_url(base_url: str | None) -> str:

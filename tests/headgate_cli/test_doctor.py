@@ -45,6 +45,19 @@ async def test_anthropic_is_asked_for_its_models_in_its_own_way(upstream: Upstre
     assert "authorization" not in headers
 
 
+async def test_bedrock_is_reached_and_not_asked_for_models(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {"region": "us-east-1", "access_key_id": "AKID", "secret_access_key": "sk-secret"}
+    lab = ProviderConfig.model_validate({"kind": "bedrock", "base_url": upstream.base_url, "aws": keys})
+    check = await checked(lab)
+    assert check.verdict == "ok"
+    assert "can be reached" in check.text
+    assert not upstream.requests
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_BEARER_TOKEN_BEDROCK"):
+        monkeypatch.delenv(name, raising=False)
+    keyless = await ProviderCheck("lab", ProviderConfig(kind="bedrock"), "").run()
+    assert (keyless.verdict, "aws.access_key_id" in keyless.text) == ("wrong", True)
+
+
 async def test_a_key_that_is_refused_is_told_with_its_variable_and_line(tmp_path: Path, upstream: Upstream) -> None:
     upstream.script(json_answer({"error": {"message": "Incorrect API key provided"}}, 401))
     (tmp_path / "headgate.yaml").write_text(
