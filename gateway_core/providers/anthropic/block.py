@@ -27,8 +27,10 @@ class Block:
     """Which call of a tool it is."""
     start: int = 0
     """Characters of text before it."""
+    has_input: bool = False
+    """Whether a piece of its input has come."""
     pieces: list[str] = field(default_factory=list)
-    """Of its input, in JSON."""
+    """Of its input, in JSON, where it is told at its end only."""
     citations: list[Any] = field(default_factory=list)
 
 
@@ -89,8 +91,10 @@ class Blocks:
                     said.reasoning_details.add(type="reasoning.text", index=block.index, signature=signature)
             case "input_json_delta":
                 piece = word(delta, "partial_json")
-                block.pieces.append(piece)
-                if piece and block.kind in TOOL_USES:
+                block.has_input |= bool(piece)
+                if block.kind not in TOOL_USES:
+                    block.pieces.append(piece)
+                elif piece:
                     said.tool_calls.add(index=block.tool_index).function.arguments = piece
             case "citations_delta":
                 block.citations.append(delta.get("citation"))
@@ -103,8 +107,8 @@ class Blocks:
             raise ValueError("it ends a block that has not begun")
         said = AnswerMessage()
         if block.kind in TOOL_USES:
-            if not "".join(block.pieces):
-                arguments = orjson.dumps(mapping(block.document.get("input"))).decode()
+            if not block.has_input:
+                arguments = orjson.dumps(mapping(block.document.get("input") or {})).decode()
                 said.tool_calls.add(index=block.tool_index).function.arguments = arguments
         elif block.kind == "text":
             for citation in block.citations:

@@ -116,7 +116,7 @@ class Decoder:
         if self.is_empty:
             raise ValueError("it has no beginning")
         if kind == "message_delta":
-            return self._changed(mapping(document.get("delta")), mapping(document.get("usage")))
+            return self._changed(mapping(document.get("delta")), mapping(document.get("usage") or {}))
         if kind == "content_block_start":
             said = self._blocks.start(document.get("index"), document.get("content_block"))
         elif kind == "content_block_delta":

@@ -24,6 +24,8 @@ class Facts(BaseModel):
     """Whether the model finds out by itself how much to think, or is told in tokens."""
     is_thinking_always_on: bool = False
     """Whether it cannot be kept from thinking."""
+    thinks_when_forced: bool = False
+    """Whether it may think where it must call a tool."""
     efforts: tuple[Effort, ...] = ("low", "medium", "high", "xhigh", "max")
     """What efforts a model with adaptive thinking knows."""
     takes_sampling: bool = True
@@ -53,5 +55,7 @@ def table() -> tuple[Facts, ...]:
 
 
 def facts(model: str) -> Facts:
-    """What is known of a model, by its name; the last row of the table fits any."""
-    return next(row for row in table() if model.startswith(row.names))
+    """What is known of a model, by its name, whatever stands before it at other hosts; the last row fits any."""
+    _, claude, rest = model.partition("claude-")
+    name = claude + rest.replace(".", "-") if claude else model
+    return next(row for row in table() if name.startswith(row.names))

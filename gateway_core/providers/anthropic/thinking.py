@@ -19,7 +19,7 @@ BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 24576, "xhigh":
 
 BUDGET_AT_LEAST = 1024
 
-FORCED = "the provider {} does not let a model think that must call a tool"
+FORCED = "the provider {} does not let this model think where it must call a tool"
 UNSIGNED = "the provider {} demands the signed reasoning of the turn that goes on, and the request has none"
 CANNOT_REST = "the model cannot be kept from thinking"
 UNKNOWN = "the provider {} does not know this effort"
@@ -40,7 +40,7 @@ def think(document: Document, spec: ChatCompletionSpec, facts: Facts, carried: C
             document["thinking"] = {"type": "disabled"}
     elif effort not in EFFORTS:
         carried.leave_out("reasoning_effort", UNKNOWN)
-    elif forced and not facts.is_thinking_always_on:
+    elif forced and not facts.thinks_when_forced:
         carried.leave_out("reasoning_effort", FORCED)
     elif facts.thinking == "adaptive":
         # Newer models leave the words out of their answers unless they are asked for them.

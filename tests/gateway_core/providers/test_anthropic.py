@@ -22,6 +22,8 @@ from tests.support.anthropic_vendor import HEADERS, events, message, refused, st
 from tests.support.upstream import Cut, Reset, Silence, Step, Upstream, answer, json_answer
 
 KEY = "sk-ant-secret-0123456789"
+TOOLS = [{"function": {"name": "now"}}]
+FORCED = {"mode": "required"}
 HELLO = message(text("Hello"))
 
 
@@ -147,6 +149,7 @@ async def test_what_has_no_word_is_told_and_what_asks_for_nothing_is_not(upstrea
         ("claude-opus-5-5", {"reasoning_effort": "none"}, "reasoning_effort"),
         ("claude-sonnet-4-6", {"reasoning_effort": "xhigh"}, "reasoning_effort"),
         ("claude-opus-5", {"reasoning_effort": "utter"}, "reasoning_effort"),
+        ("claude-opus-4-7", {"reasoning_effort": "low", "tools": TOOLS, "tool_choice": FORCED}, "reasoning_effort"),
         ("claude-opus-5", {"response_format": {"type": "json_object"}}, "response_format"),
     ],
 )

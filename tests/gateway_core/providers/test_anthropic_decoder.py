@@ -115,6 +115,17 @@ def test_the_end_of_an_answer_tells_the_numbers_of_all_of_it() -> None:
     assert (used.prompt_tokens, used.completion_tokens, used.total_tokens) == (17, 4, 21)
 
 
+def test_a_call_that_came_whole_at_its_beginning_is_told_whole() -> None:
+    documents = list(events(message(tool_use("t1", "f", a=1))))
+    begun = next(each for each in documents if each["type"] == "content_block_start")
+    begun["content_block"]["input"] = {"a": 1}
+    reader = decoder()
+    kept = [each for each in documents if each["type"] != "content_block_delta"]
+    found = [reader.event(Event("message", orjson.dumps(each))) for each in kept]
+    (call,) = fold(each for each in found if each is not None).choices[0].message.tool_calls
+    assert call.function.arguments == '{"a":1}'
+
+
 @pytest.mark.parametrize(
     ("model", "thinking_form", "most"),
     [
@@ -122,6 +133,8 @@ def test_the_end_of_an_answer_tells_the_numbers_of_all_of_it() -> None:
         ("claude-sonnet-4-6", "adaptive", 128000),
         ("claude-opus-5-5", "adaptive", 128000),
         ("claude-novel-9", "adaptive", 128000),
+        ("anthropic/claude-sonnet-4.5", "budget", 64000),
+        ("claude-sonnet-4-20250514", "budget", 64000),
         ("deepseek-chat", "budget", 8192),
         ("", "budget", 8192),
     ],
