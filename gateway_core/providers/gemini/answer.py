@@ -12,6 +12,7 @@ from headgate.v1.chat_completion_pb2 import AnswerMessage, ChunkChoice, Logprobs
 from headgate.v1.message_pb2 import ReasoningDetail
 
 from gateway_core.providers.gemini.carried import REASONING
+from gateway_core.providers.gemini.grounding import put_citations
 from gateway_core.providers.gemini.reading import INT32, Document, inner, objects, real, text, whole
 
 KNOWN = frozenset({"content", "finishReason", "index", "tokenCount", "logprobsResult", "finishMessage"})
@@ -51,6 +52,8 @@ class Speaker:
         self._thought: int | None = None  # the detail that further thoughts add to
         self._others = 0
         self._images: list[Document] = []
+        self._texts: list[str] = []
+        self._grounding: Document = {}
         self.has_ended = False
         self.goes_on = False
         """Whether it has said more after it ended: some hosts say of every piece why the answer ended."""
@@ -66,6 +69,8 @@ class Speaker:
         self.goes_on |= self.has_ended and bool(parts)
         for part in parts:
             self._put_part(delta, part)
+        # A stream may tell it several times, of more and more of the text: the last time counts.
+        self._grounding = inner(candidate, "groundingMetadata") or self._grounding
         extra = {name: value for name, value in candidate.items() if name not in KNOWN and value not in (None, [])}
         reason = text(candidate, "finishReason")
         if reason and reason != "FINISH_REASON_UNSPECIFIED":
@@ -76,6 +81,7 @@ class Speaker:
                 extra["native_finish_reason"] = reason
             if end == "content_filter" and (message := text(candidate, "finishMessage")):
                 delta.refusal = message
+            put_citations(delta, self._grounding, "".join(self._texts))
         if logprobs := inner(candidate, "logprobsResult"):
             put_logprobs(choice.logprobs, logprobs)
         if extra:
@@ -92,6 +98,7 @@ class Speaker:
             self._thought = None
             if said := text(part, "text"):
                 delta.content += said
+                self._texts.append(said)
             if signature:
                 self._put_signature(delta, "", signature)
         elif "inlineData" in part:

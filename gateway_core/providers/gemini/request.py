@@ -20,7 +20,7 @@ UNSUPPORTED = frozenset(
     {
         "audio", "function_call", "functions", "logit_bias", "metadata", "min_p", "moderation", "prediction",
         "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "safety_identifier", "store", "user",
-        "verbosity", "web_search_options",
+        "verbosity",
     }
 )  # fmt: skip
 """What the wire format has no word for."""
@@ -69,11 +69,7 @@ def request_document(
     document: Document = {"contents": conversation.contents}
     if conversation.instructions:
         document["systemInstruction"] = {"parts": conversation.instructions}
-    if "tools" not in left_out and (offered := tools(spec, carried)):
-        document["tools"] = offered
-        config = tool_config(spec, carried) if "tool_choice" not in left_out else None
-        if config is not None and "functionDeclarations" in offered[0]:
-            document["toolConfig"] = config
+    put_tools(document, spec, left_out, carried)
     if config := generation_config(spec, row, left_out, carried):
         document["generationConfig"] = config
     if spec.HasField("service_tier") and "service_tier" not in left_out:
@@ -81,6 +77,24 @@ def request_document(
     if spec.extra_json:
         put_extra(document, spec, left_out, carried)
     return document
+
+
+def put_tools(document: Document, spec: ChatCompletionSpec, left_out: frozenset[str], carried: Carried) -> None:
+    """Puts in the tools, and which of them may or must be called."""
+    offered = tools(spec, carried) if "tools" not in left_out else []
+    calls = bool(offered) and "functionDeclarations" in offered[0]
+    if spec.HasField("web_search_options") and "web_search_options" not in left_out:
+        if calls:
+            # Most models refuse their own search beside functions of the caller's.
+            carried.leave("web_search_options")
+        else:
+            for field, _ in spec.web_search_options.ListFields():
+                carried.leave(f"web_search_options.{field.name}")
+            offered = [*offered, {"googleSearch": {}}]
+    if offered:
+        document["tools"] = offered
+    if calls and "tool_choice" not in left_out and (config := tool_config(spec, carried)) is not None:
+        document["toolConfig"] = config
 
 
 def generation_config(spec: ChatCompletionSpec, row: Family, left_out: frozenset[str], carried: Carried) -> Document:

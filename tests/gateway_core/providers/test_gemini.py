@@ -298,6 +298,12 @@ def test_every_effort_is_one_that_the_model_takes(row: Any, effort: str) -> None
         ("gemini-3-flash", {"extra_json": '{"google": {"cached_content": "cachedContents/a"}}'}, []),
         ("gemini-3-flash", {"extra_json": '{"extra_body": {"google": {"y": 1}}}'}, ["extra_body.google.y"]),
         ("gemini-3-flash", {"extra_json": '{"cachedContent": "a"}', "extra_format": "gemini"}, []),
+        ("gemini-3-flash", {"web_search_options": {}}, []),
+        (
+            "gemini-3-flash",
+            {"web_search_options": {}, "tools": [{"function": {"name": "f"}}]},
+            ["web_search_options"],
+        ),
         ("gemini-3-flash", {"tools": [{"custom": {"name": "sh"}}]}, ["tools[0].custom"]),
     ],
 )
