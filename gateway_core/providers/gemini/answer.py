@@ -12,7 +12,7 @@ from headgate.v1.chat_completion_pb2 import AnswerMessage, ChunkChoice, Logprobs
 from headgate.v1.message_pb2 import ReasoningDetail
 
 from gateway_core.providers.gemini.carried import REASONING
-from gateway_core.providers.gemini.grounding import put_citations
+from gateway_core.providers.gemini.grounding import citations
 from gateway_core.providers.gemini.reading import INT32, Document, inner, objects, real, text, whole
 
 KNOWN = frozenset({"content", "finishReason", "index", "tokenCount", "logprobsResult", "finishMessage"})
@@ -70,7 +70,8 @@ class Speaker:
         for part in parts:
             self._put_part(delta, part)
         # A stream may tell it several times, of more and more of the text: the last time counts.
-        self._grounding = inner(candidate, "groundingMetadata") or self._grounding
+        if type(grounding := candidate.get("groundingMetadata")) is dict:
+            self._grounding = grounding
         extra = {name: value for name, value in candidate.items() if name not in KNOWN and value not in (None, [])}
         reason = text(candidate, "finishReason")
         if reason and reason != "FINISH_REASON_UNSPECIFIED":
@@ -81,7 +82,7 @@ class Speaker:
                 extra["native_finish_reason"] = reason
             if end == "content_filter" and (message := text(candidate, "finishMessage")):
                 delta.refusal = message
-            put_citations(delta, self._grounding, "".join(self._texts))
+            delta.annotations.extend(citations(self._grounding, "".join(self._texts)))
         if logprobs := inner(candidate, "logprobsResult"):
             put_logprobs(choice.logprobs, logprobs)
         if extra:

@@ -3,17 +3,26 @@
 Source: GroundingMetadata in https://ai.google.dev/api/generate-content#GroundingMetadata.
 """
 
-from headgate.v1.chat_completion_pb2 import AnswerMessage
+from collections.abc import Iterator
+
+from headgate.v1.chat_completion_pb2 import Annotation, UrlCitation
 
 from gateway_core.providers.gemini.reading import INT32, Document, inner, objects, text, whole
 
 
-def put_citations(message: AnswerMessage, grounding: Document, said: str) -> None:
-    """Adds a citation for each page that a piece of the text comes from; takes the whole text.
+def citations(grounding: Document, said: str) -> list[Annotation]:
+    """A citation for each page that a piece of the text comes from; takes the whole text.
 
-    Gemini counts bytes, the contract characters.
+    Gemini counts bytes, the contract characters. None where the grounding makes no sense: the text is what matters.
     """
-    data = said.encode()
+    try:
+        return list(read(grounding, said.encode()))
+    except ValueError:
+        return []
+
+
+def read(grounding: Document, data: bytes) -> Iterator[Annotation]:
+    """The citations; raises ValueError where the grounding makes no sense."""
     pages = [inner(chunk, "web") for chunk in objects(grounding, "groundingChunks")]
     for support in objects(grounding, "groundingSupports"):
         segment = inner(support, "segment")
@@ -22,9 +31,8 @@ def put_citations(message: AnswerMessage, grounding: Document, said: str) -> Non
         for place in places if type(places) is list else ():
             page = pages[place] if type(place) is int and 0 <= place < len(pages) else {}
             if url := text(page, "uri"):
-                cited = message.annotations.add().url_citation
-                cited.url, cited.title = url, text(page, "title")
-                cited.start_index, cited.end_index = start, end
+                cited = UrlCitation(url=url, title=text(page, "title"), start_index=start, end_index=end)
+                yield Annotation(url_citation=cited)
 
 
 def characters(data: bytes, count: int) -> int:

@@ -407,6 +407,15 @@ def test_what_is_no_answer_is_told(data: bytes) -> None:
         decoder().whole(data)
 
 
+@pytest.mark.parametrize("grounding", [5, [], {"groundingChunks": 1}, {"groundingSupports": [{"segment": 1}]}])
+def test_grounding_that_makes_no_sense_leaves_the_answer_as_it_is(grounding: Any) -> None:
+    answer = document(said("Hello"), finish="STOP")
+    answer["candidates"][0]["groundingMetadata"] = grounding
+    event = decoder().whole(json.dumps(answer).encode())
+    assert event.choices[0].delta.content == "Hello"
+    assert not event.choices[0].delta.annotations
+
+
 def test_calls_without_ids_have_ids_of_their_own() -> None:
     event = decoder().whole(json.dumps(document(called("f"), called("g"), finish="STOP")).encode())
     ids = [call.id for call in event.choices[0].delta.tool_calls]
