@@ -12,6 +12,7 @@ from headgate.v1.model_pb2 import Model
 
 from gateway_core.call import Call, Events, Rewrite, whole
 from gateway_core.config import ProviderConfig
+from gateway_core.known.hosts import Quirks
 from gateway_core.providers.openai.carried import Carried
 from gateway_core.providers.openai.decoder import Decoder
 from gateway_core.providers.openai.quirk import adapt
@@ -59,7 +60,7 @@ class Provider:
         """Takes the provider's name in the configuration, and its row."""
         base_url, self._path = places(config.base_url or "")
         self._name = name
-        self._quirks = config.quirks
+        self._quirks = None if config.quirks == Quirks() else config.quirks
         self._unsupported = UNSUPPORTED | config.unsupported_parameters
         self._event_bytes = config.answer_bytes
         self._lists_models = config.lists_models
@@ -122,7 +123,7 @@ class Provider:
                 dropped.discard("stream_options")
         if dropped or carried.left_out:
             refuse_or_drop(call, [*sorted(dropped), *carried.left_out])
-        if unmet := adapt(document, self._quirks):
+        if self._quirks is not None and (unmet := adapt(document, self._quirks)):
             refuse_or_drop(call, [each.name for each in unmet if each.may_refuse])
             if target.on_unsupported != "drop":
                 because = f"left out, the provider {target.provider} takes none back"

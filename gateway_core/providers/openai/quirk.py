@@ -6,8 +6,6 @@ from typing import Any, NamedTuple
 from gateway_core.known.hosts import Quirks
 from gateway_core.upstream.json_text import Document
 
-PLAIN = Quirks()
-
 
 class Unmet(NamedTuple):
     """Something that the host does not take."""
@@ -20,8 +18,6 @@ class Unmet(NamedTuple):
 
 def adapt(document: Document, quirks: Quirks) -> list[Unmet]:
     """Changes a request for a host, in place; what was left out of it."""
-    if quirks == PLAIN:
-        return []
     unmet = [*messages(document, quirks), *tools(document, quirks)]
     if quirks.one_answer and document.get("n") == 1:
         del document["n"]
