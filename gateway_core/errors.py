@@ -282,6 +282,7 @@ class ProviderRefused(ProviderError):
         409: StatusCode.ABORTED,
         413: StatusCode.RESOURCE_EXHAUSTED,
         402: StatusCode.RESOURCE_EXHAUSTED,
+        424: StatusCode.UNAVAILABLE,
         429: StatusCode.RESOURCE_EXHAUSTED,
         500: StatusCode.INTERNAL,
         501: StatusCode.UNIMPLEMENTED,
@@ -292,7 +293,7 @@ class ProviderRefused(ProviderError):
         """Takes what every error takes; upstream_status says whether another target may do better."""
         super().__init__(message, retry_after_seconds=retry_after_seconds, **metadata)
         status = int(metadata["upstream_status"])
-        self.retryable = status >= 500 or status in {402, 408, 409, 429}
+        self.retryable = status >= 500 or status in {402, 408, 409, 424, 429}
 
     @property
     def code(self) -> StatusCode:

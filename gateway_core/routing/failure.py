@@ -109,6 +109,7 @@ STATUSES: Mapping[int, Failure] = {
     403: Failure.UNAUTHORIZED,
     408: Failure.SILENT,
     409: Failure.LIMITED,
+    424: Failure.FAILED,  # what runs the model behind the provider: Bedrock's ModelErrorException
     429: Failure.LIMITED,
     501: Failure.UNIMPLEMENTED,
 }

@@ -17,6 +17,7 @@ from gateway_core.completion import fold
 from gateway_core.config import ProviderConfig
 from gateway_core.providers import Provider, load
 from gateway_core.providers.bedrock import decoder
+from gateway_core.routing.failure import Failure, failure
 from gateway_core.services.chat_completion import ChatCompletion
 from gateway_core.upstream.signature import Credentials, Signer
 from tests.support.bedrock_vendor import (
@@ -310,6 +311,18 @@ async def test_a_refusal_is_told_with_its_type(
     if raised is errors.ProviderRefused:
         assert failure.value.metadata["upstream_type"] == kind
     assert call.upstream_request_id == REQUEST_ID
+
+
+async def test_a_model_that_failed_may_be_tried_elsewhere(upstream: Upstream, make: Make) -> None:
+    upstream.script(refusal(424, "ModelErrorException", "The model failed."))
+    with pytest.raises(errors.ProviderRefused) as failure_of_the_model:
+        await make().open_chat_completion(call_of())
+    assert failure_of_the_model.value.retryable
+    assert failure(failure_of_the_model.value) is Failure.FAILED
+    upstream.script(refusal(400, "ValidationException", "Input is too long for requested model."))
+    with pytest.raises(errors.ProviderRefused) as too_long:
+        await make().open_chat_completion(call_of())
+    assert failure(too_long.value) is Failure.TOO_LONG
 
 
 async def test_no_refusal_tells_keys_accounts_or_their_users(upstream: Upstream, make: Make) -> None:
