@@ -35,7 +35,7 @@ OPENAI_LIST = ("/models", "data")
 VERSION = {"anthropic": {"anthropic-version": "2023-06-01"}}
 """Headers that a kind of provider wants beside the key."""
 
-KEY_HEADERS = {"anthropic": "x-api-key"}
+KEY_HEADERS = {"anthropic": "x-api-key", "gemini": "x-goog-api-key"}
 """The header in which a kind of provider wants the key, alone; the others as their quirks tell."""
 
 LISTS = {"gemini": ("/models", "models"), "ollama": ("/api/tags", "models")}

@@ -102,6 +102,18 @@ async def test_every_status_is_read(upstream: Upstream, status: int, document: o
     assert text in check.text
 
 
+async def test_gemini_is_asked_in_its_own_way(upstream: Upstream) -> None:
+    upstream.script(json_answer({"models": [{"name": "models/gemini-a"}]}))
+    check = await checked(row(upstream.base_url, kind="gemini"))
+    assert check.verdict == "ok"
+    assert "lists 1 models" in check.text
+    assert upstream.requests[0].headers["x-goog-api-key"] == "sk-secret"
+    assert "authorization" not in upstream.requests[0].headers
+    upstream.script(json_answer({"error": {"code": 400, "message": "API key not valid."}}, 400))
+    check = await checked(row(upstream.base_url, kind="gemini"))
+    assert "refuses the key (HTTP status 400)" in check.text
+
+
 async def test_a_missing_key_is_told(upstream: Upstream) -> None:
     upstream.script(json_answer({}, 401))
     check = await checked(row(upstream.base_url, api_key=None))
