@@ -115,6 +115,8 @@ class Target:
     """Names of the parameters that this model cannot take, beyond those its wire format has no word for."""
     features: frozenset[str] | None = None
     """What this model can do: "tools", "parallel_tools", "json_schema", "reasoning", "prefill". None: not known."""
+    max_output_tokens: int | None = None
+    """Most tokens of an answer, for providers that must be told. None: not known."""
 
 
 class Operation(Protocol[Request]):

@@ -111,6 +111,7 @@ class Catalog:
             on_unsupported=(row and row.on_unsupported) or provider.on_unsupported or self._config.on_unsupported,
             unsupported=provider.unsupported_parameters | unsupported,
             features=features,
+            max_output_tokens=(row and row.max_output_tokens) or (facts and facts.max_output_tokens) or None,
         )
 
     def _row_model(self, name: str) -> Model:

@@ -8,7 +8,7 @@ from openai import APIError, APIStatusError, AsyncOpenAI
 from openai.types.chat import ChatCompletionChunk
 from pydantic import BaseModel
 
-from gateway_core.config import Config, ProviderConfig
+from gateway_core.config import Config, ModelConfig, ProviderConfig, TargetConfig
 from tests.support.anthropic_vendor import (
     Document,
     error,
@@ -57,7 +57,12 @@ class Person(BaseModel):
 async def gateway(upstream: Upstream, arrangement: Arrangement) -> AsyncIterator[Gateway]:
     """A whole gateway whose provider "lab" is Anthropic."""
     row: Any = {"kind": "anthropic", "base_url": upstream.base_url, "api_key": "sk-ant-1", "lists_models": False}
-    async with running(Config(providers={"lab": ProviderConfig.model_validate(row)}), arrangement) as started:
+    target = TargetConfig(provider="lab", model="claude-opus-4-8")
+    config = Config(
+        providers={"lab": ProviderConfig.model_validate(row)},
+        models={"short": ModelConfig(targets=(target,), max_output_tokens=900)},
+    )
+    async with running(config, arrangement) as started:
         yield started
 
 
@@ -80,6 +85,15 @@ async def test_a_chat_is_answered(sdk: AsyncOpenAI, upstream: Upstream) -> None:
         "stop_sequences": ["END"],
         "metadata": {"user_id": "u-1"},
     }
+
+
+async def test_the_most_tokens_of_a_model_are_asked_for_where_the_caller_does_not_say(
+    sdk: AsyncOpenAI, upstream: Upstream
+) -> None:
+    upstream.script(whole_answer(message(text("Hello"))))
+    for model in ("short", MODEL):
+        await sdk.chat.completions.create(model=model, messages=HI)
+    assert [request.json()["max_tokens"] for request in upstream.requests] == [900, 128000]
 
 
 async def test_a_chat_is_streamed_with_its_thinking(sdk: AsyncOpenAI, upstream: Upstream) -> None:

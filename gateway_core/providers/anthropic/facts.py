@@ -1,7 +1,7 @@
 """What models take: the table of this version, read once."""
 
 from datetime import date
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Annotated, Literal
 
@@ -59,3 +59,16 @@ def facts(model: str) -> Facts:
     _, claude, rest = model.partition("claude-")
     name = claude + rest.replace(".", "-") if claude else model
     return next(row for row in table() if name.startswith(row.names))
+
+
+@lru_cache(maxsize=1000)
+def told_facts(model: str, max_output_tokens: int | None, features: frozenset[str] | None) -> Facts:
+    """What is known of a model, where the configuration tells more: its most tokens, and what it can do (None: not)."""
+    told: dict[str, object] = {}
+    if max_output_tokens is not None:
+        told["max_output_tokens"] = max_output_tokens
+    if features is not None:
+        told["takes_prefill"] = "prefill" in features
+        told["takes_json_schema"] = "json_schema" in features
+    known = facts(model)
+    return known.model_copy(update=told) if told else known

@@ -19,7 +19,7 @@ from gateway_core.config import ProviderConfig
 from gateway_core.errors import UnsupportedParameter
 from gateway_core.providers.anthropic.carried import FORMAT, Carried
 from gateway_core.providers.anthropic.decoder import Decoder
-from gateway_core.providers.anthropic.facts import facts
+from gateway_core.providers.anthropic.facts import told_facts
 from gateway_core.providers.anthropic.request import FOREIGN, request_document
 from gateway_core.unsupported import found, refuse_or_drop
 from gateway_core.upstream.attempt import name_of_attempt
@@ -40,7 +40,10 @@ UNSUPPORTED = frozenset(
 )  # fmt: skip
 """What the wire format has no word for."""
 
-NEUTRAL = {"n": 1, "frequency_penalty": 0, "presence_penalty": 0, "logprobs": False, "top_logprobs": 0, "store": False}
+NEUTRAL = {
+    "n": 1, "temperature": 1, "top_p": 1, "frequency_penalty": 0, "presence_penalty": 0, "logprobs": False,
+    "top_logprobs": 0, "store": False,
+}  # fmt: skip
 """Values that ask for nothing that the provider does not do anyway."""
 
 MODELS_SECONDS = 30
@@ -131,10 +134,11 @@ class Provider:
         assert target is not None, "the stage `fallback` sets the target"
         foreign = FOREIGN - self._unsupported - target.unsupported
         dropped = found(call, self._unsupported, extra_format=FORMAT) - foreign
-        document = request_document(spec, target.model, facts(target.model), carried, frozenset(dropped))
+        known = told_facts(target.model, target.max_output_tokens, target.features)
+        document = request_document(spec, target.model, known, carried, frozenset(dropped))
         if call.stream:
             document["stream"] = True
-        dropped = {name for name in dropped if name in target.unsupported or not asks_nothing(spec, name)}
+        dropped = {name for name in dropped if not asks_nothing(spec, name)}
         refuse_or_drop(call, sorted(dropped))
         for name, because in carried.left_out.items():
             refuse_or_drop(call, [name], because)

@@ -162,6 +162,17 @@ async def test_what_would_be_left_out_or_changed_is_refused_where_the_configurat
     assert upstream.requests == []
 
 
+async def test_what_the_configuration_tells_of_a_model_counts(upstream: Upstream, make: Make) -> None:
+    upstream.script(whole_answer(HELLO))
+    call = call_of(spec(prefill="{", temperature=1), stream=False)
+    call.target = Target("lab", "claude-opus-5", unsupported=frozenset({"temperature"}), features=frozenset({"prefill"}),
+                         max_output_tokens=500)  # fmt: skip
+    await read(make(), call)
+    assert call.rewrites == []
+    body = await sent(upstream)
+    assert (body["max_tokens"], body["messages"][-1]) == (500, {"role": "assistant", "content": "{"})
+
+
 @pytest.mark.parametrize(
     ("part", "param"),
     [

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from gateway_core import errors
 from gateway_core.completion import fold
 from gateway_core.config import ProviderConfig
+from gateway_core.known.models import ModelFacts, known_models
 from gateway_core.providers.anthropic.carried import Carried
 from gateway_core.providers.anthropic.decoder import Decoder
 from gateway_core.providers.anthropic.facts import facts, table
@@ -148,3 +149,15 @@ def test_no_row_of_the_table_hides_another() -> None:
     names = [name for row in table() for name in row.names]
     for place, name in enumerate(names):
         assert not any(name.startswith(earlier) for earlier in names[:place])
+
+
+KNOWN = [row for (host, _), row in known_models().items() if host == "anthropic"]
+
+
+@pytest.mark.parametrize("row", KNOWN, ids=lambda row: row.model)
+def test_the_table_says_what_the_table_of_known_models_says(row: ModelFacts) -> None:
+    found = facts(row.model)
+    assert found.max_output_tokens == row.max_output_tokens
+    assert found.takes_prefill == ("prefill" in row.features)
+    assert found.takes_json_schema == ("json_schema" in row.features)
+    assert found.takes_sampling == ("temperature" not in row.unsupported_parameters)
