@@ -62,7 +62,7 @@ class Conversation:
             case message_pb2.ROLE_ASSISTANT:
                 self.say("assistant", marked(self._answer(message, path), point))
             case message_pb2.ROLE_TOOL:
-                self.say("user", marked([self._result(message, path)], point))
+                self.say("user", marked(self._result(message, path), point))
             case _:
                 raise InvalidRequest(f"{path}.role cannot be told to Bedrock.", param=f"{path}.role")
 
@@ -87,14 +87,12 @@ class Conversation:
         self.tools[block["name"]] = None
         return [{"toolUse": block}]
 
-    def _result(self, message: ChatMessage, path: str) -> Document:
-        """The result of a call. Marks of the prompt cache in it stand after it."""
+    def _result(self, message: ChatMessage, path: str) -> list[Document]:
+        """The result of a call, and the mark of the prompt cache after it where there is one in it."""
         blocks = list(self._blocks(message, path))
-        result: Document = {
-            "toolUseId": tool_use_id(message.tool_call_id),
-            "content": [block for block in blocks if "cachePoint" not in block],
-        }
-        return {"toolResult": result}
+        content = [block for block in blocks if "cachePoint" not in block]
+        result = {"toolUseId": tool_use_id(message.tool_call_id), "content": content}
+        return [{"toolResult": result}, *[block for block in blocks if "cachePoint" in block][-1:]]
 
     def _blocks(self, message: ChatMessage, path: str) -> Iterator[Document]:
         """The content of a message. Blank texts are left out: Bedrock refuses them."""

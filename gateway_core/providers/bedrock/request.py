@@ -29,6 +29,8 @@ OWN = frozenset(
 )  # fmt: skip
 """Fields of Converse's own that are carried."""
 
+TIERS = frozenset({"default", "flex", "priority", "reserved"})
+
 MODELS = "additionalModelRequestFields"
 THINKING = "thinking"
 
@@ -63,8 +65,10 @@ def written(spec: ChatCompletionSpec, model: str, left_out: frozenset[str] = fro
     put_sampling(found, asked, kin, fields)
     put_tools(found, asked, list(conversation.tools))
     put_format(found, asked)
-    if asked.HasField("service_tier") and asked.service_tier != "auto":
+    if asked.service_tier in TIERS:
         document["serviceTier"] = {"type": asked.service_tier}
+    elif asked.service_tier not in ("", "auto"):
+        found.leave_out("service_tier")
     if asked.metadata:
         document["requestMetadata"] = dict(asked.metadata)
     if fields:

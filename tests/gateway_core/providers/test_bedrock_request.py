@@ -215,3 +215,20 @@ def test_the_names_of_documents_are_all_different() -> None:
 
 def test_a_request_is_json() -> None:
     assert orjson.dumps(asked(CLAUDE_4_5, metadata={"a": "b"}, stop=["x"]).document)
+
+
+def test_a_mark_for_the_cache_in_a_result_stands_after_it() -> None:
+    marked = {"text": "noon", "extraJson": '{"cache_control": {"type": "ephemeral"}}'}
+    result = {"role": "ROLE_TOOL", "toolCallId": "t1", "parts": {"parts": [marked]}}
+    found = asked(messages=[*UNSIGNED[:2], result], tools=[TOOL])
+    assert found.document["messages"][-1]["content"] == [
+        {"toolResult": {"toolUseId": "t1", "content": [{"text": "noon"}]}},
+        {"cachePoint": {"type": "default"}},
+    ]
+
+
+@pytest.mark.parametrize(("tier", "written_tier"), [("auto", None), ("flex", {"type": "flex"}), ("scale", None)])
+def test_a_service_tier_is_told_where_bedrock_has_it(tier: str, written_tier: Any) -> None:
+    found = asked(serviceTier=tier)
+    assert found.document.get("serviceTier") == written_tier
+    assert ("service_tier" in found.left_out) == (tier == "scale")
