@@ -39,9 +39,10 @@ class Stage:
         route = call.route
         if not isinstance(route, Route):
             route = self._board.unknown_route(call.targets)
-        if not route.is_plain or REGION in call.metadata or TAG in call.metadata:
+        is_plain = route.is_plain and (route.is_alone or route.state.is_quiet)
+        if not is_plain or REGION in call.metadata or TAG in call.metadata:
             return await self._travel(Trip(self._board.means, route, call), call, next)
-        # One target, of which nothing is to be known unless it fails.
+        # There is nothing to decide unless it fails.
         call.target = route.targets[0]
         call.attempt_count = 1
         route.state.in_flight += 1
@@ -51,7 +52,7 @@ class Stage:
         except GatewayError as error:
             self._fail(call, attempt, error)
             trip = Trip(self._board.means, route, call)
-            return await self._go_on(trip, trip.first().place, error, call, next)
+            return await self._go_on(trip, trip.began(), error, call, next)
         except BaseException as error:
             self._fail(call, attempt, error)
             raise

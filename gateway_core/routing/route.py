@@ -39,7 +39,7 @@ class Route:
     """The targets of a model."""
 
     __slots__ = (
-        "_has_places_apart", "_order", "awaits_token", "first_token_seconds", "hedges", "hold_seconds",
+        "_order", "awaits_token", "first_token_seconds", "hedges", "hold_seconds", "is_alone",
         "is_plain", "places", "state", "sticky_by", "targets",
     )  # fmt: skip
 
@@ -59,10 +59,10 @@ class Route:
             self.hedges or self.hold_seconds or self.first_token_seconds is not None or strategy == "latency"
         )
         """Whether a stream counts as open only once there is a first token."""
-        self._has_places_apart = any(place.region or place.tag for place in self.places)
-        has_limits = any(each is not None for place in self.places for each in place.state.limits)
-        self.is_plain = not (len(self.places) > 1 or has_limits or self.awaits_token)
-        """Whether there is nothing to decide until something fails."""
+        self.is_alone = len(self.places) == 1
+        is_limited = any(each is not None for each in self.state.limits)
+        self.is_plain = not is_limited and not self.awaits_token and (self.is_alone or strategy == "ordered")
+        """Whether there is nothing to decide until something fails: the first target is the first choice."""
 
     def in_order(self, call: Call[Any], now: float, random: Random) -> list[Place]:
         """The targets, the first to be tried first; raises InvalidRequest where the call asks for none of them."""

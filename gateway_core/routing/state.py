@@ -42,7 +42,7 @@ class TargetState:
         self.in_flight = 0
         """Attempts that have begun and not ended."""
         self.rests_until = 0.0
-        """Until when it has told that it should be left alone."""
+        """Until when it has told that it should be left alone. 0: it has not."""
         self.first_token = PeakAverage()
         """Of streamed answers."""
         self.whole = PeakAverage()
@@ -56,9 +56,16 @@ class TargetState:
         """As calls name it: "provider/model"."""
         return f"{self.provider}/{self.model}"
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has failed lately, and nothing speaks against it."""
+        return self.circuit.is_quiet and not self.rests_until
+
     def is_ready(self, now: float) -> bool:
         """Whether a call may go there, and there is no reason to rather go elsewhere."""
-        return now >= self.rests_until and self.circuit.may_pass(now) and self.has_room(now)
+        if self.rests_until and now >= self.rests_until:
+            self.rests_until = 0.0
+        return not self.rests_until and self.circuit.may_pass(now) and self.has_room(now)
 
     def has_room(self, now: float) -> bool:
         """Whether its limits allow one more."""

@@ -61,6 +61,10 @@ class Trip:
         self._left.remove(step.place)
         return step
 
+    def began(self) -> Place:
+        """The target that was asked before there was a trip: the first in the order of a route that is plain."""
+        return self._left.pop(0)
+
     def after(self, place: Place, error: GatewayError) -> Step | None:
         """The step after a failed one, whose end the target's state was told already. None: the call fails with it."""
         what = failure(error)

@@ -12,6 +12,10 @@ import pytest
 from grpc import StatusCode, aio
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
+from headgate.v1.chat_completion_service_pb2 import CreateChatCompletionRequest, StreamChatCompletionRequest
+from headgate.v1.chat_completion_service_pb2_grpc import ChatCompletionServiceStub
+from headgate.v1.chat_pb2 import ChatCompletionSpec
+from headgate.v1.message_pb2 import ROLE_USER, ChatMessage
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from gateway_core.config import (
@@ -255,6 +259,29 @@ async def test_a_key_that_is_refused_everywhere_is_not_the_callers_401(
     alarms = [line for line in log() if line["event"] == "provider_alarm"]
     assert [(line["provider"], line["level"]) for line in alarms] == [("lab", "error"), ("spare", "error")]
     assert 'headgate_provider_alarms_total{provider="lab",reason="provider_unauthorized"} 1.0' in exposed
+
+
+async def test_over_grpc_the_attempts_are_in_the_headers_and_in_the_trailers(
+    upstream: Upstream, spare: Upstream
+) -> None:
+    upstream.script(refused(500))
+    spec = ChatCompletionSpec(model="small", messages=[ChatMessage(role=ROLE_USER, text="hi")])
+    async with (
+        running(config(upstream.base_url, spare.base_url)) as gateway,
+        aio.insecure_channel(gateway.grpc_address) as channel,
+    ):
+        stub = ChatCompletionServiceStub(channel)
+        stream = stub.StreamChatCompletion(StreamChatCompletionRequest(spec=spec), timeout=5)
+        said = "".join([choice.delta.content async for event in stream for choice in event.chunk.choices])
+        told = [await stream.initial_metadata(), await stream.trailing_metadata()]
+        spare.script(refused(503))
+        whole = stub.CreateChatCompletion(CreateChatCompletionRequest(spec=spec), timeout=5)
+        assert await whole.code() == StatusCode.UNAVAILABLE
+        told.append(await whole.trailing_metadata())
+    assert said == SAID
+    attempts = [dict(metadata)["x-headgate-attempts"] for metadata in told]
+    answered_by_the_spare = f"{often('500')}, spare/large=ok"
+    assert attempts == [*[answered_by_the_spare] * 2, f"{often('500')}, spare/large=503, spare/large=503"]
 
 
 async def test_attempts_do_not_outlive_the_callers_deadline(upstream: Upstream, spare: Upstream) -> None:

@@ -76,8 +76,12 @@ def test_names_that_callers_make_up_are_not_all_kept() -> None:
     assert [(told.provider, told.model) for told in kept.told()] == [("lab", "tiny"), ("spare", "tiny")]
 
 
-def test_one_target_without_limits_leaves_nothing_to_decide() -> None:
+def test_where_the_first_target_is_the_first_choice_there_is_nothing_to_decide() -> None:
     assert Board(Config()).made_route("echo/echo", (Target("echo", "echo"),)).is_plain
+    for row, is_plain in (("", True), ("strategy: weighted", False), ("hedge: true", False)):
+        targets = "targets: [{provider: echo, model: a}, {provider: echo, model: b, max_concurrent_calls: 1}]"
+        config = parse(f"models: {{a: {{{targets}, {row}}}}}", "headgate.yaml", {})
+        assert Board(config).made_route("a", (Target("echo", "a"), Target("echo", "b"))).is_plain == is_plain
 
 
 def test_an_alarm_is_counted_each_time_and_logged_once_a_minute(capsys: pytest.CaptureFixture[str]) -> None:

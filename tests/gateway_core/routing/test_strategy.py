@@ -14,7 +14,9 @@ from gateway_core.routing.strategy import ORDERS, Asking, Choice
 
 def choices(*weights: float, prices: Sequence[float] = ()) -> list[Choice]:
     known = [*prices, *[math.inf] * (len(weights) - len(prices))]
-    states = [TargetState("lab", f"model-{place}", CircuitConfig(), Limits(), lambda: 0.0) for place in range(len(weights))]
+    states = [
+        TargetState("lab", f"model-{place}", CircuitConfig(), Limits(), lambda: 0.0) for place in range(len(weights))
+    ]
     return [Choice(place, states[place], weight, known[place]) for place, weight in enumerate(weights)]
 
 
