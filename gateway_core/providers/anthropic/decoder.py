@@ -47,6 +47,7 @@ class Decoder:
         self._refusals = refusals
         self._blocks = Blocks()
         self._usage: dict[str, Any] = {}
+        self._extra: dict[str, Any] = {}
         self._head = ChatCompletionChunk(id=f"msg-{request_id}", created=created or int(time.time()))
         self.is_done = False
         """Whether the host said that nothing more comes."""
@@ -116,7 +117,8 @@ class Decoder:
         if self.is_empty:
             raise ValueError("it has no beginning")
         if kind == "message_delta":
-            return self._changed(mapping(document.get("delta")), mapping(document.get("usage") or {}))
+            beside = {name: value for name, value in document.items() if name not in ("type", "delta", "usage")}
+            return self._changed(beside | mapping(document.get("delta")), mapping(document.get("usage") or {}))
         if kind == "content_block_start":
             said = self._blocks.start(document.get("index"), document.get("content_block"))
         elif kind == "content_block_delta":
@@ -131,6 +133,7 @@ class Decoder:
             self._head.id = word(message, "id")
         self._head.model = word(message, "model")
         self._usage = dict(mapping(message.get("usage")))
+        self._extra = unread(message)
         self.is_empty = False
 
     def _chunk(self, said: AnswerMessage) -> ChatCompletionChunk:
@@ -168,8 +171,12 @@ class Decoder:
         tier = self._usage.get("service_tier")
         if isinstance(tier, str):
             event.service_tier = tier
-        extra = {name: value for name, value in document.items() if name not in READ and value is not None}
-        if extra:
+        if extra := self._extra | unread(document):
             event.extra_json = orjson.dumps(extra).decode()
         self.is_whole = True
         return event
+
+
+def unread(document: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a message that have no place in the contract."""
+    return {name: value for name, value in document.items() if name not in READ and value is not None}

@@ -116,6 +116,16 @@ def test_the_end_of_an_answer_tells_the_numbers_of_all_of_it() -> None:
     assert (used.prompt_tokens, used.completion_tokens, used.total_tokens) == (17, 4, 21)
 
 
+def test_what_has_no_place_in_the_contract_is_carried_from_wherever_it_is_told() -> None:
+    documents = list(events(FULL))
+    documents[0]["message"]["diagnostics"] = {"a": 1}
+    documents[-2]["context_management"] = {"applied_edits": []}
+    reader = decoder()
+    found = [reader.event(Event("message", orjson.dumps(each))) for each in documents]
+    whole = {**FULL, "diagnostics": {"a": 1}, "context_management": {"applied_edits": []}}
+    assert fold(each for each in found if each is not None) == fold([decoder().whole(orjson.dumps(whole))])
+
+
 def test_a_call_that_came_whole_at_its_beginning_is_told_whole() -> None:
     documents = list(events(message(tool_use("t1", "f", a=1))))
     begun = next(each for each in documents if each["type"] == "content_block_start")
