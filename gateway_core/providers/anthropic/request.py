@@ -10,7 +10,7 @@ from headgate.v1.chat_pb2 import ChatCompletionSpec
 from gateway_core.providers.anthropic.carried import FORMAT, SHARED, Carried
 from gateway_core.providers.anthropic.conversation import conversation
 from gateway_core.providers.anthropic.facts import Facts
-from gateway_core.providers.anthropic.schema import clean_schema
+from gateway_core.providers.anthropic.schema import told_schema
 from gateway_core.providers.anthropic.thinking import is_thinking, think
 from gateway_core.providers.anthropic.tool import is_forced, tool_choice, tools
 from gateway_core.upstream.json_text import Document, json_object
@@ -91,7 +91,7 @@ def response_format(document: Document, spec: ChatCompletionSpec, facts: Facts, 
         carried.leave_out("response_format", NO_SCHEMAS)
     else:
         path = "response_format.json_schema"
-        schema = clean_schema(json_object(form.json_schema.schema_json, f"{path}.schema_json"))
+        schema = told_schema(json_object(form.json_schema.schema_json, f"{path}.schema_json"), carried, path)
         if form.json_schema.description:
             schema.setdefault("description", form.json_schema.description)
         document.setdefault("output_config", {})["format"] = {"type": "json_schema", "schema": schema}

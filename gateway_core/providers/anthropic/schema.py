@@ -1,4 +1,4 @@
-"""JSON Schemas of answers, put in the form that Anthropic takes: what it would refuse is said in the description.
+"""JSON Schemas of answers and strict tools, in the form that Anthropic takes: descriptions say what it would refuse.
 
 Source: https://platform.claude.com/docs/en/build-with-claude/structured-outputs (JSON Schema limitations).
 """
@@ -6,6 +6,8 @@ Source: https://platform.claude.com/docs/en/build-with-claude/structured-outputs
 from typing import Any
 
 import orjson
+
+from gateway_core.providers.anthropic.carried import Carried
 
 KEPT = frozenset({"$ref", "type", "enum", "const", "description", "title", "default", "required"})
 FORMATS = frozenset(
@@ -19,30 +21,48 @@ UNSAID = frozenset({"$schema", "$id", "$comment", "additionalProperties"})
 """What says nothing to a model, or is decided here."""
 
 
-def clean_schema(schema: Any) -> Any:
-    """A schema that is taken: closed objects, and the other limits in words."""
+def clean_schema(schema: Any, changed: set[str]) -> Any:
+    """A schema that is taken: closed objects, and the other limits in words. Adds the keywords that it does without."""
     if not isinstance(schema, dict):
         return schema
     found: dict[str, Any] = {}
     unsaid: dict[str, Any] = {}
     for name, value in schema.items():
-        if name in BY_NAME and isinstance(value, dict):
-            found[name] = {key: clean_schema(inner) for key, inner in value.items()}
-        elif name in LISTS and isinstance(value, list):
-            found[LISTS[name]] = [clean_schema(inner) for inner in value]
-        elif name == "items" and isinstance(value, dict):
-            found[name] = clean_schema(value)
+        inner = inner_schemas(name, value, changed)
+        if inner is not None:
+            found[LISTS.get(name, name)] = inner
         elif is_kept(name, value):
             found[name] = value
         elif name not in UNSAID:
             unsaid[name] = value
     if has_type(schema, "object") or "properties" in schema:
         found["additionalProperties"] = False
+        if schema.get("additionalProperties", False) is not False:
+            changed.add("additionalProperties")
     if unsaid:
+        changed.update(unsaid)
         said = orjson.dumps(unsaid).decode()
         described = found.get("description")
         found["description"] = f"{described}\n\n{said}" if described else said
     return found
+
+
+def told_schema(schema: Any, carried: Carried, path: str) -> Any:
+    """A schema that is taken; tells what keywords it does without."""
+    changed: set[str] = set()
+    found = clean_schema(schema, changed)
+    if changed:
+        carried.change(path, f"changed, the provider does not hold answers to {', '.join(sorted(changed))}")
+    return found
+
+
+def inner_schemas(name: str, value: Any, changed: set[str]) -> Any:
+    """What a keyword that holds schemas holds, cleaned; None for any other."""
+    if name in BY_NAME and isinstance(value, dict):
+        return {key: clean_schema(inner, changed) for key, inner in value.items()}
+    if name in LISTS and isinstance(value, list):
+        return [clean_schema(inner, changed) for inner in value]
+    return clean_schema(value, changed) if name == "items" and isinstance(value, dict) else None
 
 
 def is_kept(name: str, value: Any) -> bool:

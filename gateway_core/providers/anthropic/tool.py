@@ -9,6 +9,7 @@ from headgate.v1.chat_pb2 import ChatCompletionSpec
 from headgate.v1.tool_pb2 import AllowedTools, FunctionTool, Tool
 
 from gateway_core.providers.anthropic.carried import Carried
+from gateway_core.providers.anthropic.schema import told_schema
 from gateway_core.upstream.json_text import Document, json_object, json_value
 
 MODES = {"auto": "auto", "none": "none", "required": "any"}
@@ -45,6 +46,8 @@ def function_tool(function: FunctionTool, carried: Carried, path: str) -> Docume
     if function.description:
         document["description"] = function.description
     schema = json_object(function.parameters_json, f"{path}.parameters_json") if function.parameters_json else {}
+    if function.strict:
+        schema = told_schema(schema, carried, f"{path}.parameters")
     document["input_schema"] = {"type": "object", **schema} if schema else {"type": "object", "properties": {}}
     if function.strict:
         document["strict"] = True

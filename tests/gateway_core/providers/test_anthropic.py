@@ -162,6 +162,23 @@ async def test_what_would_be_left_out_or_changed_is_refused_where_the_configurat
     assert upstream.requests == []
 
 
+async def test_what_a_schema_does_without_is_told(upstream: Upstream, make: Make) -> None:
+    upstream.script(whole_answer(HELLO))
+    schema = '{"type":"object","properties":{"a":{"type":"integer","minimum":1}},"additionalProperties":true}'
+    form = {"type": "json_schema", "json_schema": {"name": "s", "schema_json": schema}}
+    tools = [{"function": {"name": "f", "parameters_json": schema, "strict": strict}} for strict in (True, False)]
+    call = call_of(spec(response_format=form, tools=tools), stream=False)
+    await read(make(), call)
+    assert [rewrite.name for rewrite in call.rewrites] == [
+        "tools[0].function.parameters",
+        "response_format.json_schema",
+    ]
+    assert all(rewrite.reason.endswith("to additionalProperties, minimum") for rewrite in call.rewrites)
+    first, second = (await sent(upstream))["tools"]
+    assert first["input_schema"]["additionalProperties"] is False
+    assert second["input_schema"]["properties"] == {"a": {"type": "integer", "minimum": 1}}
+
+
 async def test_what_the_configuration_tells_of_a_model_counts(upstream: Upstream, make: Make) -> None:
     upstream.script(whole_answer(HELLO))
     call = call_of(spec(prefill="{", temperature=1), stream=False)

@@ -104,7 +104,7 @@ def test_whatever_is_asked_is_written_or_refused(document: dict[str, Any]) -> No
 
 @given(json_values)
 def test_any_schema_is_cleaned_to_json(schema: Any) -> None:
-    orjson.dumps(clean_schema(schema))
+    orjson.dumps(clean_schema(schema, set()))
 
 
 def test_the_end_of_an_answer_tells_the_numbers_of_all_of_it() -> None:
