@@ -8,9 +8,8 @@ from collections.abc import Iterable
 from headgate.v1 import message_pb2
 from headgate.v1.message_pb2 import ChatMessage, ContentPart, ToolCall
 
+from gateway_core.providers.ollama.extra import Extra
 from gateway_core.upstream.json_text import Document, json_object
-
-FORMAT = "ollama"
 
 ROLES = {
     message_pb2.ROLE_SYSTEM: "system",
@@ -25,14 +24,14 @@ ROLES = {
 class Conversation:
     """Writes messages, and remembers which tool each call named: results of tools tell the tool's name.
 
-    What Ollama has no word for is named in `left_out`, as a path.
+    What Ollama has no word for is named, as a path.
     """
 
-    def __init__(self, extra_format: str) -> None:
-        """Takes the wire format that the unknown fields of the messages belong to."""
-        self._fits = extra_format == FORMAT
+    def __init__(self, extra: Extra) -> None:
+        """Takes what puts in unknown fields, and names what is left out."""
+        self._extra = extra
+        self._left_out = extra.left_out
         self._names: dict[str, str] = {}
-        self.left_out: dict[str, None] = {}
 
     def documents(self, messages: Iterable[ChatMessage], prefill: str) -> list[Document]:
         """The messages; a beginning of the answer is the assistant's last, which models continue."""
@@ -56,21 +55,28 @@ class Conversation:
             self._put_answered(document, message)
         for field, _ in message.ListFields():
             if field.name in ("audio",) or (field.name == "name" and document["role"] != "tool"):
-                self.left_out[f"{path}.{field.name}"] = None
-        return self._merged(document, message.extra_json, path)
+                self._left_out[f"{path}.{field.name}"] = None
+        if any(detail.data for detail in message.reasoning_details):
+            self._extra.untold[f"{path}.reasoning_details"] = None
+        return self._extra.merge(document, message.extra_json, path)
 
     def _put_parts(self, document: Document, parts: Iterable[ContentPart], path: str) -> None:
         """Texts are joined, images go beside them: Ollama has no order of both."""
         texts, images = [], []
         for index, part in enumerate(parts):
-            kind = part.WhichOneof("part")
+            kind, at = part.WhichOneof("part"), f"{path}[{index}]"
             image = image_data(part.image_url.url) if kind == "image_url" else None
             if kind == "text" or kind == "refusal":
                 texts.append(part.text or part.refusal)
             elif image is not None:
                 images.append(image)
             else:
-                self.left_out[f"{path}[{index}].{kind}" if kind else f"{path}[{index}]"] = None
+                self._left_out[f"{at}.{kind}" if kind else at] = None
+            self._extra.leave_out(part.extra_json, at)
+            if part.HasField("prompt_cache_breakpoint"):
+                self._left_out[f"{at}.prompt_cache_breakpoint"] = None
+            if part.image_url.detail not in ("", "auto"):
+                self._left_out[f"{at}.image_url.detail"] = None
         document["content"] = "\n".join(texts)
         if images:
             document["images"] = images
@@ -78,7 +84,7 @@ class Conversation:
     def _call(self, call: ToolCall, path: str) -> Document:
         """A call that the assistant made; empty where it is of a kind that Ollama does not know."""
         if not call.HasField("function"):
-            self.left_out[path] = None
+            self._left_out[path] = None
             return {}
         named = call.function
         arguments = json_object(named.arguments or "{}", f"{path}.function.arguments")
@@ -86,8 +92,8 @@ class Conversation:
         if call.id:
             document = {"id": call.id, **document}
             self._names[call.id] = named.name
-        self._merged(document["function"], named.extra_json, f"{path}.function")
-        return self._merged(document, call.extra_json, path)
+        self._extra.merge(document["function"], named.extra_json, f"{path}.function")
+        return self._extra.merge(document, call.extra_json, path)
 
     def _put_answered(self, document: Document, message: ChatMessage) -> None:
         """Which tool a result is of, and which call it answers."""
@@ -95,15 +101,6 @@ class Conversation:
             document["tool_name"] = name
         if message.tool_call_id:
             document["tool_call_id"] = message.tool_call_id
-
-    def _merged(self, document: Document, extra_json: str, path: str) -> Document:
-        if extra_json:
-            for name, value in json_object(extra_json, f"{path}.extra_json").items():
-                if self._fits:
-                    document.setdefault(name, value)
-                else:
-                    self.left_out[f"{path}.{name}"] = None
-        return document
 
 
 def image_data(url: str) -> str | None:

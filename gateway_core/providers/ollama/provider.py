@@ -12,8 +12,8 @@ from headgate.v1.model_pb2 import Model
 from gateway_core.call import Call, Events, Given, whole
 from gateway_core.config import ProviderConfig
 from gateway_core.providers.ollama.answer import seconds
-from gateway_core.providers.ollama.conversation import FORMAT
 from gateway_core.providers.ollama.decoder import Decoder
+from gateway_core.providers.ollama.extra import FORMAT
 from gateway_core.providers.ollama.request import ELSEWHERE, is_satisfied, written
 from gateway_core.unsupported import found, refuse_or_drop
 from gateway_core.upstream.http import Upstream
@@ -108,7 +108,8 @@ class Provider:
         left_out = target.unsupported | self._unsupported
         request = written(spec, target.model, stream=call.stream, left_out=left_out)
         refuse_or_drop(call, [*dropped, *request.left_out])
-        call.rewrites += request.rewrites
+        if target.on_unsupported != "drop":
+            call.rewrites += request.rewrites
         return orjson.dumps(request.document)
 
 

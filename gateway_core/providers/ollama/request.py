@@ -12,7 +12,8 @@ from headgate.v1.chat_pb2 import ChatCompletionSpec
 from headgate.v1.tool_pb2 import Tool
 
 from gateway_core.call import Rewrite
-from gateway_core.providers.ollama.conversation import FORMAT, Conversation
+from gateway_core.providers.ollama.conversation import Conversation
+from gateway_core.providers.ollama.extra import FORMAT, Extra
 from gateway_core.unsupported import extra_fields
 from gateway_core.upstream.json_text import Document, json_object
 
@@ -58,15 +59,17 @@ class Written:
 
 def written(spec: ChatCompletionSpec, model: str, *, stream: bool, left_out: frozenset[str] = frozenset()) -> Written:
     """The request; takes the names of parameters to leave out. Raises InvalidRequest where JSON text in it is none."""
-    extra_format = spec.extra_format or "openai"
-    conversation = Conversation(extra_format)
-    document: Document = {"model": model, "messages": conversation.documents(spec.messages, spec.prefill)}
-    found = Written(document, conversation.left_out)
+    extra = Extra(spec.extra_format or "openai")
+    prefill = "" if "prefill" in left_out else spec.prefill
+    document: Document = {"model": model, "messages": Conversation(extra).documents(spec.messages, prefill)}
+    found = Written(document, extra.left_out)
     tools = [] if spec.tool_choice.mode == "none" or "tools" in left_out else spec.tools
-    if offered := [each for n, tool in enumerate(tools) for each in tool_documents(tool, f"tools[{n}]", found)]:
+    if offered := [each for n, tool in enumerate(tools) for each in tool_documents(tool, f"tools[{n}]", extra)]:
         document["tools"] = offered
     if "response_format" not in left_out:
         put_format(document, spec)
+        extra.leave_out(spec.response_format.extra_json, "response_format")
+        extra.leave_out(spec.response_format.json_schema.extra_json, "response_format.json_schema")
     if spec.reasoning_effort and "reasoning_effort" not in left_out:
         put_think(found, spec.reasoning_effort)
     for name in ("logprobs", "top_logprobs"):
@@ -77,6 +80,7 @@ def written(spec: ChatCompletionSpec, model: str, *, stream: bool, left_out: fro
     if options:
         document["options"] = options
     document["stream"] = stream
+    found.rewrites += [Rewrite(path, "left out, Ollama takes none back") for path in extra.untold]
     return found
 
 
@@ -109,10 +113,10 @@ def put_think(found: Written, effort: str) -> None:
         found.rewrites.append(Rewrite("reasoning_effort", f"asked for as {think!r}, Ollama has no {effort!r}"))
 
 
-def tool_documents(tool: Tool, path: str, found: Written) -> list[Document]:
+def tool_documents(tool: Tool, path: str, extra: Extra) -> list[Document]:
     """A tool, in a list; an empty list where it is of a kind that Ollama does not know."""
     if not tool.HasField("function"):
-        found.left_out[path] = None
+        extra.left_out[path] = None
         return []
     function = tool.function
     named: Document = {"name": function.name}
@@ -123,8 +127,9 @@ def tool_documents(tool: Tool, path: str, found: Written) -> list[Document]:
     if function.parameters_json:
         named["parameters"] = json_object(function.parameters_json, f"{path}.function.parameters_json")
     if function.strict:
-        found.left_out[f"{path}.function.strict"] = None
-    return [{"type": "function", "function": named}]
+        extra.left_out[f"{path}.function.strict"] = None
+    extra.merge(named, function.extra_json, f"{path}.function")
+    return [extra.merge({"type": "function", "function": named}, tool.extra_json, path)]
 
 
 def put_extra(document: Document, options: Document, spec: ChatCompletionSpec, left_out: frozenset[str]) -> None:

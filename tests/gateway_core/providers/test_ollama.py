@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from headgate.v1.chat_pb2 import ChatCompletionSpec, ResponseFormat, StreamOptions
-from headgate.v1.message_pb2 import ROLE_ASSISTANT, ROLE_TOOL, ROLE_USER, ChatMessage
+from headgate.v1.message_pb2 import ROLE_ASSISTANT, ROLE_TOOL, ROLE_USER, ChatMessage, ImageUrl
 from headgate.v1.tool_pb2 import AllowedTools, CustomTool, FunctionTool, Tool, ToolChoice
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -147,6 +147,13 @@ CUSTOM = Tool(custom=CustomTool(name="c"))
 SUNG = ChatMessage(role=ROLE_USER, name="ann", text="Hi")
 FAR = ChatMessage(role=ROLE_USER)
 FAR.parts.parts.add().image_url.url = "https://example.org/a.png"
+NEAR = ChatMessage(role=ROLE_USER)
+NEAR.parts.parts.add().image_url.CopyFrom(ImageUrl(url="data:image/png;base64,AAAA", detail="high"))
+KEPT = ChatMessage(role=ROLE_USER)
+KEPT.parts.parts.add(text="Hi", extra_json='{"cache_control": {"type": "ephemeral"}}')
+MARKED = ChatMessage(role=ROLE_USER)
+MARKED.parts.parts.add(text="Hi").prompt_cache_breakpoint.mode = "explicit"
+NOTED = Tool(function=FunctionTool(name="f", extra_json='{"note": 1}'))
 
 
 @pytest.mark.parametrize(
@@ -169,6 +176,10 @@ FAR.parts.parts.add().image_url.url = "https://example.org/a.png"
         ({"extra_json": '{"raw": true}', "extra_format": "ollama"}, "raw"),
         ({"messages": [SUNG]}, "messages[1].name"),
         ({"messages": [FAR]}, "messages[1].content[0].image_url"),
+        ({"messages": [NEAR]}, "messages[1].content[0].image_url.detail"),
+        ({"messages": [KEPT]}, "messages[1].content[0].cache_control"),
+        ({"messages": [MARKED]}, "messages[1].content[0].prompt_cache_breakpoint"),
+        ({"tools": [NOTED]}, "tools[0].function.note"),
     ],
 )
 async def test_what_ollama_has_no_word_for_is_told_or_refused(
@@ -215,6 +226,24 @@ async def test_another_level_of_reasoning_is_told(make: Make, upstream: Upstream
     await events(make(), call)
     assert [rewrite.name for rewrite in call.rewrites] == ["reasoning_effort"]
     assert (await upstream.received()).json()["think"] == "low"
+
+
+async def test_encrypted_reasoning_of_another_vendor_is_told_and_never_refused(make: Make, upstream: Upstream) -> None:
+    upstream.script(streamed_answer(HELLO))
+    request = spec()
+    request.messages.add(role=ROLE_ASSISTANT, text="Yes").reasoning_details.add(type="reasoning.encrypted", data="x")
+    call = call_of(request, on_unsupported="reject")
+    await events(make(), call)
+    assert [rewrite.name for rewrite in call.rewrites] == ["messages[1].reasoning_details"]
+
+
+async def test_unknown_fields_of_ollamas_own_are_sent(make: Make, upstream: Upstream) -> None:
+    upstream.script(streamed_answer(HELLO))
+    request = spec(tools=[NOTED], extra_format="ollama")
+    request.messages.add(role=ROLE_USER, text="Hi", extra_json='{"tool_name": "f"}')
+    await events(make(), call_of(request, on_unsupported="reject"))
+    asked = (await upstream.received()).json()
+    assert (asked["messages"][1]["tool_name"], asked["tools"][0]["function"]["note"]) == ("f", 1)
 
 
 async def test_arguments_that_are_no_object_are_the_callers_fault(make: Make) -> None:
