@@ -39,3 +39,5 @@ def test_any_request_is_written_or_refused(kind: str, document: Document, model:
 def test_every_documented_field_in_every_form_is_written_or_refused(kind: str, model: str) -> None:
     for document in fullest(REQUEST):
         write(kind, document, model)
+        # What cannot be said in a message hides what can be asked beside it.
+        write(kind, {**document, "messages": [{"role": "user", "content": "Hi"}]}, model)
