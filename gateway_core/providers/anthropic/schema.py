@@ -30,7 +30,7 @@ def clean_schema(schema: Any, changed: set[str]) -> Any:
     for name, value in schema.items():
         inner = inner_schemas(name, value, changed)
         if inner is not None:
-            found[LISTS[name] if name in LISTS else name] = inner
+            found[str(LISTS.get(name, name))] = inner
         elif is_kept(name, value):
             found[name] = value
         elif name not in UNSAID:
