@@ -1,6 +1,7 @@
 """Tries the targets of a call until one opens; what is tried when, the domain `routing` decides."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,8 +16,6 @@ from gateway_core.routing.route import REGION, TAG, Place, Route
 from gateway_core.routing.trip import Trip
 from gateway_core.telemetry import Telemetry
 from gateway_core.telemetry.record import AttemptRecord
-
-TRY_SECONDS = 1.0
 
 
 class Stage:
@@ -59,6 +58,8 @@ class Stage:
         if not route.state.circuit.is_quiet:
             route.state.circuit.passes(self._board.clock())
             route.state.circuit.succeeded(self._board.clock())
+        if not route.is_alone and call.stream:
+            route.state.percentile.add(time.perf_counter() - attempt.started)
         self._attempts.opened(attempt)
         return events
 
@@ -86,7 +87,7 @@ class Stage:
         raise told
 
     async def _open(self, trip: Trip, place: Place, call: Call[Any], next: Next[Any]) -> Events:
-        delay = patience(trip.route, place) if call.stream else None
+        delay = place.state.patience(hedges=trip.route.hedges) if call.stream else None
         if delay is None:
             return await self._attempt(trip, place, call, next)
         return await self._race(trip, place, delay, call, next)
@@ -125,9 +126,8 @@ class Stage:
         for racer in racers:
             if await racer.stop():
                 self._fail(racer.call, racer.attempt, asyncio.CancelledError())
-            if not racer.has_won and len(racers) > 1 and racer.place.state.circuit.state == "half_open":
-                # It was to show whether its target is well again: it has not.
-                racer.place.state.circuit.failed(self._board.clock())
+            if not racer.has_won and any(other.has_won for other in racers):
+                racer.place.state.lose()
         for second in racers[1:]:
             call.failed_attempts += second.call.failed_attempts
             error = second.failed()
@@ -189,14 +189,3 @@ class Stage:
         told = error.metadata.get("upstream_status") if isinstance(error, GatewayError) else None
         target = attempt.target
         call.failed_attempts += (f"{target.provider}/{target.model}={told or attempt.status}",)
-
-
-def patience(route: Route, place: Place) -> float | None:
-    """Seconds after which a second target is asked beside one that has not opened. None: none is.
-
-    A target that only one call tries, since it has failed, may still be silent: that call is not to wait for it.
-    """
-    state = place.state
-    if state.circuit.state != "closed":
-        return state.percentile.value or TRY_SECONDS
-    return state.percentile.value if route.hedges else None

@@ -13,6 +13,8 @@ from gateway_core.routing.latency import PeakAverage, Percentile
 MINUTE = 60.0
 REST_AT_MOST = 25.0
 """Seconds for which a target is left alone because it told us to: so that one which is well again is soon used."""
+TRY_SECONDS = 1.0
+LOST_AT_MOST = 6
 
 
 class Limits(NamedTuple):
@@ -26,8 +28,8 @@ class TargetState:
     """Of one model of one provider. Who asks tells the time, in seconds of the event loop's clock."""
 
     __slots__ = (
-        "_asked_at", "_clock", "circuit", "first_token", "in_flight", "limits", "model", "percentile", "provider",
-        "rests_until", "whole",
+        "_asked_at", "_clock", "circuit", "first_token", "in_flight", "limits", "lost_count", "model", "percentile",
+        "provider", "rests_until", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -49,6 +51,8 @@ class TargetState:
         """Of others: how long they took."""
         self.percentile = Percentile()
         """Of the time to the first token."""
+        self.lost_count = 0
+        """How many times in a row it has lost a race in which it was to show whether it is well again."""
         self._asked_at: deque[float] = deque()
 
     @property
@@ -97,6 +101,7 @@ class TargetState:
     def opened(self, now: float, took: float, *, stream: bool) -> None:
         """Tells that an attempt has opened, and how long that took."""
         self.circuit.succeeded(now)
+        self.lost_count = 0
         if stream:
             self.first_token.add(took, now)
             self.percentile.add(took)
@@ -114,6 +119,22 @@ class TargetState:
             self.circuit.failed(self._clock())
         else:
             self.circuit.left()
+
+    def lose(self) -> None:
+        """Tells that another target was faster: where it was to show whether it is well again, it has not."""
+        if self.circuit.state == "half_open":
+            self.circuit.failed(self._clock())
+            self.lost_count = min(self.lost_count + 1, LOST_AT_MOST)
+
+    def patience(self, *, hedges: bool) -> float | None:
+        """Seconds after which another target is asked beside it. None: none is.
+
+        Who tries one that has failed is not to wait long where it is silent; nor must one that is slow lose each time.
+        """
+        usual = self.percentile.value
+        if self.circuit.state == "closed":
+            return usual if hedges else None
+        return max(TRY_SECONDS, 2 * (usual or 0.0)) * float(1 << self.lost_count)
 
     def rest(self, seconds: float, now: float) -> None:
         """Leaves it alone for some time, where there is another."""

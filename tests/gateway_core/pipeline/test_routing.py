@@ -15,6 +15,7 @@ from gateway_core.catalog.listing import Listing
 from gateway_core.config import CircuitConfig, Config, ModelConfig, ProviderConfig, RoutingConfig, TargetConfig
 from gateway_core.errors import ConcurrencyLimited, InvalidRequest, ProviderBroken, ProviderRefused, ProviderTimeout
 from gateway_core.pipeline import Stage, compose, fallback, route, trace
+from gateway_core.routing import state
 from gateway_core.routing.board import Board
 from gateway_core.services.chat_completion import ChatCompletion
 from gateway_core.services.edge import attempts_text
@@ -160,7 +161,7 @@ async def test_only_one_call_at_a_time_tries_a_target_that_failed() -> None:
 
 
 async def test_who_tries_a_target_that_is_still_silent_does_not_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fallback, "TRY_SECONDS", 0.01)
+    monkeypatch.setattr(state, "TRY_SECONDS", 0.01)
     world = World(routing=RoutingConfig(circuit=CircuitConfig(failures=1, failure_rate=0.1)))
     world.scripts["a"] = failing(401)
     assert await world.answer() == "from b"
@@ -173,6 +174,25 @@ async def test_who_tries_a_target_that_is_still_silent_does_not_wait_for_it(monk
     world.now += 10
     del world.scripts["a"]
     assert await world.answer() == "from a"
+
+
+async def test_a_target_that_is_slow_and_well_is_waited_for_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "TRY_SECONDS", 0.01)
+    world = World(routing=RoutingConfig(circuit=CircuitConfig(failures=1, failure_rate=0.1)))
+    world.scripts["a"] = failing(401)
+    assert await world.answer() == "from b"
+
+    async def slow() -> Events:
+        await asyncio.sleep(0.05)
+        return whole("a")
+
+    world.scripts |= {"a": slow}
+    answers = []
+    for _ in range(6):
+        world.now += 10
+        answers.append(await world.answer())
+    assert answers[0] == "from b"
+    assert answers[-1] == "from a"
 
 
 async def test_a_wait_that_is_told_is_waited_for_and_a_long_one_is_not() -> None:
@@ -303,11 +323,11 @@ async def test_cancelling_while_the_beginning_is_held_back_closes_the_answer() -
 
 def hedging() -> World:
     world = World(hedge=True)
-    state = world.board.made_route(
+    route_ = world.board.made_route(
         "small", Catalog(world.board._config, Listing({}, every_seconds=60)).targets("small")
     )
     for _ in range(30):
-        state.places[0].state.percentile.add(0.01)
+        route_.places[0].state.percentile.add(0.01)
     return world
 
 
@@ -430,11 +450,11 @@ async def test_a_larger_target_is_asked_where_the_prompt_is_too_long_and_a_small
 
 def test_the_time_within_which_95_of_100_answer_is_not_known_at_first() -> None:
     world = World()
-    state = next(iter(world.board._states.values()))
+    target = next(iter(world.board._states.values()))
     for number in range(19):
-        state.percentile.add(number)
-    assert state.percentile.value is None
+        target.percentile.add(number)
+    assert target.percentile.value is None
     for number in range(19, 100):
-        state.percentile.add(number)
-    assert state.percentile.value is not None
-    assert math.isclose(state.percentile.value, 94, abs_tol=5)
+        target.percentile.add(number)
+    assert target.percentile.value is not None
+    assert math.isclose(target.percentile.value, 94, abs_tol=5)
