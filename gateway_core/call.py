@@ -113,6 +113,8 @@ class Target:
     on_unsupported: OnUnsupported = "warn"
     unsupported: frozenset[str] = frozenset()
     """Names of the parameters that this model cannot take, beyond those its wire format has no word for."""
+    unsupported_while_reasoning: frozenset[str] = frozenset()
+    """Names of those that it cannot take unless reasoning_effort is "none"."""
     features: frozenset[str] | None = None
     """What this model can do: "tools", "parallel_tools", "json_schema", "reasoning", "prefill". None: not known."""
     max_output_tokens: int | None = None

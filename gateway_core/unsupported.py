@@ -34,6 +34,8 @@ def found(call: Call[ChatCompletionSpec], unsupported: frozenset[str], *, extra_
     spec, target = call.request, call.target
     assert target is not None, "the stage `fallback` sets the target"
     unsupported |= target.unsupported
+    if target.unsupported_while_reasoning and spec.reasoning_effort != "none":
+        unsupported |= target.unsupported_while_reasoning
     names = {name for name in unsupported if name in FIELDS and is_set(spec, name)}
     if spec.extra_json:
         foreign = (spec.extra_format or "openai") != extra_format

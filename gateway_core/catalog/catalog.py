@@ -101,15 +101,18 @@ class Catalog:
         provider = self._providers.get(provider_name) or ProviderConfig(kind="echo")
         facts = self._known.facts(provider_name, model)
         unsupported = facts.unsupported_parameters if facts else frozenset()
+        while_reasoning = facts.unsupported_while_reasoning if facts else frozenset()
         features = frozenset(map(str, facts.features)) if facts else None
         if row is not None:
             unsupported = (unsupported - row.supported_parameters) | row.unsupported_parameters
+            while_reasoning -= row.supported_parameters
             features = frozenset(map(str, row.features)) if row.features is not None else features
         return Target(
             provider=provider_name,
             model=model,
             on_unsupported=(row and row.on_unsupported) or provider.on_unsupported or self._config.on_unsupported,
             unsupported=provider.unsupported_parameters | unsupported,
+            unsupported_while_reasoning=while_reasoning,
             features=features,
             max_output_tokens=(row and row.max_output_tokens) or (facts and facts.max_output_tokens) or None,
         )

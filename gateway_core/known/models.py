@@ -53,6 +53,8 @@ class ModelFacts(_Row):
     features: frozenset[Feature] = frozenset()
     unsupported_parameters: frozenset[str] = frozenset()
     """Names of request parameters that it refuses, beside those of its host."""
+    unsupported_while_reasoning: frozenset[str] = frozenset()
+    """Names of those that it refuses unless it is asked not to reason, which it does by itself."""
     price: KnownPrice | None = None
     """None: not known, or not to be told by a price for each kind of token."""
     source: str

@@ -42,6 +42,19 @@ async def test_a_temperature_that_a_model_refuses_is_dropped_and_told(sdk: Async
     assert "max_tokens" not in raw.headers["x-headgate-warning"]
 
 
+@pytest.mark.parametrize(("effort", "sent"), [({}, False), ("low", False), ("none", True)], ids=str)
+async def test_a_temperature_is_sent_to_a_model_that_takes_one_only_while_it_does_not_reason(
+    sdk: AsyncOpenAI, upstream: Upstream, effort: Any, sent: bool
+) -> None:
+    upstream.script(json_answer(completion({"content": "Hello"})))
+    more = {"reasoning_effort": effort} if effort else {}
+    raw = await sdk.chat.completions.with_raw_response.create(
+        model="openai/gpt-6-luna", messages=HI, temperature=0.5, **more
+    )
+    assert ("temperature" in (await upstream.received()).json()) == sent
+    assert ("temperature" in raw.headers.get("x-headgate-warning", "")) != sent
+
+
 async def test_a_temperature_that_a_model_refuses_is_refused_where_that_is_wished(
     sdk: AsyncOpenAI, upstream: Upstream
 ) -> None:

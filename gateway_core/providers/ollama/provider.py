@@ -105,7 +105,7 @@ class Provider:
         assert target is not None, "the stage `fallback` sets the target"
         unmet = found(call, self._unsupported, extra_format=FORMAT)
         dropped = [name for name in sorted(unmet) if not is_satisfied(spec, name) or name in target.unsupported]
-        left_out = target.unsupported | self._unsupported
+        left_out = target.unsupported | self._unsupported | frozenset(dropped)
         request = written(spec, target.model, stream=call.stream, left_out=left_out)
         refuse_or_drop(call, [*dropped, *request.left_out])
         if target.on_unsupported != "drop":

@@ -38,7 +38,8 @@ def catalog(of: Config) -> Catalog:
 def test_a_row_names_a_known_host_its_source_and_parameters_of_the_contract(row: ModelFacts) -> None:
     assert row.host in {host.name for host in known_hosts().hosts if host.ended is None and host.models_of is None}
     assert row.source.startswith("https://")
-    assert row.unsupported_parameters <= set(ChatCompletionSpec.DESCRIPTOR.fields_by_name)
+    refused = row.unsupported_parameters | row.unsupported_while_reasoning
+    assert refused <= set(ChatCompletionSpec.DESCRIPTOR.fields_by_name)
     assert row.context_length is not None
     assert (row.max_output_tokens or 1) <= row.context_length
     assert SNAPSHOT.search(row.model) is None
@@ -146,6 +147,16 @@ def test_a_target_tells_what_its_model_refuses_and_can_do() -> None:
     assert own.features == frozenset({"prefill"})
     (other,) = of.targets("openai/mine")
     assert (other.features, "temperature" in other.unsupported) == (None, False)
+
+
+def test_what_a_model_refuses_while_it_reasons_is_apart() -> None:
+    of = catalog(config({"own": to("openai/gpt-6-luna", supported_parameters=["temperature"])}))
+    (direct,) = of.targets("openai/gpt-6-luna")
+    assert "temperature" not in direct.unsupported
+    assert "temperature" in direct.unsupported_while_reasoning
+    (own,) = of.targets("own")
+    assert "temperature" not in own.unsupported_while_reasoning
+    assert "top_p" in own.unsupported_while_reasoning
 
 
 async def test_a_list_tells_what_is_known_and_of_which_day() -> None:
