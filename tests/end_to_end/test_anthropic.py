@@ -175,6 +175,20 @@ async def test_an_answer_that_breaks_off_is_never_a_success(sdk: AsyncOpenAI, up
     assert not any(choice.finish_reason for chunk in found for choice in chunk.choices)
 
 
+async def test_an_overload_told_before_the_first_word_is_tried_again_unseen(
+    sdk: AsyncOpenAI, upstream: Upstream
+) -> None:
+    begun = next(events(message(text("Hello"))))
+    upstream.script(
+        streamed_answer([begun, {"type": "ping"}, error("overloaded_error", "Overloaded")]),
+        streamed_answer(message(text("Hello"))),
+    )
+    chunks = await streamed(sdk, messages=HI)
+    assert texts(chunks) == "Hello"
+    assert chunks[-1].choices[0].finish_reason == "stop"
+    assert len(upstream.requests) == 2
+
+
 async def test_a_mark_for_the_cache_reaches_the_vendor(sdk: AsyncOpenAI, upstream: Upstream) -> None:
     upstream.script(whole_answer(message(text("Hello"))))
     marked: Any = {"type": "text", "text": "Long.", "cache_control": {"type": "ephemeral", "ttl": "1h"}}
