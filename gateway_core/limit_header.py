@@ -1,4 +1,4 @@
-"""What is left of a limit, in the header fields that OpenAI tells it in.
+"""What is left of a limit, in the header fields that OpenAI tells it in, and how sentences count.
 
 https://platform.openai.com/docs/guides/rate-limits, "Rate limits in headers".
 """
@@ -16,6 +16,11 @@ def one_limit_headers(measure: str, limit: int, remaining: int, reset_us: int) -
     """The three of one limit on "requests" or "tokens"; the time is until all of it is there again."""
     of_limit, of_remaining, of_reset = KEYS[measure]
     return (of_limit, str(limit)), (of_remaining, str(remaining)), (of_reset, duration_text(reset_us))
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things, as a sentence has it: "1 request", "2 requests"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def duration_text(microseconds: int) -> str:

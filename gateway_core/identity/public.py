@@ -3,12 +3,13 @@
 import re
 import time
 from collections.abc import Sequence
+from math import ceil
 from typing import Any, Literal, NamedTuple
 
 from gateway_core.call import Call
 from gateway_core.config import PublicKeysConfig, WindowConfig
 from gateway_core.errors import ParameterNotAllowed, PermissionDenied, RateLimited
-from gateway_core.limit_header import SECOND_US, one_limit_headers
+from gateway_core.limit_header import SECOND_US, counted, one_limit_headers
 from gateway_core.unsupported import extra_fields
 
 GATEWAY_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
@@ -105,12 +106,12 @@ class Reached(NamedTuple):
 
     def refusal(self, whose: str) -> RateLimited:
         """Says which one, and how long to wait."""
-        what = "requests" if self.measure == "requests" else "input tokens"
-        limit = f"{self.limit} {what} per {self.window.seconds} s and {whose}"
+        what = "request" if self.measure == "requests" else "input token"
+        limit = f"{counted(self.limit, what)} per {self.window.seconds} s and {whose}"
         seconds = self.window.seconds - self.now % self.window.seconds
         told = one_limit_headers(self.measure, self.limit, self.remaining, int(seconds * SECOND_US))
         return RateLimited(
-            f"A public key may be used for {limit}.",
+            f"A public key may be used for {limit}: try again in {counted(ceil(seconds), 'second')}.",
             retry_after_seconds=seconds,
             limit=limit,
             subject=whose,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import structlog
 
 from gateway_core.errors import InsufficientBalance, SpendCapReached
+from gateway_core.metering.price import usd_text
 from gateway_core.storage import account as accounts
 from gateway_core.storage.balance import TOPIC, BalanceRow, balance_rows, expired_accounts, lapse
 from gateway_core.storage.changes import Change
@@ -20,9 +21,6 @@ LAPSE_SECONDS = 60.0
 READ_AT_ONCE = 500
 IDLE_REFRESHES = 60
 """After which the balance of an account that does not call is forgotten."""
-
-EMPTY = "The balance does not cover the call: add credit to the account."
-CAPPED = "The account has spent what it may spend: its spend cap must be raised."
 
 
 class Balance:
@@ -46,13 +44,14 @@ class Balance:
         return self.row.root and self.row.spend_cap is None
 
     def reserve(self, cost: int) -> None:
-        """Reserves the estimated cost of a call; raises InsufficientBalance, SpendCapReached."""
+        """Reserves the estimated cost of a call, at least 0; raises InsufficientBalance, SpendCapReached."""
         row = self.row
-        expected = self.reserved + self._charged - self._in_row + cost
+        pending = self.reserved + self._charged - self._in_row
+        expected = pending + cost
         if row.spend_cap is not None and row.spent + expected > row.spend_cap:
-            raise SpendCapReached(CAPPED)
+            raise over_cap(cost, row.spend_cap, row.spend_cap - row.spent - pending)
         if not row.root and row.settled - expected < 0:
-            raise InsufficientBalance(EMPTY)
+            raise over_balance(cost, row.settled - pending)
         self.reserved += cost
         self._idle = 0
 
@@ -75,6 +74,37 @@ class Balance:
         """Whether nobody has called for long; asked at each refresh."""
         self._idle += 1
         return self._idle > IDLE_REFRESHES and self.reserved == 0
+
+
+def over_cap(cost: int, cap: int, left: int) -> SpendCapReached:
+    """The refusal of a call that the spend cap does not allow; takes what the calls that run have left of it."""
+    raise_it = "raise the account's spend_cap_usd"
+    if left <= 0:
+        message = f"The account has spent its spend cap of ${usd_text(cap)}: {raise_it}."
+    else:
+        rest = f"${usd_text(left)} of the spend cap of ${usd_text(cap)} is left"
+        message = f"{estimated(cost)}; {rest}: {ask_less(raise_it)}"
+    return SpendCapReached(message, estimated_cost_usd=usd_text(cost), left_usd=usd_text(max(0, left)))
+
+
+def over_balance(cost: int, left: int) -> InsufficientBalance:
+    """The refusal of a call that the balance does not cover; takes what the calls that run have left of it."""
+    add = "add credit to the account"
+    if left <= 0:
+        message = f"Nothing of the account's balance is left: {add}."
+    else:
+        message = f"{estimated(cost)}; ${usd_text(left)} of the account's balance is left: {ask_less(add)}"
+    return InsufficientBalance(message, estimated_cost_usd=usd_text(cost), left_usd=usd_text(max(0, left)))
+
+
+def estimated(cost: int) -> str:
+    """How a refusal begins that is for a call's cost."""
+    return f"The call may cost ${usd_text(cost)}, as estimated"
+
+
+def ask_less(otherwise: str) -> str:
+    """How it ends."""
+    return f"name a smaller max_tokens, or {otherwise}."
 
 
 class Balances:

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from gateway_core.errors import ConcurrencyLimited, DeadlineExceeded
+from gateway_core.limit_header import counted
 
 Place = asyncio.Future[bool]
 """A place in the line. True: the call may run; False: it has waited for as long as it may."""
@@ -117,11 +118,12 @@ def give_up(line: Line, place: Place) -> None:
 
 def refused(cap: Cap, *, waited: bool) -> ConcurrencyLimited:
     """The refusal, which says what was full."""
-    message = f"{cap.running} calls of the key are running, which is as many as may"
+    be = "is" if cap.running == 1 else "are"
+    message = f"{counted(cap.running, 'call')} of the key {be} running, which is as many as may"
     if waited:
-        message += f", and none has ended in {cap.seconds} seconds"
+        message += f", and none has ended in {counted(cap.seconds, 'second')}"
     elif cap.waiting:
-        message += f", and {cap.waiting} are waiting"
+        message += f", and {cap.waiting} {'is' if cap.waiting == 1 else 'are'} waiting"
     return ConcurrencyLimited(f"{message}: wait until one has ended.", retry_after_seconds=1, limit=str(cap.running))
 
 

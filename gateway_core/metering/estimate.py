@@ -157,5 +157,9 @@ def texts(message: Any) -> Iterator[str]:
 
 
 def output_tokens(spec: ChatCompletionSpec, usual: int) -> int:
-    """The tokens that the answers may have: what the request allows at most, or else what is usual."""
-    return (spec.max_completion_tokens or spec.max_tokens or usual) * max(1, spec.n)
+    """The tokens that the answers may have: what the request allows at most, or else what is usual.
+
+    What is below 1 names no limit: some hosts take -1 for that.
+    """
+    named = spec.max_completion_tokens if spec.max_completion_tokens > 0 else spec.max_tokens
+    return (named if named > 0 else usual) * max(1, spec.n)

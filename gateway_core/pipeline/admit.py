@@ -1,6 +1,7 @@
 """Admits a call or refuses it: by the account's plan, by limits in time, and by what it has."""
 
 from collections.abc import Mapping
+from math import ceil
 from typing import Any, NamedTuple
 
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
@@ -8,14 +9,14 @@ from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from gateway_core.call import Call, Events, Next, whole
 from gateway_core.catalog.gateway_endpoint import EndpointTarget
 from gateway_core.errors import ContextTooLong, ModelNotAllowed, PermissionDenied, RateLimited
-from gateway_core.limit_header import Told, one_limit_headers
+from gateway_core.limit_header import Told, counted, one_limit_headers
 from gateway_core.metering.balance import Balance, Balances
 from gateway_core.metering.concurrency import Concurrency
 from gateway_core.metering.estimate import output_tokens
 from gateway_core.metering.lease import SharedLimit, SharedLimits
 from gateway_core.metering.limit_header import limit_headers
 from gateway_core.metering.plan import NO_PLAN, Plan, Plans
-from gateway_core.metering.price import Price, Tokens
+from gateway_core.metering.price import Price, Tokens, count
 from gateway_core.metering.reserve import Held, held
 
 STARTED = ChatCompletionChunk()
@@ -115,17 +116,20 @@ class Stage:
             self._end(call, admitted)
 
     async def _admit(self, call: Call[Any], plan: Plan, admitted: Admitted) -> None:
+        limits = self._limits_of(call, plan)
+        if limits:
+            call.limits_left = lambda: limit_headers(limits, self._limits.now_us())
         check_model(call, plan)
         # An endpoint of the caller's own bills the caller itself, whatever it calls its model.
         is_own = bool(call.targets) and isinstance(call.targets[0], EndpointTarget)
         price = None if is_own else self._prices.get(call.model)
-        limits = self._limits_of(call, plan)
         counts = price is not None or plan.context_limit_tokens is not None
         if counts or any(limit.name == "tokens" for limit in limits):
             admitted.tokens = call.operation.prompt_token_count(call.request)
         check_context(plan, admitted.tokens)
         await self._enter(call, plan, admitted)
-        expected = Tokens(prompt=admitted.tokens, completion=output_tokens(call.request, USUAL_OUTPUT_TOKENS))
+        completion = count(output_tokens(call.request, USUAL_OUTPUT_TOKENS))
+        expected = Tokens(prompt=admitted.tokens, completion=completion)
         cost = 0 if price is None else price.cost(expected, plan.multiplier)
         if plan.reserve is not None:
             account = call.caller.account_id
@@ -138,7 +142,6 @@ class Stage:
         call.price_multiplier = plan.multiplier
         if limits:
             await self._take(call, limits, admitted)
-            call.limits_left = lambda: limit_headers(limits, self._limits.now_us())
 
     async def _enter(self, call: Call[Any], plan: Plan, admitted: Admitted) -> None:
         if plan.cap is None:
@@ -166,6 +169,7 @@ class Stage:
             units = 1 if limit.name == "requests" else admitted.tokens
             if not (limit.shared.take(units, now_us) or await limit.shared.acquire(units, now_us)):
                 give_back(admitted)
+                call.limits_left = None  # the refusal tells it itself
                 raise reached(limit, call.caller.account_id, now_us, limit_headers(limits, now_us))
             admitted.taken.append((limit, units, limit.shared.window.start_us))
 
@@ -245,8 +249,9 @@ def reached(limit: Limit, account_id: str, now_us: int, told: Told) -> RateLimit
     seconds = window.reset_seconds(now_us)
     name, length = limit.name, window.length_us // 1_000_000
     of_this = one_limit_headers(name, window.limit, limit.shared.remaining(now_us), window.reset_us(now_us))
+    what = f"{counted(window.limit, name[:-1])} in {counted(length, 'second')}"
     return RateLimited(
-        f"The limit of {window.limit} {name} in {length} seconds is reached: try again in {seconds:.0f} seconds.",
+        f"The limit of {what} is reached: try again in {counted(ceil(seconds), 'second')}.",
         retry_after_seconds=seconds,
         limit=f"{window.limit} {name} per {length} s",
         subject=f"account:{account_id}",

@@ -91,6 +91,34 @@ async def test_an_answer_tells_what_is_left_of_limits(tmp_path: Path, stream: bo
         assert told((await there.ask(ROOT, stream=stream)).headers) == {}
 
 
+DEAR = {
+    "providers": {"echo": {"kind": "echo"}},
+    "models": {"dear": {"targets": [{"provider": "echo", "model": "echo"}], "price": {"output_per_million": "1"}}},
+}
+
+
+@pytest.mark.parametrize("parameter", ["max_tokens", "max_completion_tokens"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_limit_below_one_is_refused_as_none_where_nothing_is_left(
+    tmp_path: Path, parameter: str, stream: bool
+) -> None:
+    async with world(tmp_path, WINDOWS, **DEAR) as there:
+        refused = await there.ask(there.limited, model="dear", stream=stream, **{parameter: -1})
+        assert refused.status_code == 402
+        assert refused.json()["error"]["message"].startswith("Nothing of the account's balance is left")
+        # What is refused takes nothing of the windows, and tells what is left of them, each once.
+        assert refused.headers.get_list("x-ratelimit-remaining-requests") == ["5"]
+        assert refused.headers.get_list("x-ratelimit-remaining-tokens") == ["1000"]
+
+
+async def test_a_window_that_is_full_is_told_once(tmp_path: Path) -> None:
+    async with world(tmp_path, {"windows": [{"window_seconds": DAY, "requests": 1}]}) as there:
+        assert [(await there.ask(there.limited)).status_code for _ in range(2)] == [200, 429]
+        refused = await there.ask(there.limited)
+        assert refused.headers.get_list("x-ratelimit-remaining-requests") == ["0"]
+        assert f"try again in {refused.headers['retry-after']} second" in refused.json()["error"]["message"]
+
+
 async def test_grpc_tells_it_at_the_end_of_an_answer_and_at_the_beginning_of_a_stream(tmp_path: Path) -> None:
     async with world(tmp_path, WINDOWS) as there:
         stub = ChatCompletionServiceStub(there.channel)

@@ -42,7 +42,7 @@ def test_what_is_refused_is_not_counted_and_is_told_how_long_to_wait() -> None:
         with pytest.raises(RateLimited) as caught:
             limits.admit("key", "192.0.2.1", NOON + 20)
     assert caught.value.retry_after_seconds == 40
-    assert caught.value.metadata["limit"] == "1 requests per 60 s and address"
+    assert caught.value.metadata["limit"] == "1 request per 60 s and address"
     assert {name: value for name, value in caught.value.metadata.items() if name.startswith("x-")} == {
         "x-ratelimit-limit-requests": "1",
         "x-ratelimit-remaining-requests": "0",

@@ -82,3 +82,10 @@ def test_an_answer_has_at_most_what_the_request_allows() -> None:
     assert output_tokens(ChatCompletionSpec(), 500) == 500
     assert output_tokens(ChatCompletionSpec(max_completion_tokens=20, n=3), 500) == 60
     assert output_tokens(ChatCompletionSpec(max_tokens=9), 500) == 9
+
+
+@pytest.mark.parametrize("named", [-1, 0])
+def test_what_is_below_one_names_no_limit_of_the_answer(named: int) -> None:
+    assert output_tokens(ChatCompletionSpec(max_tokens=named), 500) == 500
+    assert output_tokens(ChatCompletionSpec(max_completion_tokens=named, n=2), 500) == 1000
+    assert output_tokens(ChatCompletionSpec(max_completion_tokens=named, max_tokens=9), 500) == 9

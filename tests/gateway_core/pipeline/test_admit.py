@@ -102,6 +102,7 @@ async def test_a_plan_admits_as_many_requests_as_it_says(admission: Admission) -
     with pytest.raises(RateLimited) as refused:
         await admission.stage(asked("three"), answered)
     assert refused.value.retry_after_seconds == 60
+    assert refused.value.message == "The limit of 3 requests in 60 seconds is reached: try again in 60 seconds."
     assert refused.value.metadata["x-ratelimit-limit-requests"] == "3"
     assert refused.value.metadata["x-ratelimit-remaining-requests"] == "0"
     details = refused.value.to_status().details
@@ -213,6 +214,47 @@ async def test_a_call_that_the_balance_does_not_cover_is_refused(admission: Admi
         await admission.stage(asked(model="dear", words=50), answered)
 
 
+async def test_a_limit_below_one_does_not_make_room_in_the_balance(admission: Admission) -> None:
+    await admission.account(usd=5)
+    for named in (-1, -(10**9)):
+        call = asked(model="dear")
+        call.request.max_completion_tokens = named
+        with pytest.raises(InsufficientBalance):
+            await admission.stage(call, answered)
+    balance = admission.balances.known(ACCOUNT)
+    assert balance is not None
+    assert balance.reserved == 0
+
+
+async def test_a_limit_that_no_model_has_reserves_what_the_ledger_can_hold(admission: Admission) -> None:
+    await admission.account(root=True)
+    call = asked("double", model="dear")
+    call.request.max_completion_tokens = 2**63 - 1
+    await admission.stage(call, answered)
+    # Of a thousand million tokens, at the dollar that a token costs here.
+    assert 10**9 < call.reserved_pico_usd // (2 * DOLLAR) < 10**9 + 100
+
+
+async def test_a_refusal_says_what_the_call_may_cost_and_what_is_left(admission: Admission) -> None:
+    await admission.account(usd=5)
+    with pytest.raises(InsufficientBalance) as refused:
+        await admission.stage(asked(model="dear"), answered)
+    assert refused.value.message == (
+        "The call may cost $11, as estimated; $5 of the account's balance is left: "
+        "name a smaller max_tokens, or add credit to the account."
+    )
+    assert refused.value.metadata == {"estimated_cost_usd": "11", "left_usd": "5"}
+
+
+async def test_a_refusal_tells_what_is_left_of_the_limits_too(admission: Admission) -> None:
+    await admission.account(usd=5)
+    for call in (asked("three", model="dear"), asked("three", model="dear")):
+        with pytest.raises(InsufficientBalance):
+            await admission.stage(call, answered)
+        assert call.limits_left is not None
+        assert dict(call.limits_left())["x-ratelimit-remaining-requests"] == "3"
+
+
 async def test_open_calls_hold_what_they_may_cost(admission: Admission) -> None:
     await admission.account(usd=30)
 
@@ -271,7 +313,13 @@ async def test_the_operator_has_no_limit_but_a_spend_cap(admission: Admission) -
 
 async def test_an_account_spends_no_more_than_its_cap(admission: Admission) -> None:
     await admission.account(usd=1000, spend_cap_pico_usd=DOLLAR)
-    with pytest.raises(SpendCapReached):
+    with pytest.raises(SpendCapReached, match=r"may cost \$11, as estimated; \$1 of the spend cap of \$1 is left"):
+        await admission.stage(asked(model="dear"), answered)
+
+
+async def test_an_account_that_has_spent_its_cap_is_told_so(admission: Admission) -> None:
+    await admission.account(usd=1000, spend_cap_pico_usd=0)
+    with pytest.raises(SpendCapReached, match=r"^The account has spent its spend cap of \$0: raise"):
         await admission.stage(asked(model="dear"), answered)
 
 
