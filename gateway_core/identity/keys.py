@@ -15,12 +15,13 @@ from headgate.v1.key_service_pb2 import (
 )
 
 from gateway_core.call import Caller
-from gateway_core.errors import InvalidRequest, NotFound
+from gateway_core.errors import Conflict, InvalidRequest, NotFound
 from gateway_core.identity.credential import Kind, new_secret
 from gateway_core.identity.fields import changed_paths, expiry_us, models, page, text
 from gateway_core.identity.ownership import check_restriction, own_or_below
 from gateway_core.identity.root import key_values
 from gateway_core.storage import key as rows
+from gateway_core.storage.account import root_account
 from gateway_core.storage.database import Database
 from gateway_core.storage.identifier import now_us
 from gateway_core.storage.key import KeyRow, Only
@@ -107,11 +108,21 @@ class Keys:
         return RotateKeyResponse(key=key, secret=secret)
 
     async def delete(self, caller: Caller, key_id: str) -> None:
-        """Deletes a key; raises NotFound."""
+        """Deletes a key; raises NotFound, Conflict for the last one with which the operator gets in."""
         async with self._database.transaction() as connection:
             row = await managed(connection, caller, key_id)
+            root = await root_account(connection)
+            if root is not None and row.account_id == root.id:
+                await check_others(connection, row)
             await rows.delete_key(connection, row.id)
             await self._database.changes.publish(connection, rows.TOPIC, row.id)
+
+
+async def check_others(connection: Any, row: KeyRow) -> None:
+    """Raises Conflict where a key of the operator's is the last one that works: nobody could make another."""
+    if await rows.working_private_keys(connection, row.account_id) == [row.id]:
+        message = "This is the operator's last private key: make another one first."
+        raise Conflict(message, resource="key", id=row.id)
 
 
 async def managed(connection: Any, caller: Caller, key_id: str, *, lock: bool = False) -> KeyRow:

@@ -2,11 +2,15 @@
 
 from typing import Any
 
+import structlog
+
 from gateway_core.identity.credential import Credential, credential_of, new_secret
 from gateway_core.storage.account import add_account, root_account
 from gateway_core.storage.database import Database
 from gateway_core.storage.identifier import new_id
-from gateway_core.storage.key import TOPIC, Only, add_key, delete_key, found, keys_of
+from gateway_core.storage.key import TOPIC, Only, add_key, delete_key, found, keys_of, working_private_keys
+
+log = structlog.get_logger("headgate.identity")
 
 VARIABLE = "HEADGATE_ROOT_KEY"
 NAME = "root"
@@ -31,6 +35,10 @@ async def root_established(database: Database, given: str | None) -> str | None:
             await _take(connection, database, root.id, credential)
             return None
         if not is_first:
+            if not await working_private_keys(connection, root.id):
+                log.warning(
+                    "root_key_missing", message=f"The operator has no key that works: start with {VARIABLE} set."
+                )
             return None
         secret = new_secret("private")
         await add_key(connection, {**key_values(secret), "account_id": root.id, "label": NAME})

@@ -130,6 +130,18 @@ async def keys_of(connection: AsyncConnection, account_id: str, only: Only) -> l
     return result
 
 
+async def working_private_keys(connection: AsyncConnection, account_id: str) -> list[str]:
+    """The ids of an account's private keys whose time has not passed, locked until the end of the transaction."""
+    working = select(keys.c.id).where(
+        keys.c.account_id == account_id,
+        keys.c.kind == "private",
+        keys.c.successor_id.is_(None),
+        keys.c.deleted_us.is_(None),
+        keys.c.expires_us.is_(None) | (keys.c.expires_us > now_us()),
+    )
+    return list((await connection.execute(working.order_by(keys.c.id).with_for_update())).scalars())
+
+
 async def add_key(connection: AsyncConnection, values: Mapping[str, Any]) -> str:
     """Adds a key; its id. One of the same lookup part that was deleted is there again, as told now."""
     now = now_us()

@@ -9,9 +9,10 @@ from headgate.v1 import key_pb2
 from headgate.v1.account_pb2 import Account
 from headgate.v1.account_service_pb2 import CreateAccountRequest, UpdateAccountRequest
 from headgate.v1.key_service_pb2 import CreateKeyRequest, RotateKeyRequest
+from structlog.testing import capture_logs
 
 from gateway_core.call import Caller
-from gateway_core.errors import KeyExpired, Unauthenticated
+from gateway_core.errors import Conflict, KeyExpired, Unauthenticated
 from gateway_core.identity.accounts import Accounts
 from gateway_core.identity.credential import new_secret
 from gateway_core.identity.keyring import Keyring
@@ -212,6 +213,39 @@ async def test_the_root_account_is_made_once_with_a_key_that_is_told_once(databa
         assert await root_established(store.database, None) is None
         async with keyring_of(store) as keyring:
             assert (await keyring.caller(bearer(secret))).is_root
+
+
+async def test_the_last_key_with_which_the_operator_gets_in_is_not_deleted(store: Store, keyring: Keyring) -> None:
+    keys, caller = Keys(store.database), await root(keyring)
+    public = await keys.create(caller, CreateKeyRequest(label="a", kind=key_pb2.KEY_KIND_PUBLIC))
+    expired = await keys.create(caller, CreateKeyRequest(label="b", kind=PRIVATE))
+    async with store.database.transaction() as connection:
+        await key_rows.change_key(connection, expired.key.id, {"expires_us": 1})
+    with pytest.raises(Conflict) as caught:
+        await keys.delete(caller, caller.key_id)
+    assert caught.value.metadata == {"resource": "key", "id": caller.key_id}
+    assert await works(keyring, ROOT)
+    await keys.delete(caller, public.key.id)
+    second = await keys.create(caller, CreateKeyRequest(label="c", kind=PRIVATE))
+    # Of two that are deleted at the same time one is left.
+    ends = await asyncio.gather(
+        keys.delete(caller, caller.key_id), keys.delete(caller, second.key.id), return_exceptions=True
+    )
+    assert sorted(str(type(end).__name__) for end in ends) == ["Conflict", "NoneType"]
+
+
+async def test_an_operator_without_a_key_is_warned_at_the_start(store: Store, keyring: Keyring) -> None:
+    caller = await root(keyring)
+    with capture_logs() as lines:
+        await root_established(store.database, None)
+    assert lines == []
+    async with store.database.transaction() as connection:
+        await key_rows.delete_key(connection, caller.key_id)
+    with capture_logs() as lines:
+        assert await root_established(store.database, None) is None
+    assert [line["event"] for line in lines] == ["root_key_missing"]
+    await root_established(store.database, ROOT)
+    assert await works(keyring, ROOT)
 
 
 @pytest.mark.parametrize("given", ["", "secret", "sk-hg-short", "pk-hg-" + "a" * 44, "sk-hg-" + "ä" * 44])
