@@ -40,7 +40,7 @@ class Failure(Enum):
     SLOW = auto()
     """The first token took longer than the model's row allows."""
     UNPAID = auto()
-    """402: the provider wants money."""
+    """402, or 429 for money: the provider wants some."""
     UNAUTHORIZED = auto()
     """401 or 403: the provider does not take the key."""
     UNIMPLEMENTED = auto()
@@ -115,6 +115,7 @@ STATUSES: Mapping[int, Failure] = {
 }
 MAY_TELL_HOW_LONG = frozenset({429, 503})
 
+UNPAID = re.compile(r"insufficient_(quota|balance)|credit_balance|billing|spend_limit", re.IGNORECASE)
 # Words for the two refusals that have no status of their own. Sources: OpenAI's error codes, Anthropic's errors,
 # Gemini's and Bedrock's messages, llama.cpp's and vLLM's; Azure's content filter ("content_filter").
 TOO_LONG = re.compile(
@@ -151,10 +152,12 @@ def failure(error: GatewayError) -> Failure | None:
 def refusal(error: ProviderRefused) -> Failure:
     """What an answer with a status of 400 or more is."""
     status = int(error.metadata["upstream_status"])
+    said = " ".join((error.metadata.get("upstream_code", ""), error.metadata.get("upstream_type", "")))
+    if status == 429 and UNPAID.search(said):
+        return Failure.UNPAID
     if status in MAY_TELL_HOW_LONG and error.retry_after_seconds is not None:
         return Failure.LIMITED_FOR
     if status in (400, 403, 413, 422, 451):
-        said = " ".join((error.metadata.get("upstream_code", ""), error.metadata.get("upstream_type", "")))
         if FILTERED.search(said) or (status in (403, 451) and FILTERED.search(error.message)):
             return Failure.FILTERED
         if TOO_LONG.search(said) or TOO_LONG.search(error.message):

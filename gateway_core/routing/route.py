@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from random import Random
 from typing import Any, NamedTuple
 
@@ -64,11 +65,22 @@ class Route:
         self.is_plain = not is_limited and not self.awaits_token and (self.is_alone or strategy == "ordered")
         """Whether there is nothing to decide until something fails: the first target is the first choice."""
 
+    def without(self, targets: Sequence[Target]) -> "Route | None":
+        """The way past some targets. None: there are no others."""
+        left = tuple(target for target in self.targets if target not in targets)
+        if not left:
+            return None
+        other = copy(self)
+        other.targets, other.is_plain = left, False
+        return other
+
     def in_order(self, call: Call[Any], now: float, random: Random) -> list[Place]:
         """The targets, the first to be tried first; raises InvalidRequest where the call asks for none of them."""
         places = self.places
         if REGION in call.metadata or TAG in call.metadata:
             places = self._asked_for(call)
+        if len(self.targets) < len(self.places):
+            places = tuple(place for place in places if place.target in self.targets)
         if len(places) == 1:
             return [places[0]]
         affinity = self._affinity(call) if self.sticky_by else ""

@@ -279,6 +279,17 @@ async def test_without_a_time_to_hold_back_a_failure_after_the_first_token_is_to
     assert world.asked == ["a"]
 
 
+async def test_failures_in_the_midst_of_answers_open_the_circuit_too() -> None:
+    world = World()
+    world.scripts["a"] = breaking_after_a_word
+    for _ in range(5):
+        with pytest.raises(ProviderBroken):
+            await world.answer()
+        world.telemetry.tell()
+    assert await world.answer() == "from b"
+    assert world.board.is_served("small")
+
+
 async def test_what_comes_late_is_handed_on_when_the_time_to_hold_back_is_over() -> None:
     world = World(hold_back_seconds=0.02)
     more = asyncio.Event()

@@ -26,6 +26,8 @@ CASES: list[tuple[GatewayError, Failure | None]] = [
     (refused(503, wait=3), Failure.LIMITED_FOR),
     (refused(500, wait=3), Failure.FAILED),
     (refused(429), Failure.LIMITED),
+    (refused(429, wait=1, upstream_code="insufficient_quota"), Failure.UNPAID),
+    (refused(429, upstream_code="rate_limit_exceeded", upstream_type="requests"), Failure.LIMITED),
     (refused(409), Failure.LIMITED),
     *((refused(status), Failure.FAILED) for status in (500, 502, 503, 504, 520, 529)),
     (refused(501), Failure.UNIMPLEMENTED),
