@@ -80,7 +80,7 @@ class Fields:
         if value is None:
             return None
         if type(value) is not int:
-            raise mistyped(self.at(name), "an integer", value)
+            raise no_integer(self.at(name), value)
         return int(_within(value, low, high, self.at(name)))
 
     def number(self, name: str, low: float = -math.inf, high: float = math.inf) -> float | None:
@@ -200,6 +200,13 @@ def mistyped(path: str, expected: str, value: Any) -> InvalidBody:
     name = "null" if value is None else got.get(type(value), "an object")
     where = f" for '{path}'" if path else ""
     return InvalidBody(f"Invalid type{where}: expected {expected}, but got {name} instead.", path)
+
+
+def no_integer(path: str, value: Any) -> InvalidBody:
+    """What to raise for a value that is no integer. One of more than 64 bits is read as a decimal."""
+    if type(value) is float and abs(value) >= 2**63:
+        return InvalidBody(f"Invalid '{path}': the number is too large.", path)
+    return mistyped(path, "an integer", value)
 
 
 def _within(value: float, low: float, high: float, path: str) -> float:

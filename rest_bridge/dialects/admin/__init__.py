@@ -28,13 +28,12 @@ def routes(channel: aio.Channel, config: BridgeConfig) -> Sequence[BaseRoute]:
     for binding in bindings():
         resources.setdefault(binding.pattern, Resource(channel)).add(binding)
     nowhere = Endpoint(config, "admin", METHODS, refuse_path, document)
-    collections = sorted({pattern.split("/")[3] for pattern in resources})
     return [
         *(Route(path, Endpoint(config, "admin", READ, work, document)) for path, work in shown.items()),
         *(
             Route(pattern, Endpoint(config, "admin", resource.methods, resource.answer, document))
             for pattern, resource in resources.items()
         ),
-        # What is below a collection and nowhere is refused in this API's own words.
-        *(Route(f"/api/v1/{collection}/{{rest:path}}", nowhere) for collection in collections),
+        # What is nowhere is refused in this API's own words; the dialects before this one have taken what is theirs.
+        *(Route(path, nowhere) for path in ("/api/v1", "/api/v1/{rest:path}")),
     ]

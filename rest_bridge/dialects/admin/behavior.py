@@ -19,5 +19,17 @@ def is_required(field: FieldDescriptor) -> bool:
     return _has(field, field_behavior_pb2.REQUIRED)
 
 
+def is_setting(field: FieldDescriptor) -> bool:
+    """Whether a field holds one message that callers give, in a resource: in one that has fields of its own making."""
+    owner = field.containing_type
+    return (
+        owner is not None
+        and field.message_type is not None
+        and not field.is_repeated
+        and not is_output_only(field)
+        and any(map(is_output_only, owner.fields))
+    )
+
+
 def _has(field: FieldDescriptor, behavior: int) -> bool:
     return behavior in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]

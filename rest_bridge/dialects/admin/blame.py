@@ -1,22 +1,28 @@
-"""What the core blames, as it stands in the body that was sent: the core names it by its path in the RPC's request."""
+"""What the core blames, as REST writes it: by its path in the body that was sent, and with the short names of values.
+
+The core names it by its path in the RPC's request, and values by their full names.
+"""
 
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 from grpc_status import rpc_status
 
+from rest_bridge.dialects.admin.enum import in_words
+
 DETAILS = "grpc-status-details-bin"
 PARAM = "param"
 
 
 def in_body(error: aio.AioRpcError, field: str) -> aio.AioRpcError:
-    """A failure with the path of what is wrong in the body, which is this field of the request; else the same."""
+    """A failure as REST tells it; `field` is the request's field that the body is."""
     try:
         status: status_pb2.Status | None = rpc_status.from_call(error)
     except (ValueError, DecodeError):
         status = None
     if status is None:
         return error
+    status.message = in_words(status.message)
     info = error_details_pb2.ErrorInfo()
     for detail in status.details:
         if detail.Unpack(info) and info.metadata[PARAM].startswith(f"{field}."):
@@ -24,8 +30,8 @@ def in_body(error: aio.AioRpcError, field: str) -> aio.AioRpcError:
             info.metadata[PARAM] = path.removeprefix(f"{field}.")
             detail.Pack(info)
             status.message = status.message.replace(path, info.metadata[PARAM], 1)
-            return with_status(error, status)
-    return error
+            break
+    return with_status(error, status)
 
 
 def with_status(error: aio.AioRpcError, status: status_pb2.Status) -> aio.AioRpcError:

@@ -6,6 +6,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from rest_bridge.dialects.admin.behavior import is_required
 from rest_bridge.dialects.admin.binding import MASK, VARIABLE, Binding, bindings
+from rest_bridge.dialects.admin.bound import bounds
 from rest_bridge.dialects.admin.comments import comments
 from rest_bridge.dialects.admin.completion_paths import completion_paths, completion_schemas
 from rest_bridge.dialects.admin.descriptor import enum_of, field_at, message_of
@@ -137,10 +138,10 @@ def query_fields(message: Descriptor, taken: set[str]) -> list[tuple[str, FieldD
 def query_schema(field: FieldDescriptor) -> Schema:
     """The schema of a parameter; several values of a repeated one are given one by one."""
     if field.type == FieldDescriptor.TYPE_INT64:
-        return {"type": "integer", "format": "int64"}
+        return {"type": "integer", "format": "int64", **bounds(field)}
     if field.type == FieldDescriptor.TYPE_ENUM:
-        return enum_schema(enum_of(field))
-    return Schemas().value(field, TOLD)
+        return enum_schema(enum_of(field), GIVEN)
+    return {**Schemas().value(field, TOLD), **bounds(field)}
 
 
 def body_fields(binding: Binding) -> list[FieldDescriptor]:

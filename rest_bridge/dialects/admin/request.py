@@ -13,6 +13,7 @@ from rest_bridge.dialects.admin.behavior import is_output_only
 from rest_bridge.dialects.admin.binding import MASK, Binding
 from rest_bridge.dialects.admin.descriptor import descriptor_of, field_at, is_map, value_of_map
 from rest_bridge.dialects.admin.mask import changed_paths, checked_paths
+from rest_bridge.dialects.admin.unknown import settable, unknown
 from rest_bridge.dialects.admin.value import WELL_KNOWN, is_well_known, scalar
 
 KEY_CARRIERS = frozenset({"api-key"})
@@ -53,7 +54,7 @@ def read_object(message: Message, document: Any, path: str) -> None:
         at = f"{path}.{name}" if path else name
         field = descriptor_of(message).fields_by_name.get(name)
         if field is None:
-            raise InvalidBody(f"Unknown parameter: '{at}'.", at)
+            raise unknown(at, settable(descriptor_of(message)))
         if value is None:
             continue
         if field.containing_oneof is not None:
@@ -116,7 +117,7 @@ def read_query(request: Message, query: bytes, taken: set[str], body: str) -> No
         field = query_field(descriptor_of(request), name)
         first = name.partition(".")[0]
         if field is None or first in taken or body in ("*", first):
-            raise InvalidBody(f"Unknown parameter: '{name}'.", name)
+            raise unknown(name, query_names(descriptor_of(request), {*taken, body}))
         if name == MASK:
             continue
         if not field.is_repeated and name in seen:
@@ -142,6 +143,13 @@ def query_field(message: Descriptor, name: str) -> FieldDescriptor | None:
     if field.message_type is None or name == MASK:
         return field
     return field if field.message_type.full_name in WELL_KNOWN and not field.is_repeated else None
+
+
+def query_names(message: Descriptor, taken: set[str]) -> list[str]:
+    """The names of the parameters that a query can give; none where the body gives all."""
+    if "*" in taken:
+        return []
+    return [field.name for field in message.fields if field.name not in taken and query_field(message, field.name)]
 
 
 def query_value(field: FieldDescriptor, text: str, path: str) -> Any:

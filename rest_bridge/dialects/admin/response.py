@@ -8,7 +8,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescri
 from google.protobuf.message import Message
 
 from rest_bridge.dialects.admin import enum
-from rest_bridge.dialects.admin.behavior import is_input_only
+from rest_bridge.dialects.admin.behavior import is_input_only, is_setting
 from rest_bridge.dialects.admin.binding import Binding
 from rest_bridge.dialects.admin.descriptor import descriptor_of, enum_of, is_map, value_of_map
 
@@ -64,24 +64,35 @@ def sentence(method: MethodDescriptor) -> str:
 def json_object(message: Message) -> dict[str, Any]:
     """A message's fields: those without presence always, those with presence where they are set, no input only ones."""
     return {
-        field.name: json_value(field, message)
+        field.name: json_value(field, message, brief=is_setting(field))
         for field in descriptor_of(message).fields
         if not (field.has_presence and not message.HasField(field.name)) and not is_input_only(field)
     }
 
 
-def json_value(field: FieldDescriptor, message: Message) -> Any:
+def json_settings(message: Message) -> dict[str, Any]:
+    """The fields of a message that the caller gave: those that are not empty, no input only ones."""
+    return {
+        field.name: json_value(field, message, brief=True)
+        for field, _ in message.ListFields()
+        if not is_input_only(field)
+    }
+
+
+def json_value(field: FieldDescriptor, message: Message, *, brief: bool = False) -> Any:
     """The value of one field."""
     value = getattr(message, field.name)
     if is_map(field):
         return {key: json_item(value_of_map(field), entry) for key, entry in value.items()}
-    return [json_item(field, item) for item in value] if field.is_repeated else json_item(field, value)
+    return [json_item(field, item, brief) for item in value] if field.is_repeated else json_item(field, value, brief)
 
 
-def json_item(field: FieldDescriptor, value: Any) -> Any:
+def json_item(field: FieldDescriptor, value: Any, brief: bool = False) -> Any:
     """One value of a field's type."""
     if field.message_type is not None:
-        return value.ToJsonString() if field.message_type.full_name in AS_TEXT else json_object(value)
+        if field.message_type.full_name in AS_TEXT:
+            return value.ToJsonString()
+        return json_settings(value) if brief else json_object(value)
     if field.type == FieldDescriptor.TYPE_ENUM:
         return enum.printed(enum_of(field), value)
     if type(value) is int and abs(value) > SAFE_INTEGER:

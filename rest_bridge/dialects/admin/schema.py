@@ -6,14 +6,17 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 
 from rest_bridge.body import INT32, INT64
 from rest_bridge.dialects.admin import enum
-from rest_bridge.dialects.admin.behavior import is_input_only, is_output_only, is_required
+from rest_bridge.dialects.admin.behavior import is_input_only, is_output_only, is_required, is_setting
+from rest_bridge.dialects.admin.bound import bounds
 from rest_bridge.dialects.admin.comments import comments
 from rest_bridge.dialects.admin.descriptor import enum_of, is_map, value_of_map
 
 Schema = dict[str, Any]
 
-TOLD, GIVEN, CHANGED = "", "Input", "Change"
-"""What a schema's name ends with: a message of an answer, of a request, and one of whose fields some are changed."""
+TOLD, GIVEN, CHANGED, SET = "", "Input", "Change", "Settings"
+"""What a schema's name ends with: a message of an answer, of a request, one of whose fields some are changed, and one
+in an answer that tells what was given, without what is empty."""
+ANSWERED = (TOLD, SET)
 
 WELL_KNOWN: dict[str, Schema] = {
     "google.protobuf.Timestamp": {"type": "string", "format": "date-time"},
@@ -55,7 +58,7 @@ class Schemas:
 
     def object(self, message: Descriptor, way: str, left_out: frozenset[str] = frozenset()) -> Schema:
         """The schema of a message, less the fields that are given elsewhere."""
-        hidden = is_input_only if way == TOLD else is_output_only
+        hidden = is_input_only if way in ANSWERED else is_output_only
         fields = [field for field in message.fields if field.name not in left_out and not hidden(field)]
         schema: Schema = {"type": "object", "description": comments().get(message.full_name, "")}
         schema["properties"] = {field.name: self.property(field, way) for field in fields}
@@ -63,6 +66,7 @@ class Schemas:
             required = [field.name for field in fields if not field.has_presence]
         else:
             required = [field.name for field in fields if way == GIVEN and is_required(field)]
+        if way not in ANSWERED:
             schema["additionalProperties"] = False
         if required:
             schema["required"] = required
@@ -71,11 +75,14 @@ class Schemas:
     def property(self, field: FieldDescriptor, way: str) -> Schema:
         """The schema of a field, with its comment; null is absence in what is given."""
         # What is changed names its messages whole.
-        value = self.value(field, GIVEN if way == CHANGED else way)
-        if way != TOLD and not (way == GIVEN and is_required(field)):
+        inside = GIVEN if way == CHANGED else SET if way == TOLD and is_setting(field) else way
+        value = self.value(field, inside)
+        if way not in ANSWERED and not (way == GIVEN and is_required(field)):
             value = nullable(value)
         schema = value if "$ref" not in value else {"allOf": [value]}
         comment = comments().get(field.full_name, "")
+        if way not in ANSWERED:
+            schema = {**schema, **bounds(field)}
         return {**schema, "description": comment} if comment else schema
 
     def value(self, field: FieldDescriptor, way: str) -> Schema:
@@ -88,21 +95,25 @@ class Schemas:
     def item(self, field: FieldDescriptor, way: str) -> Schema:
         """The schema of one value."""
         if field.type == FieldDescriptor.TYPE_ENUM:
-            return enum_schema(enum_of(field))
+            return enum_schema(enum_of(field), way)
         if field.type == FieldDescriptor.TYPE_INT64:
             return dict(INTEGER64)
         if field.message_type is None:
             return dict(PLAIN[field.type])
         if field.message_type.full_name == "google.protobuf.Duration":
-            return dict(DURATION) if way == TOLD else {"anyOf": [DURATION, SECONDS]}
+            return dict(DURATION) if way in ANSWERED else {"anyOf": [DURATION, SECONDS]}
         if field.message_type.full_name in WELL_KNOWN:
             return dict(WELL_KNOWN[field.message_type.full_name])
         return self.reference(field.message_type, way)
 
 
-def enum_schema(of: EnumDescriptor) -> Schema:
-    """The schema of an enum's values as they are printed; in requests their full names are taken too."""
-    return {"type": "string", "enum": enum.short_names(of)}
+def enum_schema(of: EnumDescriptor, way: str) -> Schema:
+    """The schema of an enum's values as they are printed; in requests their full names are taken too.
+
+    Nobody needs to give the unspecified one: it is what absence means.
+    """
+    names = enum.short_names(of)
+    return {"type": "string", "enum": names if way in ANSWERED else names[1:]}
 
 
 def nullable(schema: Schema) -> Schema:

@@ -9,7 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from rest_bridge.body import INT32, INT64, InvalidBody, checked_number, checked_text, mistyped
+from rest_bridge.body import INT32, INT64, InvalidBody, checked_number, checked_text, mistyped, no_integer
 from rest_bridge.dialects.admin import enum
 from rest_bridge.dialects.admin.descriptor import enum_of
 
@@ -48,7 +48,7 @@ def integer(value: Any, low: int, high: int, path: str) -> int:
     if type(value) is str and DECIMAL_INTEGER.fullmatch(value):
         value = int(value)
     if type(value) is not int:
-        raise mistyped(path, "an integer", value)
+        raise no_integer(path, value)
     if not low <= value <= high:
         raise InvalidBody(f"Invalid '{path}': expected an integer from {low} to {high}.", path)
     return value

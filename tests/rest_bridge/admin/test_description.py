@@ -140,12 +140,33 @@ def test_every_operation_and_field_has_words() -> None:
 def test_what_only_one_side_sets_is_described_to_that_side() -> None:
     schemas = DOCUMENT["components"]["schemas"]
     assert "api_key" in schemas["OwnEndpointInput"]["properties"]
-    assert "api_key" not in schemas["OwnEndpoint"]["properties"]
+    assert "api_key" not in schemas["OwnEndpointSettings"]["properties"]
     assert "id" in schemas["Gateway"]["properties"]
     assert "id" not in schemas["GatewayInput"]["properties"]
     assert schemas["GatewayInput"]["required"] == ["name"]
     assert "required" not in schemas["GatewayChange"]
     assert schemas["GatewayChange"]["additionalProperties"] is False
+
+
+def test_what_is_given_has_the_bounds_that_the_comments_of_the_contract_tell() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    label, queued = schemas["KeyChange"]["properties"]["label"], schemas["PlanInput"]["properties"]["queue_seconds"]
+    assert (label["minLength"], label["maxLength"]) == (1, 64)
+    assert (queued["minimum"], queued["maximum"]) == (1, 3600)
+    assert schemas["PlanInput"]["properties"]["context_limit_tokens"]["minimum"] == 1
+    penalty = schemas["ChatCompletionSpecInput"]["properties"]["presence_penalty"]
+    assert (penalty["minimum"], penalty["maximum"]) == (-2, 2)
+    assert "minLength" not in schemas["Key"]["properties"]["label"]
+    listed = {given["name"]: given["schema"] for given in DOCUMENT["paths"]["/api/v1/keys"]["get"]["parameters"]}
+    assert (listed["page_size"]["minimum"], listed["page_size"]["maximum"]) == (0, 1000)
+
+
+def test_nobody_is_asked_for_the_unspecified_value_of_an_enum() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    assert "unspecified" in schemas["Gateway"]["properties"]["instructions_placement"]["enum"]
+    assert schemas["GatewayInput"]["properties"]["instructions_placement"]["enum"] == ["before", "after", None]
+    listed = {given["name"]: given["schema"] for given in DOCUMENT["paths"]["/api/v1/keys"]["get"]["parameters"]}
+    assert listed["kind"]["enum"] == ["private", "public"]
 
 
 def test_the_comments_are_those_that_protoc_reads(tmp_path: Path) -> None:

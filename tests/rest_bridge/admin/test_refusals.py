@@ -154,6 +154,48 @@ async def test_a_wrong_method_is_refused_with_those_that_are_right(bridge: Bridg
     assert not bridge.core.requests
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body", "meant"),
+    [
+        ("POST", "/api/v1/keys", {"expire_time": "x"}, "expires_in"),
+        ("POST", "/api/v1/keys", {"Kind": "private"}, "kind"),
+        ("POST", "/api/v1/gateways", {"parameters": {"temprature": 1}}, "parameters.temperature"),
+        ("POST", "/api/v1/plans", {"windows": [{"window_second": 1}]}, "windows[0].window_seconds"),
+        ("GET", "/api/v1/keys?pagesize=1", None, "page_size"),
+    ],
+)
+async def test_a_name_that_is_not_there_is_told_the_one_that_may_be_meant(
+    bridge: Bridge, method: str, path: str, body: Any, meant: str
+) -> None:
+    _, document = await bridge.ask(method, path, **({} if body is None else {"json": body}))
+    assert document["error"].endswith(f" Did you mean '{meant}'?")
+
+
+@pytest.mark.parametrize("name", ["create_time", "x" * 5000, "zzz"])
+async def test_a_name_that_is_like_none_is_told_nothing_more(bridge: Bridge, name: str) -> None:
+    _, document = await bridge.ask("POST", "/api/v1/keys", json={name: 1})
+    assert "mean" not in document["error"]
+
+
+async def test_a_number_that_is_too_large_is_said_to_be_so(bridge: Bridge) -> None:
+    _, document = await bridge.ask(
+        "POST", "/api/v1/gateways", content=b'{"parameters": {"max_tokens": 99999999999999999999}}'
+    )
+    assert document["error"] == "Invalid 'parameters.max_tokens': the number is too large."
+    content = b'{"model": "m", "messages": [{"role": "user", "content": "a"}], "max_tokens": 99999999999999999999}'
+    _, document = await bridge.ask("POST", "/v1/chat/completions", content=content)
+    assert document["error"]["message"] == "Invalid 'max_tokens': the number is too large."
+
+
+async def test_the_core_names_values_as_rest_writes_them(bridge: Bridge) -> None:
+    message = "gateway.instructions_role must be ROLE_SYSTEM or ROLE_DEVELOPER, not MY_ROLE."
+    bridge.core.answers["CreateGateway"] = [
+        Refusal(StatusCode.INVALID_ARGUMENT, "ERROR_REASON_INVALID_REQUEST", message)
+    ]
+    _, document = await bridge.ask("POST", "/api/v1/gateways", json={"name": "a"})
+    assert document["error"] == "gateway.instructions_role must be 'system' or 'developer', not MY_ROLE."
+
+
 async def test_only_one_of_a_choice_may_be_given(bridge: Bridge) -> None:
     body = {"name": "g", "model": "small", "endpoint": {"base_url": "https://x.test", "model": "m"}}
     assert await bridge.refused("POST", "/api/v1/gateways", json=body) == (400, "endpoint")

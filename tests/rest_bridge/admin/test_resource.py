@@ -133,6 +133,15 @@ async def test_a_gateway_is_found_by_its_slug_under_both_names(bridge: Bridge, c
     assert "model" not in document["data"]
 
 
+async def test_what_a_gateway_was_given_is_told_without_what_is_empty(bridge: Bridge) -> None:
+    overrides, parameters = gateway_pb2.GatewayOverrides(), chat_pb2.ChatCompletionSpec(temperature=0, stop=["a"])
+    gateway = gateway_pb2.Gateway(id=ID, overrides=overrides, parameters=parameters)
+    bridge.core.answers["GetGateway"] = [gateway_service_pb2.GetGatewayResponse(gateway=gateway)]
+    _, document = await bridge.ask("GET", f"/api/v1/gateways/{ID}")
+    assert (document["data"]["parameters"], document["data"]["overrides"]) == ({"temperature": 0, "stop": ["a"]}, {})
+    assert document["data"]["name"] == ""
+
+
 async def test_a_change_names_what_its_body_names_and_null_clears(bridge: Bridge) -> None:
     body = {"name": "new", "metadata": {"a": "b"}, "prefill": None, "parameters": {"temperature": 1}, "version": 7}
     await bridge.ask("PATCH", f"/api/v1/gateways/{ID}", json=body)
@@ -253,8 +262,11 @@ async def test_a_key_in_the_query_is_no_parameter_of_the_call(bridge: Bridge) ->
 
 
 async def test_a_path_that_is_not_there_is_refused_in_this_shape(bridge: Bridge) -> None:
-    for path in (f"/api/v1/keys/{ID}/nothing", "/api/v1/keys/", "/api/v1/usage/nothing"):
+    for path in (f"/api/v1/keys/{ID}/nothing", "/api/v1/keys/", "/api/v1/usage/nothing", "/api/v1/usage", "/api/v1"):
         assert await bridge.refused("GET", path) == (404, None)
+    assert await bridge.refused("POST", "/api/v1/key", json={}) == (404, None)
+    status, document = await bridge.ask("POST", "/api/v1/open-ai/nothing")
+    assert (status, document["error"]["message"]) == (404, "There is no POST /api/v1/open-ai/nothing.")
 
 
 async def test_the_alias_answers_alike(bridge: Bridge) -> None:
