@@ -224,6 +224,8 @@ class RoutingConfig(_Part):
     """Longest wait for a target that tells how long to wait; for more the next one is asked."""
     backoff_seconds: Annotated[float, Field(gt=0, le=10)] = 0.2
     """Longest wait before a target is asked a second time; half of it at least."""
+    failover: bool = True
+    """Whether another target goes on with an answer where one fails in the midst of it."""
     circuit: CircuitConfig = CircuitConfig()
 
 

@@ -42,7 +42,19 @@ from gateway_core.metering.ledger import Ledger
 from gateway_core.metering.plan import Plans
 from gateway_core.metering.price import Price, price_of, prices
 from gateway_core.metering.usage_book import UsageBook
-from gateway_core.pipeline import Stage, admit, authenticate, compose, fallback, gateway, meter, route, trace, validate
+from gateway_core.pipeline import (
+    Stage,
+    admit,
+    authenticate,
+    compose,
+    failover,
+    fallback,
+    gateway,
+    meter,
+    route,
+    trace,
+    validate,
+)
 from gateway_core.providers import Provider
 from gateway_core.routing.board import Board
 from gateway_core.services import unimplemented
@@ -131,6 +143,7 @@ class Core:
             ("route", route.Stage(catalog, self.board)),
             *self._admission(),
             *((("meter", meter.Stage(self._ledger, self._prices)),) if self._ledger is not None else ()),
+            ("failover", failover.Stage(self.telemetry, self.board, is_on=self.config.routing.failover)),
             ("fallback", fallback.Stage(self.telemetry, self.board)),
         ]
 

@@ -47,6 +47,7 @@ class Measure:
                 self.finish_reason = choice.finish_reason
         if event.HasField("usage"):
             self._usage = event.usage
+            self.response_model = event.model or self.response_model  # another target may have gone on with the answer
             self._characters_when_told = self.characters
 
     @property

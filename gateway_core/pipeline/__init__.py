@@ -21,6 +21,7 @@ ORDER = (
     "route",  # from a model's name to targets; all that follows knows where the call can go
     "admit",  # after route: price and limits depend on the model; before meter: refused calls cost no durable write
     "meter",  # outside fallback: one record a request, its attempts beneath
+    "failover",  # inside meter, which sees one answer; outside fallback, which finds the target that goes on with it
     "fallback",  # innermost: what it repeats is one attempt at one target
 )
 
