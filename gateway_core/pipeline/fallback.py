@@ -34,7 +34,8 @@ class Stage:
         """Opens at the first target that accepts; raises the failure that tells most where none does."""
         if call.deadline is not None and asyncio.get_running_loop().time() >= call.deadline:
             raise DeadlineExceeded("The deadline passed before a provider was asked.")
-        self._budget.calls += 1
+        if not call.attempt_count:  # one that has had attempts is the same call, which goes on elsewhere
+            self._budget.calls += 1
         route = call.route
         if not isinstance(route, Route):
             route = self._board.unknown_route(call.targets)
