@@ -3,12 +3,13 @@
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, field_validator, model_validator
 
 from gateway_core.call import OnUnsupported
 from gateway_core.known.hosts import Quirks, completed
+from gateway_core.database_url import database_url_problem
 from gateway_core.known.models import Feature
 
 MEBIBYTE = 1024 * 1024
@@ -230,6 +231,19 @@ class RoutingConfig(_Part):
 
 
 class LimitsConfig(_Part):
+class DetachConfig(_Part):
+    """What streams may take that go on without their callers."""
+
+    at_most_seconds: Annotated[float, Field(ge=0, le=86400, allow_inf_nan=False)] = 300
+    """Longest time after the loss of the caller; callers that ask for more get so much. 0: no stream goes on."""
+    buffer_bytes: Annotated[int, Field(ge=1024, le=1024 * MEBIBYTE)] = MEBIBYTE
+    """What is kept of one answer: half of it at most was sent before, in case it did not arrive."""
+    calls: Annotated[int, Field(ge=0, le=1_000_000)] = 256
+    """Most such streams at the same time; further ones end with their callers."""
+    process: Annotated[str, Field(pattern=r"^[a-z0-9]{1,63}$")] | None = None
+    """What the ids of such streams begin with, by which a proxy finds the process. None: a random word."""
+
+
     """What one client may take of the server."""
 
     request_body_bytes: Count = 32 * MEBIBYTE
@@ -369,38 +383,6 @@ class LogConfig(_Part):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-def database_url_problem(url: str) -> str | None:
-    """What is wrong with a database's URL, in words that hold no part of it. None: nothing."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return "is no URL; special characters in the user name and the password must be percent-encoded"
-    if parts.scheme in {"postgresql", "postgres"}:
-        return _postgresql_url_problem(parts, port)
-    if parts.scheme != "sqlite":
-        return 'must begin with "postgresql://" or "sqlite:///"'
-    path = unquote(parts.path).removeprefix("/")
-    if parts.netloc or parts.query or parts.fragment or not path or path.endswith("/") or "\x00" in path:
-        return 'must be "sqlite:///" and the path of a file, with no host, "?" or "#"'
-    if path.startswith(":memory:"):
-        return "cannot be in memory: several connections share the database"
-    return None
-
-
-def _postgresql_url_problem(parts: SplitResult, port: int | None) -> str | None:
-    if (
-        parts.fragment
-        or "@" in parts.path
-        or parts.netloc.count("@") > 1
-        or "\x00" in unquote(parts.netloc + parts.path)
-    ):
-        return 'cannot hold "#", "/" or "@" in the user name and the password: percent-encode them'
-    if not (parts.hostname or "host" in parts.query) or port == 0:
-        return 'must be "postgresql://user:password@host:port/database"'
-    return None
-
-
 class Config(_Part):
     """The one config file."""
 
@@ -439,6 +421,8 @@ class Config(_Part):
     drain_seconds: Seconds = 30
     """How long open calls may go on after SIGTERM."""
 
+    detach: DetachConfig = DetachConfig()
+    cors: CorsConfig = CorsConfig()
     @field_validator("data_directory")
     @classmethod
     def _is_a_directory(cls, value: Path | None) -> Path | None:

@@ -20,6 +20,8 @@ Each knows its gRPC status, its reason in the contract, and whether another atte
     ├── AlreadyExists
     ├── Conflict                  what is there does not allow it
     ├── ModelNotFound
+    ├── StreamTakenOver           another caller continues it
+    ├── ChunksGone                what is asked of a stream is no longer kept
     ├── TooLarge                  a request is over a configured limit
     ├── DeadlineExceeded          the caller's deadline passed
     ├── ShuttingDown
@@ -216,6 +218,20 @@ class ModelNotFound(GatewayError):
 
     status = StatusCode.NOT_FOUND
     reason = reasons.ERROR_REASON_MODEL_NOT_FOUND
+
+
+class StreamTakenOver(GatewayError):
+    """Another caller continues the stream now."""
+
+    status = StatusCode.ABORTED
+    reason = reasons.ERROR_REASON_STREAM_TAKEN_OVER
+
+
+class ChunksGone(GatewayError):
+    """Chunks of a stream are no longer kept. Metadata: id, first_sequence."""
+
+    status = StatusCode.OUT_OF_RANGE
+    reason = reasons.ERROR_REASON_CHUNKS_GONE
 
 
 class TooLarge(GatewayError):

@@ -56,6 +56,7 @@ from gateway_core.pipeline import (
     validate,
 )
 from gateway_core.providers import Provider
+from gateway_core.resume.streams import Streams
 from gateway_core.routing.board import Board
 from gateway_core.services import unimplemented
 from gateway_core.services.access import Access
@@ -110,6 +111,7 @@ class Core:
             self._keyring = Keyring(store.database, optional=config.authentication == "optional")
             self._ledger = Ledger(store.database)
         self._access = Access(self._keyring or Everybody())
+        self.streams = Streams(config.detach)
         self.telemetry = Telemetry(self.config)
         self.board = Board(self.config)
         self.telemetry.metrics.tell_routing(self.board)
@@ -127,7 +129,7 @@ class Core:
         catalog = Catalog(self.config, self._listing)
         pipeline = compose(self._stages(catalog), innermost(self._providers))
         self._servicers = (
-            ChatCompletionService(pipeline, Bridges(self.config.limits.trusted_bridges)),
+            ChatCompletionService(pipeline, Bridges(self.config.limits.trusted_bridges), self.streams, self._access),
             ModelService(catalog, self._gateways, self._plans, self._access),
         )
         self._kept = () if store is None or self._limits is None else self._kept_services(store, self._limits)
@@ -179,6 +181,7 @@ class Core:
     async def drain(self) -> None:
         """Says NOT_SERVING and takes no new calls over the socket; waits for the open ones as long as configured."""
         await self._health.enter_graceful_shutdown()
+        self.streams.drain()
         if self._server is not None:
             await self._server.stop(self.config.drain_seconds)
 
@@ -187,6 +190,7 @@ class Core:
         if self._server is not None:
             await self._server.stop(None)
         await self.channel.close()
+        await self.streams.close()
         await self._listing.close()
         for provider in self._providers.values():
             await provider.close()

@@ -21,13 +21,17 @@ class Access:
         """Takes who is known."""
         self._identities = identities
 
-    async def private(self, context: Context) -> Caller:
-        """The caller, who has a private key or needs none; raises Unauthenticated, KeyExpired, PermissionDenied."""
+    async def any(self, context: Context) -> Caller:
+        """The caller, whatever its key may do; raises Unauthenticated, KeyExpired."""
         authorization = None
         for key, value in context.invocation_metadata() or ():
             if key == "authorization" and isinstance(value, str):
                 authorization = value
-        caller = self._identities.remembered(authorization) or await self._identities.caller(authorization)
+        return self._identities.remembered(authorization) or await self._identities.caller(authorization)
+
+    async def private(self, context: Context) -> Caller:
+        """The caller, who has a private key or needs none; raises as `any`, and PermissionDenied."""
+        caller = await self.any(context)
         if caller.kind == "public":
             raise PermissionDenied("A public key may only call chat completions.")
         return caller

@@ -1,12 +1,16 @@
 """ChatCompletionService: what is asked becomes a call, and its events become the answer."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import cast
 
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from headgate.v1.chat_completion_service_pb2 import (
     CreateChatCompletionRequest,
     CreateChatCompletionResponse,
+    ResumeChatCompletionRequest,
+    ResumeChatCompletionResponse,
+    ResumedStream,
     StreamChatCompletionRequest,
     StreamChatCompletionResponse,
 )
@@ -14,14 +18,19 @@ from headgate.v1.chat_completion_service_pb2_grpc import ChatCompletionServiceSe
 from headgate.v1.chat_pb2 import ChatCompletionSpec
 from headgate.v1.token_usage_pb2 import TokenUsage
 
-from gateway_core.call import Call, Events, Next, whole
+from gateway_core.call import Call, Events, Next, Rewrite, whole
 from gateway_core.completion import fold
 from gateway_core.completion.affinity import affinity
 from gateway_core.metering.estimate import input_tokens
 from gateway_core.providers import Provider
+from gateway_core.resume.duration import asked_seconds
+from gateway_core.resume.stream import ResumableStream
+from gateway_core.resume.streams import Streams
+from gateway_core.services.access import Access
 from gateway_core.services.edge import (
     Bridges,
     Context,
+    Rpc,
     answer_metadata,
     chosen_request_id,
     deadline_of,
@@ -68,10 +77,12 @@ class ChatCompletion:
 class ChatCompletionService(ChatCompletionServiceServicer):
     """Answers chat completions by way of the pipeline."""
 
-    def __init__(self, pipeline: Next[ChatCompletionSpec], bridges: Bridges) -> None:
-        """Takes the composed stages, and the bridges that are believed."""
+    def __init__(self, pipeline: Next[ChatCompletionSpec], bridges: Bridges, streams: Streams, access: Access) -> None:
+        """Takes the composed stages, the bridges that are believed, the streams that can be continued, and who may."""
         self._pipeline = pipeline
         self._bridges = bridges
+        self._streams = streams
+        self._access = access
         self._operation = ChatCompletion()
 
     async def CreateChatCompletion(
@@ -98,12 +109,21 @@ class ChatCompletionService(ChatCompletionServiceServicer):
         """Answers in chunks, as they arrive."""
         call = self._call(request.spec, context, stream=True)
         try:
+            kept = self._kept(request, call)
+            if isinstance(kept, ResumableStream):
+                async with aclosing(self._first_heard(kept, context)) as responses:
+                    async for response in responses:
+                        yield response
+                return
             events = await self._pipeline(call)
+            if kept is not None:
+                call.rewrites.append(kept)
+            sequence = 0
             try:
-                metadata = answer_metadata(call)
-                await context.send_initial_metadata(metadata)
+                await context.send_initial_metadata(answer_metadata(call))
                 async for event in events:
-                    response = StreamChatCompletionResponse()
+                    sequence += 1
+                    response = StreamChatCompletionResponse(sequence=sequence)
                     response.chunk.CopyFrom(event)
                     yield response
             finally:
@@ -111,6 +131,45 @@ class ChatCompletionService(ChatCompletionServiceServicer):
             context.set_trailing_metadata(answer_metadata(call))
         except Exception as error:
             await fail(context, error, answer_metadata(call))
+
+    async def ResumeChatCompletion(
+        self, request: ResumeChatCompletionRequest, context: Context
+    ) -> AsyncGenerator[ResumeChatCompletionResponse, None]:
+        """Continues a stream whose caller was lost."""
+        rpc = Rpc(context, "resume_chat_completion")
+        try:
+            stream = self._streams.find(request.id, await self._access.any(context))
+            given = request.detach if request.HasField("detach") else None
+            seconds = self._streams.bounded(asked_seconds(given, metadata_of(context)))
+            with stream.listen(request.after_sequence, seconds) as listener:
+                await context.send_initial_metadata(kept_metadata(stream))
+                yield resumed(stream, request.after_sequence)
+                async for sequence, chunk in listener:
+                    yield ResumeChatCompletionResponse(chunk=chunk, sequence=sequence)
+            context.set_trailing_metadata(answer_metadata(stream.call))
+        except Exception as error:
+            await rpc.failed(error)
+        rpc.succeeded()
+
+    def _kept(
+        self, request: StreamChatCompletionRequest, call: Call[ChatCompletionSpec]
+    ) -> ResumableStream | Rewrite | None:
+        """The call, begun, as a stream that goes on without its caller; or why not. None: that was not asked for."""
+        given = request.detach if request.HasField("detach") else None
+        seconds = asked_seconds(given, call.metadata)
+        return self._streams.begin(call, seconds, self._pipeline) if seconds else None
+
+    async def _first_heard(
+        self, stream: ResumableStream, context: Context
+    ) -> AsyncGenerator[StreamChatCompletionResponse, None]:
+        """The chunks of a stream for the caller who has begun it."""
+        with stream.listen(0) as listener:
+            await listener.opened()
+            stream.is_told = True
+            await context.send_initial_metadata(kept_metadata(stream))
+            async for sequence, chunk in listener:
+                yield StreamChatCompletionResponse(chunk=chunk, sequence=sequence)
+        context.set_trailing_metadata(answer_metadata(stream.call))
 
     def _call(self, spec: ChatCompletionSpec, context: Context, *, stream: bool) -> Call[ChatCompletionSpec]:
         metadata = metadata_of(context)
@@ -123,3 +182,18 @@ class ChatCompletionService(ChatCompletionServiceServicer):
             deadline=deadline_of(context),
             address=self._bridges.caller_address(context, metadata),
         )
+
+
+def kept_metadata(stream: ResumableStream) -> tuple[tuple[str, str], ...]:
+    """What an answer tells that can be continued: its id, and how long it goes on without a caller."""
+    told = (("x-headgate-stream-id", stream.id), ("x-headgate-detach", f"{stream.seconds:g}s"))
+    return (*answer_metadata(stream.call), *told)
+
+
+def resumed(stream: ResumableStream, after: int) -> ResumeChatCompletionResponse:
+    """What is told first to who continues a stream behind a position."""
+    spec = stream.asked
+    begun = ResumedStream(model=spec.model, begun=stream.buffer.begun(after))
+    if spec.HasField("stream_options"):
+        begun.stream_options.CopyFrom(spec.stream_options)
+    return ResumeChatCompletionResponse(sequence=after, resumed=begun)

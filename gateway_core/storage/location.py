@@ -6,7 +6,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 
-from gateway_core.config import database_url_problem
+from gateway_core.database_url import database_url_problem
 from gateway_core.storage.errors import CannotOpen
 
 FILE_NAME = "headgate.db"

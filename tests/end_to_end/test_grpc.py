@@ -184,7 +184,7 @@ async def test_reflection_tells_services_and_messages(gateway: Gateway) -> None:
 
     services, methods = await asyncio.to_thread(reflected)
     assert services >= {f"headgate.v1.{name}" for name in SERVICES} | {"grpc.health.v1.Health"}
-    assert methods == {"CreateChatCompletion", "StreamChatCompletion"}
+    assert methods == {"CreateChatCompletion", "StreamChatCompletion", "ResumeChatCompletion"}
 
 
 async def test_what_comes_later_says_so(channel: aio.Channel) -> None:

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway_core.config import Config, database_url_problem
+from gateway_core.config import Config
 from gateway_core.config_file import ConfigError, parse
+from gateway_core.database_url import database_url_problem
 
 
 @pytest.mark.parametrize(

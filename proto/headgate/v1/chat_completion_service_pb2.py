@@ -22,25 +22,32 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from headgate.v1 import chat_pb2 as headgate_dot_v1_dot_chat__pb2
 from headgate.v1 import chat_completion_pb2 as headgate_dot_v1_dot_chat__completion__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)headgate/v1/chat_completion_service.proto\x12\x0bheadgate.v1\x1a\x16headgate/v1/chat.proto\x1a!headgate/v1/chat_completion.proto\"a\n\x1b\x43reateChatCompletionRequest\x12-\n\x04spec\x18\x01 \x01(\x0b\x32\x1f.headgate.v1.ChatCompletionSpec\x12\x13\n\x0bjson_format\x18\x02 \x01(\t\"k\n\x1c\x43reateChatCompletionResponse\x12\x31\n\ncompletion\x18\x01 \x01(\x0b\x32\x1b.headgate.v1.ChatCompletionH\x00\x12\x0e\n\x04json\x18\x02 \x01(\x0cH\x00\x42\x08\n\x06\x61nswer\"L\n\x1bStreamChatCompletionRequest\x12-\n\x04spec\x18\x01 \x01(\x0b\x32\x1f.headgate.v1.ChatCompletionSpec\"O\n\x1cStreamChatCompletionResponse\x12/\n\x05\x63hunk\x18\x01 \x01(\x0b\x32 .headgate.v1.ChatCompletionChunk2\xf3\x01\n\x15\x43hatCompletionService\x12k\n\x14\x43reateChatCompletion\x12(.headgate.v1.CreateChatCompletionRequest\x1a).headgate.v1.CreateChatCompletionResponse\x12m\n\x14StreamChatCompletion\x12(.headgate.v1.StreamChatCompletionRequest\x1a).headgate.v1.StreamChatCompletionResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)headgate/v1/chat_completion_service.proto\x12\x0bheadgate.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x16headgate/v1/chat.proto\x1a!headgate/v1/chat_completion.proto\"a\n\x1b\x43reateChatCompletionRequest\x12-\n\x04spec\x18\x01 \x01(\x0b\x32\x1f.headgate.v1.ChatCompletionSpec\x12\x13\n\x0bjson_format\x18\x02 \x01(\t\"k\n\x1c\x43reateChatCompletionResponse\x12\x31\n\ncompletion\x18\x01 \x01(\x0b\x32\x1b.headgate.v1.ChatCompletionH\x00\x12\x0e\n\x04json\x18\x02 \x01(\x0cH\x00\x42\x08\n\x06\x61nswer\"\x87\x01\n\x1bStreamChatCompletionRequest\x12-\n\x04spec\x18\x01 \x01(\x0b\x32\x1f.headgate.v1.ChatCompletionSpec\x12.\n\x06\x64\x65tach\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x88\x01\x01\x42\t\n\x07_detach\"a\n\x1cStreamChatCompletionResponse\x12/\n\x05\x63hunk\x18\x01 \x01(\x0b\x32 .headgate.v1.ChatCompletionChunk\x12\x10\n\x08sequence\x18\x02 \x01(\x03\"|\n\x1bResumeChatCompletionRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x12.\n\x06\x64\x65tach\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x88\x01\x01\x42\t\n\x07_detach\"\x9f\x01\n\x1cResumeChatCompletionResponse\x12/\n\x05\x63hunk\x18\x01 \x01(\x0b\x32 .headgate.v1.ChatCompletionChunk\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x30\n\x07resumed\x18\x03 \x01(\x0b\x32\x1a.headgate.v1.ResumedStreamH\x00\x88\x01\x01\x42\n\n\x08_resumed\"\x9b\x01\n\rResumedStream\x12\r\n\x05model\x18\x01 \x01(\t\x12\x37\n\x0estream_options\x18\x02 \x01(\x0b\x32\x1a.headgate.v1.StreamOptionsH\x00\x88\x01\x01\x12/\n\x05\x62\x65gun\x18\x03 \x01(\x0b\x32 .headgate.v1.ChatCompletionChunkB\x11\n\x0f_stream_options2\xe2\x02\n\x15\x43hatCompletionService\x12k\n\x14\x43reateChatCompletion\x12(.headgate.v1.CreateChatCompletionRequest\x1a).headgate.v1.CreateChatCompletionResponse\x12m\n\x14StreamChatCompletion\x12(.headgate.v1.StreamChatCompletionRequest\x1a).headgate.v1.StreamChatCompletionResponse0\x01\x12m\n\x14ResumeChatCompletion\x12(.headgate.v1.ResumeChatCompletionRequest\x1a).headgate.v1.ResumeChatCompletionResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headgate.v1.chat_completion_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CREATECHATCOMPLETIONREQUEST']._serialized_start=117
-  _globals['_CREATECHATCOMPLETIONREQUEST']._serialized_end=214
-  _globals['_CREATECHATCOMPLETIONRESPONSE']._serialized_start=216
-  _globals['_CREATECHATCOMPLETIONRESPONSE']._serialized_end=323
-  _globals['_STREAMCHATCOMPLETIONREQUEST']._serialized_start=325
-  _globals['_STREAMCHATCOMPLETIONREQUEST']._serialized_end=401
-  _globals['_STREAMCHATCOMPLETIONRESPONSE']._serialized_start=403
-  _globals['_STREAMCHATCOMPLETIONRESPONSE']._serialized_end=482
-  _globals['_CHATCOMPLETIONSERVICE']._serialized_start=485
-  _globals['_CHATCOMPLETIONSERVICE']._serialized_end=728
+  _globals['_CREATECHATCOMPLETIONREQUEST']._serialized_start=149
+  _globals['_CREATECHATCOMPLETIONREQUEST']._serialized_end=246
+  _globals['_CREATECHATCOMPLETIONRESPONSE']._serialized_start=248
+  _globals['_CREATECHATCOMPLETIONRESPONSE']._serialized_end=355
+  _globals['_STREAMCHATCOMPLETIONREQUEST']._serialized_start=358
+  _globals['_STREAMCHATCOMPLETIONREQUEST']._serialized_end=493
+  _globals['_STREAMCHATCOMPLETIONRESPONSE']._serialized_start=495
+  _globals['_STREAMCHATCOMPLETIONRESPONSE']._serialized_end=592
+  _globals['_RESUMECHATCOMPLETIONREQUEST']._serialized_start=594
+  _globals['_RESUMECHATCOMPLETIONREQUEST']._serialized_end=718
+  _globals['_RESUMECHATCOMPLETIONRESPONSE']._serialized_start=721
+  _globals['_RESUMECHATCOMPLETIONRESPONSE']._serialized_end=880
+  _globals['_RESUMEDSTREAM']._serialized_start=883
+  _globals['_RESUMEDSTREAM']._serialized_end=1038
+  _globals['_CHATCOMPLETIONSERVICE']._serialized_start=1041
+  _globals['_CHATCOMPLETIONSERVICE']._serialized_end=1395
 # @@protoc_insertion_point(module_scope)

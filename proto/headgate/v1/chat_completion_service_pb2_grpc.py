@@ -30,10 +30,12 @@ class ChatCompletionServiceStub:
 
     Metadata of a call: `authorization` ("Bearer KEY") and `x-request-id` (an id of the caller's for logs; 1 to 128
     printable ASCII characters). The call's deadline bounds the whole call, the provider included; cancelling the call
-    closes the connection to the provider.
+    closes the connection to the provider. A stream may ask for more by `x-headgate-detach` ("60s"): see `detach` in
+    StreamChatCompletionRequest.
 
     Metadata of an answer, trailing, and of a stream initial too: `x-headgate-request-id`, `x-headgate-provider` and one
-    `x-headgate-warning` ("name: reason") for each parameter that was dropped or rewritten.
+    `x-headgate-warning` ("name: reason") for each parameter that was dropped or rewritten. A stream that outlives the loss
+    of its caller tells `x-headgate-stream-id`, its id for ResumeChatCompletion, and `x-headgate-detach`, for how long.
 
     A failure is a status with google.rpc.ErrorInfo: `reason` is a name of ErrorReason, `domain` is "headgate.v1".
     """
@@ -54,6 +56,11 @@ class ChatCompletionServiceStub:
                 request_serializer=headgate_dot_v1_dot_chat__completion__service__pb2.StreamChatCompletionRequest.SerializeToString,
                 response_deserializer=headgate_dot_v1_dot_chat__completion__service__pb2.StreamChatCompletionResponse.FromString,
                 _registered_method=True)
+        self.ResumeChatCompletion = channel.unary_stream(
+                '/headgate.v1.ChatCompletionService/ResumeChatCompletion',
+                request_serializer=headgate_dot_v1_dot_chat__completion__service__pb2.ResumeChatCompletionRequest.SerializeToString,
+                response_deserializer=headgate_dot_v1_dot_chat__completion__service__pb2.ResumeChatCompletionResponse.FromString,
+                _registered_method=True)
 
 
 class ChatCompletionServiceServicer:
@@ -61,10 +68,12 @@ class ChatCompletionServiceServicer:
 
     Metadata of a call: `authorization` ("Bearer KEY") and `x-request-id` (an id of the caller's for logs; 1 to 128
     printable ASCII characters). The call's deadline bounds the whole call, the provider included; cancelling the call
-    closes the connection to the provider.
+    closes the connection to the provider. A stream may ask for more by `x-headgate-detach` ("60s"): see `detach` in
+    StreamChatCompletionRequest.
 
     Metadata of an answer, trailing, and of a stream initial too: `x-headgate-request-id`, `x-headgate-provider` and one
-    `x-headgate-warning` ("name: reason") for each parameter that was dropped or rewritten.
+    `x-headgate-warning` ("name: reason") for each parameter that was dropped or rewritten. A stream that outlives the loss
+    of its caller tells `x-headgate-stream-id`, its id for ResumeChatCompletion, and `x-headgate-detach`, for how long.
 
     A failure is a status with google.rpc.ErrorInfo: `reason` is a name of ErrorReason, `domain` is "headgate.v1".
     """
@@ -83,6 +92,18 @@ class ChatCompletionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ResumeChatCompletion(self, request, context):
+        """Continues a stream that asked for it, behind a chunk: first with the chunks that are kept, then with new ones as they
+        arrive, and at last with the status that the call ends with. The latest caller has the stream: the one before ends
+        with ABORTED. Only the process that runs the call can continue it, and only for the account that began it.
+
+        NOT_FOUND: there is no such stream here, it was given up, or its time has passed. OUT_OF_RANGE: the chunk behind
+        after_sequence is no longer kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ChatCompletionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -95,6 +116,11 @@ def add_ChatCompletionServiceServicer_to_server(servicer, server):
                     servicer.StreamChatCompletion,
                     request_deserializer=headgate_dot_v1_dot_chat__completion__service__pb2.StreamChatCompletionRequest.FromString,
                     response_serializer=headgate_dot_v1_dot_chat__completion__service__pb2.StreamChatCompletionResponse.SerializeToString,
+            ),
+            'ResumeChatCompletion': grpc.unary_stream_rpc_method_handler(
+                    servicer.ResumeChatCompletion,
+                    request_deserializer=headgate_dot_v1_dot_chat__completion__service__pb2.ResumeChatCompletionRequest.FromString,
+                    response_serializer=headgate_dot_v1_dot_chat__completion__service__pb2.ResumeChatCompletionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -109,10 +135,12 @@ class ChatCompletionService:
 
     Metadata of a call: `authorization` ("Bearer KEY") and `x-request-id` (an id of the caller's for logs; 1 to 128
     printable ASCII characters). The call's deadline bounds the whole call, the provider included; cancelling the call
-    closes the connection to the provider.
+    closes the connection to the provider. A stream may ask for more by `x-headgate-detach` ("60s"): see `detach` in
+    StreamChatCompletionRequest.
 
     Metadata of an answer, trailing, and of a stream initial too: `x-headgate-request-id`, `x-headgate-provider` and one
-    `x-headgate-warning` ("name: reason") for each parameter that was dropped or rewritten.
+    `x-headgate-warning` ("name: reason") for each parameter that was dropped or rewritten. A stream that outlives the loss
+    of its caller tells `x-headgate-stream-id`, its id for ResumeChatCompletion, and `x-headgate-detach`, for how long.
 
     A failure is a status with google.rpc.ErrorInfo: `reason` is a name of ErrorReason, `domain` is "headgate.v1".
     """
@@ -161,6 +189,33 @@ class ChatCompletionService:
             '/headgate.v1.ChatCompletionService/StreamChatCompletion',
             headgate_dot_v1_dot_chat__completion__service__pb2.StreamChatCompletionRequest.SerializeToString,
             headgate_dot_v1_dot_chat__completion__service__pb2.StreamChatCompletionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeChatCompletion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/headgate.v1.ChatCompletionService/ResumeChatCompletion',
+            headgate_dot_v1_dot_chat__completion__service__pb2.ResumeChatCompletionRequest.SerializeToString,
+            headgate_dot_v1_dot_chat__completion__service__pb2.ResumeChatCompletionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -31,10 +31,12 @@ class ChatCompletionServiceStub:
 
     Metadata of a call: `authorization` ("Bearer KEY") and `x-request-id` (an id of the caller's for logs; 1 to 128
     printable ASCII characters). The call's deadline bounds the whole call, the provider included; cancelling the call
-    closes the connection to the provider.
+    closes the connection to the provider. A stream may ask for more by `x-headgate-detach` ("60s"): see `detach` in
+    StreamChatCompletionRequest.
 
     Metadata of an answer, trailing, and of a stream initial too: `x-headgate-request-id`, `x-headgate-provider` and one
-    `x-headgate-warning` ("name: reason") for each parameter that was dropped or rewritten.
+    `x-headgate-warning` ("name: reason") for each parameter that was dropped or rewritten. A stream that outlives the loss
+    of its caller tells `x-headgate-stream-id`, its id for ResumeChatCompletion, and `x-headgate-detach`, for how long.
 
     A failure is a status with google.rpc.ErrorInfo: `reason` is a name of ErrorReason, `domain` is "headgate.v1".
     """
@@ -47,6 +49,14 @@ class ChatCompletionServiceStub:
     """Answers at once, when the answer is whole."""
     StreamChatCompletion: _grpc.UnaryStreamMultiCallable[_chat_completion_service_pb2.StreamChatCompletionRequest, _chat_completion_service_pb2.StreamChatCompletionResponse]
     """Answers in chunks, as they arrive. An OK status means that the answer is whole."""
+    ResumeChatCompletion: _grpc.UnaryStreamMultiCallable[_chat_completion_service_pb2.ResumeChatCompletionRequest, _chat_completion_service_pb2.ResumeChatCompletionResponse]
+    """Continues a stream that asked for it, behind a chunk: first with the chunks that are kept, then with new ones as they
+    arrive, and at last with the status that the call ends with. The latest caller has the stream: the one before ends
+    with ABORTED. Only the process that runs the call can continue it, and only for the account that began it.
+
+    NOT_FOUND: there is no such stream here, it was given up, or its time has passed. OUT_OF_RANGE: the chunk behind
+    after_sequence is no longer kept.
+    """
 
 @_typing.type_check_only
 class ChatCompletionServiceAsyncStub(ChatCompletionServiceStub):
@@ -54,10 +64,12 @@ class ChatCompletionServiceAsyncStub(ChatCompletionServiceStub):
 
     Metadata of a call: `authorization` ("Bearer KEY") and `x-request-id` (an id of the caller's for logs; 1 to 128
     printable ASCII characters). The call's deadline bounds the whole call, the provider included; cancelling the call
-    closes the connection to the provider.
+    closes the connection to the provider. A stream may ask for more by `x-headgate-detach` ("60s"): see `detach` in
+    StreamChatCompletionRequest.
 
     Metadata of an answer, trailing, and of a stream initial too: `x-headgate-request-id`, `x-headgate-provider` and one
-    `x-headgate-warning` ("name: reason") for each parameter that was dropped or rewritten.
+    `x-headgate-warning` ("name: reason") for each parameter that was dropped or rewritten. A stream that outlives the loss
+    of its caller tells `x-headgate-stream-id`, its id for ResumeChatCompletion, and `x-headgate-detach`, for how long.
 
     A failure is a status with google.rpc.ErrorInfo: `reason` is a name of ErrorReason, `domain` is "headgate.v1".
     """
@@ -67,16 +79,26 @@ class ChatCompletionServiceAsyncStub(ChatCompletionServiceStub):
     """Answers at once, when the answer is whole."""
     StreamChatCompletion: _aio.UnaryStreamMultiCallable[_chat_completion_service_pb2.StreamChatCompletionRequest, _chat_completion_service_pb2.StreamChatCompletionResponse]  # type: ignore[assignment]
     """Answers in chunks, as they arrive. An OK status means that the answer is whole."""
+    ResumeChatCompletion: _aio.UnaryStreamMultiCallable[_chat_completion_service_pb2.ResumeChatCompletionRequest, _chat_completion_service_pb2.ResumeChatCompletionResponse]  # type: ignore[assignment]
+    """Continues a stream that asked for it, behind a chunk: first with the chunks that are kept, then with new ones as they
+    arrive, and at last with the status that the call ends with. The latest caller has the stream: the one before ends
+    with ABORTED. Only the process that runs the call can continue it, and only for the account that began it.
+
+    NOT_FOUND: there is no such stream here, it was given up, or its time has passed. OUT_OF_RANGE: the chunk behind
+    after_sequence is no longer kept.
+    """
 
 class ChatCompletionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Continues conversations.
 
     Metadata of a call: `authorization` ("Bearer KEY") and `x-request-id` (an id of the caller's for logs; 1 to 128
     printable ASCII characters). The call's deadline bounds the whole call, the provider included; cancelling the call
-    closes the connection to the provider.
+    closes the connection to the provider. A stream may ask for more by `x-headgate-detach` ("60s"): see `detach` in
+    StreamChatCompletionRequest.
 
     Metadata of an answer, trailing, and of a stream initial too: `x-headgate-request-id`, `x-headgate-provider` and one
-    `x-headgate-warning` ("name: reason") for each parameter that was dropped or rewritten.
+    `x-headgate-warning` ("name: reason") for each parameter that was dropped or rewritten. A stream that outlives the loss
+    of its caller tells `x-headgate-stream-id`, its id for ResumeChatCompletion, and `x-headgate-detach`, for how long.
 
     A failure is a status with google.rpc.ErrorInfo: `reason` is a name of ErrorReason, `domain` is "headgate.v1".
     """
@@ -96,5 +118,19 @@ class ChatCompletionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_chat_completion_service_pb2.StreamChatCompletionResponse], _abc.AsyncIterator[_chat_completion_service_pb2.StreamChatCompletionResponse]]:
         """Answers in chunks, as they arrive. An OK status means that the answer is whole."""
+
+    @_abc_1.abstractmethod
+    def ResumeChatCompletion(
+        self,
+        request: _chat_completion_service_pb2.ResumeChatCompletionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_chat_completion_service_pb2.ResumeChatCompletionResponse], _abc.AsyncIterator[_chat_completion_service_pb2.ResumeChatCompletionResponse]]:
+        """Continues a stream that asked for it, behind a chunk: first with the chunks that are kept, then with new ones as they
+        arrive, and at last with the status that the call ends with. The latest caller has the stream: the one before ends
+        with ABORTED. Only the process that runs the call can continue it, and only for the account that began it.
+
+        NOT_FOUND: there is no such stream here, it was given up, or its time has passed. OUT_OF_RANGE: the chunk behind
+        after_sequence is no longer kept.
+        """
 
 def add_ChatCompletionServiceServicer_to_server(servicer: ChatCompletionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
