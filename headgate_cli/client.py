@@ -218,7 +218,20 @@ def refused(status: int, body: bytes) -> CommandFailed:
     document = json_object(body)
     if "error" not in document:
         return CommandFailed(f"what answers there is no Headgate (HTTP status {status}): name another place")
-    return CommandFailed(f"{sentence(document)} (HTTP status {status})")
+    return CommandFailed(f"{sentence(document)} (HTTP status {status}){hint(is_unauthenticated=status == 401)}")
+
+
+def grpc_refused(error: aio.AioRpcError) -> CommandFailed:
+    """Says why an RPC was refused."""
+    details = " ".join((error.details() or "no further words").split())
+    is_unauthenticated = error.code() is StatusCode.UNAUTHENTICATED
+    return CommandFailed(f"{details} ({error.code().name}){hint(is_unauthenticated=is_unauthenticated)}")
+
+
+def hint(*, is_unauthenticated: bool) -> str:
+    """Says where to put a key, to who has brought none."""
+    has_key = bool(key_metadata(os.environ))
+    return f": put a key into {KEY_VARIABLE}" if is_unauthenticated and not has_key else ""
 
 
 class GrpcClient:
@@ -264,7 +277,7 @@ class GrpcClient:
         details = " ".join((error.details() or "").split())
         if error.code() is StatusCode.UNAVAILABLE and "failed to connect" in details:
             return unreachable(self._address)
-        return CommandFailed(f"{details or 'no further words'} ({error.code().name})")
+        return grpc_refused(error)
 
 
 def grpc_piece(chunk: ChatCompletionChunk) -> Piece:

@@ -156,7 +156,10 @@ def usage(  # noqa: PLR0913  # its parameters are the options
     sub_accounts: Annotated[bool, typer.Option("--sub-accounts", help="The calls of accounts below, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document in the place of a table.")] = False,
 ) -> int:
-    """Show what was used and what it cost, with a bar for each row. The key is that of HEADGATE_API_KEY."""
+    """Show what was used and what it cost. The key is that of HEADGATE_API_KEY.
+
+    FAILED counts the calls whose status is `failed`; those that are `cancelled` or `interrupted` are counted as calls.
+    """
     module = work("usage")
     options = module.UsageOptions(url, grpc, by, days, first, last, sub_accounts, as_json)
     code: int = module.run(options)

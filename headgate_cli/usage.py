@@ -1,22 +1,27 @@
-"""`headgate usage`: what was used and what it cost, as a table, with a bar for each row."""
+"""`headgate usage`: what was used and what it cost, as a table."""
 
 import asyncio
 import json
 import os
-from collections.abc import Sequence
+import shutil
+import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 from google.protobuf.json_format import MessageToDict
 from grpc import aio
+from headgate.v1.account_service_pb2 import GetAccountRequest
+from headgate.v1.account_service_pb2_grpc import AccountServiceStub
+from headgate.v1.gateway_service_pb2 import GetGatewayRequest
+from headgate.v1.gateway_service_pb2_grpc import GatewayServiceStub
+from headgate.v1.key_service_pb2 import GetKeyRequest
+from headgate.v1.key_service_pb2_grpc import KeyServiceStub
 from headgate.v1.usage_service_pb2 import SummarizeUsageRequest
 from headgate.v1.usage_service_pb2_grpc import UsageServiceStub
-from rich.console import Console
-from rich.table import Table
 
 from headgate_cli.address import LOOPBACK, Address
 from headgate_cli.client import (
@@ -24,23 +29,27 @@ from headgate_cli.client import (
     LIST_SECONDS,
     MESSAGE_BYTES,
     channel_options,
+    grpc_refused,
     json_object,
     key_metadata,
     refused,
     unreachable,
 )
 from headgate_cli.commands import DEFAULT_URL
-from headgate_cli.errors import CommandFailed, WrongUse
+from headgate_cli.errors import WrongUse
+from headgate_cli.usage_table import table
 
-BAR_CHARACTERS = 30
-SHORTEST_BAR = 8
-GAP = 2
-HEADINGS = ("CALLS", "FAILED", "INPUT", "OUTPUT", "COST $")
 DAYS = 30
 ROWS_AT_MOST = 1000
-BLOCKS = " ▏▎▍▌▋▊▉█"
+AT_ONCE = 8
+"""Names that are asked for at the same time."""
+
+NAMED = {"key": ("keys", "label"), "gateway": ("gateways", "slug"), "account": ("accounts", "name")}
+"""Where the admin API has the things that are grouped by their ids, and the field that people know them by."""
 
 Document = dict[str, Any]
+Told = tuple[Document, dict[str, str]]
+"""The summaries, and the names of groups by their ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +80,27 @@ async def show(options: UsageOptions) -> int:
         raise WrongUse("--url and --grpc exclude each other")
     begin, end = period(options, datetime.now(UTC))
     asked = over_rest(options, begin, end) if options.grpc is None else over_grpc(options, options.grpc, begin, end)
-    document = await asked
+    document, names = await asked
     if options.as_json:
         print(json.dumps(document, indent=2, ensure_ascii=False))
     else:
-        console = Console(highlight=False, markup=False)
-        console.print(table(document, options.by, console.width))
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print("\n".join(table(document, options.by, names, width)))
     return 0
+
+
+async def names_of(options: UsageOptions, document: Document, ask: Callable[[str], Awaitable[str]]) -> dict[str, str]:
+    """The names of the groups by their ids; `ask` tells one, "" of what is not there any more."""
+    if options.by not in NAMED or options.as_json:
+        return {}
+    ids = [str(summary["group"]) for summary in document.get("summaries", []) if summary.get("group")]
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def named(id_: str) -> tuple[str, str]:
+        async with turns:
+            return id_, await ask(id_)
+
+    return dict(await asyncio.gather(*map(named, ids)))
 
 
 def period(options: UsageOptions, now: datetime) -> tuple[datetime, datetime]:
@@ -99,7 +122,7 @@ def day(text: str, option: str) -> datetime:
         raise WrongUse(f"{option} must be a day such as 2026-01-31") from None
 
 
-async def over_rest(options: UsageOptions, begin: datetime, end: datetime) -> Document:
+async def over_rest(options: UsageOptions, begin: datetime, end: datetime) -> Told:
     """The summaries by the admin API; raises CommandFailed."""
     base = (options.url or DEFAULT_URL).rstrip("/").removesuffix("/v1")
     query = {
@@ -115,15 +138,23 @@ async def over_rest(options: UsageOptions, begin: datetime, end: datetime) -> Do
     try:
         async with httpx.AsyncClient(timeout=timeout, trust_env=not is_near, headers=headers) as http:
             response = await http.get(f"{base}/api/v1/usage/summary", params=query)
+            document = json_object(response.content).get("data")
+            if response.status_code != 200 or not isinstance(document, dict):
+                raise refused(response.status_code, response.content)
+            return document, await names_of(options, document, lambda id_: name_over_rest(http, base, options.by, id_))
     except (httpx.HTTPError, httpx.InvalidURL):
         raise unreachable(base) from None
-    document = json_object(response.content).get("data")
-    if response.status_code != 200 or not isinstance(document, dict):
-        raise refused(response.status_code, response.content)
-    return document
 
 
-async def over_grpc(options: UsageOptions, text: str, begin: datetime, end: datetime) -> Document:
+async def name_over_rest(http: httpx.AsyncClient, base: str, by: str, id_: str) -> str:
+    """What people know a thing by, which the admin API tells; "" where it is not there any more."""
+    collection, field = NAMED[by]
+    response = await http.get(f"{base}/api/v1/{collection}/{quote(id_, safe='')}")
+    data = json_object(response.content).get("data") if response.status_code == 200 else None
+    return str(data.get(field) or "") if isinstance(data, dict) else ""
+
+
+async def over_grpc(options: UsageOptions, text: str, begin: datetime, end: datetime) -> Told:
     """The summaries by the contract; raises CommandFailed."""
     address = Address.parse(text, "--grpc")
     request = SummarizeUsageRequest(
@@ -140,57 +171,19 @@ async def over_grpc(options: UsageOptions, text: str, begin: datetime, end: date
             )
             response = await asked
         except aio.AioRpcError as error:
-            details = " ".join((error.details() or "no further words").split())
-            raise CommandFailed(f"{details} ({error.code().name})") from None
-    return MessageToDict(response, preserving_proto_field_name=True)
+            raise grpc_refused(error) from None
+        document = MessageToDict(response, preserving_proto_field_name=True)
+        return document, await names_of(options, document, lambda id_: name_over_grpc(channel, options.by, id_))
 
 
-def table(document: Document, by: str, width: int) -> Table:
-    """The summaries, one in a row with a bar of its cost, and all together, on so many characters.
-
-    No digit is left out: where there is little room the bars are shorter, and then the names are folded.
-    """
-    summaries = document.get("summaries") or []
-    names = [summary.get("group") or "(none)" for summary in summaries]
-    cells = aligned([numbers(summary) for summary in [*summaries, document.get("total") or {}]])
-    rows = Table(box=None, pad_edge=False)
-    rows.add_column(by.upper(), overflow="fold")
-    taken = 0
-    for heading, column in zip(HEADINGS, zip(*cells, strict=True), strict=True):
-        widest = max(map(len, [heading, *column]))
-        rows.add_column(heading, justify="right", min_width=widest, no_wrap=True)
-        taken += widest + GAP
-    longest = max(map(len, [by, *names]))
-    room = max(SHORTEST_BAR, min(BAR_CHARACTERS, width - taken - longest - GAP))
-    rows.add_column("", min_width=room, no_wrap=True)
-    bars = bars_of([Decimal(summary.get("cost_usd") or 0) for summary in summaries], room)
-    for name, row, bar in zip([*names, "total"], cells, [*bars, ""], strict=True):
-        rows.add_row(name, *row, bar)
-    return rows
-
-
-def aligned(rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """The rows with as many decimal places in each cost, the last cell, as the longest has."""
-    places = max(len(row[-1].partition(".")[2]) for row in rows)
-    return [(*row[:-1], f"{Decimal(row[-1]):.{places}f}") for row in rows]
-
-
-def numbers(summary: Document) -> tuple[str, ...]:
-    """What a row says in numbers."""
-    usage = summary.get("usage") or {}
-    counts = (
-        summary.get("request_count"),
-        summary.get("failed_request_count"),
-        usage.get("prompt_tokens"),
-        usage.get("completion_tokens"),
-    )
-    return (*(f"{int(count or 0):,}" for count in counts), summary.get("cost_usd") or "0")
-
-
-def bars_of(costs: Sequence[Decimal], characters: int = BAR_CHARACTERS) -> list[str]:
-    """A bar for each cost, the longest for the highest, in eighths of a character."""
-    highest = max(costs, default=Decimal(0))
-    if not highest:
-        return [""] * len(costs)
-    eighths = [int(cost / highest * characters * 8) for cost in costs]
-    return [(BLOCKS[8] * (count // 8) + BLOCKS[count % 8]).rstrip() for count in eighths]
+async def name_over_grpc(channel: aio.Channel, by: str, id_: str) -> str:
+    """What people know a thing by, which the contract tells; "" where it is not there any more."""
+    told: dict[str, Any] = {"timeout": LIST_SECONDS, "metadata": key_metadata(os.environ)}
+    try:
+        if by == "key":
+            return (await KeyServiceStub(channel).GetKey(GetKeyRequest(id=id_), **told)).key.label
+        if by == "gateway":
+            return (await GatewayServiceStub(channel).GetGateway(GetGatewayRequest(id=id_), **told)).gateway.slug
+        return (await AccountServiceStub(channel).GetAccount(GetAccountRequest(id=id_), **told)).account.name
+    except aio.AioRpcError:
+        return ""
