@@ -57,10 +57,22 @@ class Stage:
                 await events.aclose()
         except Exception as error:
             self._telemetry.end(record, error)
-            if isinstance(error, GatewayError):
+            failure = error if isinstance(error, GatewayError) else Internal(FAULT)
+            if record.first_event_at is not None:
+                failure.metadata |= partial(record)
+            if failure is error:
                 raise
-            raise Internal(FAULT) from error
+            raise failure from error
         except BaseException as error:
             self._telemetry.end(record, error)
             raise
         self._telemetry.end(record, None)
+
+
+def partial(record: CallRecord) -> dict[str, str]:
+    """What the caller is told of an answer that has begun and will not end: that it is partial, and what it used."""
+    told = {"partial": "true"}
+    if record.usage is not None:
+        told["prompt_tokens"] = str(record.usage.prompt_tokens)
+        told["completion_tokens"] = str(record.usage.completion_tokens)
+    return told

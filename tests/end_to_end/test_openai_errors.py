@@ -205,7 +205,7 @@ async def test_a_late_failure_is_one_event_without_an_end(gateway: Gateway, upst
         body = {"model": "lab/tiny", "messages": HI, "stream": True}
         text = (await http.post("/v1/chat/completions", json=body)).text
     *_, last = text.removesuffix("\n\n").split("\n\n")
-    expected = '{"message":"The engine died.","type":"server_error","param":null,"code":"engine"}'
+    expected = '{"message":"The engine died.","type":"server_error","param":null,"code":"engine","partial":true}'
     assert last == f'data: {{"error":{expected}}}'
     assert "[DONE]" not in text
 

@@ -1,5 +1,7 @@
 """A failure in OpenAI's JSON (https://platform.openai.com/docs/guides/error-codes)."""
 
+from typing import Any
+
 import orjson
 
 from rest_bridge.errors import Failure
@@ -27,12 +29,17 @@ def document(failure: Failure) -> bytes:
     """The error object. What a provider wrote of type, code and param stays; else the code is the reason's name."""
     metadata = failure.metadata
     status = failure.http_status
-    error = {
+    error: dict[str, Any] = {
         "message": failure.message,
         "type": metadata.get("upstream_type") or TYPES.get(status, "server_error" if status >= 500 else "api_error"),
         "param": failure.param,
         "code": metadata.get("upstream_code") or code(failure),
     }
+    if "partial" in metadata:
+        error["partial"] = True
+        used = {name: int(metadata[name]) for name in ("prompt_tokens", "completion_tokens") if name in metadata}
+        if used:
+            error["usage"] = used
     return orjson.dumps({"error": error})
 
 
