@@ -1,5 +1,6 @@
 """The shape of the one config file: frozen, unknown keys are errors, secrets print as stars."""
 
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,8 +9,8 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, field_validator, model_validator
 
 from gateway_core.call import OnUnsupported
-from gateway_core.known.hosts import Quirks, completed
 from gateway_core.database_url import database_url_problem
+from gateway_core.known.hosts import Quirks, completed
 from gateway_core.known.models import Feature
 
 MEBIBYTE = 1024 * 1024
@@ -230,7 +231,6 @@ class RoutingConfig(_Part):
     circuit: CircuitConfig = CircuitConfig()
 
 
-class LimitsConfig(_Part):
 class DetachConfig(_Part):
     """What streams may take that go on without their callers."""
 
@@ -244,6 +244,7 @@ class DetachConfig(_Part):
     """What the ids of such streams begin with, by which a proxy finds the process. None: a random word."""
 
 
+class LimitsConfig(_Part):
     """What one client may take of the server."""
 
     request_body_bytes: Count = 32 * MEBIBYTE
@@ -265,6 +266,21 @@ class DetachConfig(_Part):
     """Addresses whose X-Forwarded-For is believed; "*" is everybody."""
     trusted_bridges: tuple[IPvAnyNetwork, ...] = ()
     """Networks of bridges in processes of their own, whose word for their callers' addresses the core believes."""
+
+
+class CorsConfig(_Part):
+    """Which web pages may call from browsers."""
+
+    allowed_origins: frozenset[str] = frozenset()
+    """As browsers name them: "https://app.example.com"; "*" is every page."""
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _are_origins(cls, value: frozenset[str]) -> frozenset[str]:
+        for origin in sorted(value - {"*"}):
+            if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@*\sA-Z]+", origin):
+                raise ValueError(f'{origin!r} must be like "https://app.example.com": small letters, no path')
+        return value
 
 
 class WindowConfig(_Part):
@@ -405,11 +421,15 @@ class Config(_Part):
     on_unsupported: OnUnsupported = "warn"
     """What becomes of a parameter that the target cannot take."""
     limits: LimitsConfig = LimitsConfig()
+    detach: DetachConfig = DetachConfig()
+    cors: CorsConfig = CorsConfig()
     log: LogConfig = LogConfig()
     private_endpoint_networks: tuple[IPvAnyNetwork, ...] = ()
     """Networks that are not public in which endpoints of gateways' owners may be all the same: "10.1.0.0/16"."""
     known_models: bool = True
     """Whether the table of known models counts where rows leave facts and prices open."""
+    unpriced_models: Literal["refuse", "allow"] = "refuse"
+    """Whether sub-accounts may ask, as "provider/model", what has neither a row here nor a known price: for nothing."""
     reasoning_output: Literal["both", "reasoning", "reasoning_content"] = "both"
     """The names under which the OpenAI dialect tells what a model thought."""
     metrics: bool = True
@@ -421,18 +441,14 @@ class Config(_Part):
     drain_seconds: Seconds = 30
     """How long open calls may go on after SIGTERM."""
 
-    detach: DetachConfig = DetachConfig()
-    cors: CorsConfig = CorsConfig()
     @field_validator("data_directory")
     @classmethod
     def _is_a_directory(cls, value: Path | None) -> Path | None:
-        if value is None:
-            return None
         try:
-            directory = value.expanduser()
+            directory = None if value is None else value.expanduser()
         except RuntimeError:
             raise ValueError('begins with "~", and there is no home directory') from None
-        if directory.exists() and not directory.is_dir():
+        if directory is not None and directory.exists() and not directory.is_dir():
             raise ValueError("is not a directory")
         return directory
 

@@ -37,3 +37,5 @@ class BridgeConfig:
     """The names under which the OpenAI dialect tells what a model thought."""
     trusted_proxies: frozenset[str] = frozenset({"127.0.0.1", "::1"})
     """Addresses whose X-Forwarded-For is believed; "*" is everybody."""
+    allowed_origins: frozenset[str] = frozenset()
+    """Origins of the web pages that may call from a browser; "*" is every page."""

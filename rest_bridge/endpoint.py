@@ -9,6 +9,7 @@ from grpc import aio
 from rest_bridge.body import InvalidBody
 from rest_bridge.config import BridgeConfig
 from rest_bridge.connection import Headers, Receive, Scope, Send
+from rest_bridge.cors import preflight_fields
 from rest_bridge.errors import Failure, Refused, challenge, log_refusal
 from rest_bridge.exchange import JSON, Exchange, answer_headers
 
@@ -55,6 +56,8 @@ class Endpoint:
         try:
             exchange.start()
             if exchange.method not in self._methods:
+                if exchange.method == "OPTIONS" and await self._allow_page(exchange):
+                    return
                 raise Refused(Failure.method_not_allowed(exchange.method, self._methods))
             await self._work(exchange)
         except Exception as error:
@@ -65,6 +68,13 @@ class Endpoint:
             failure, headers = self._failure(exchange, error)
             told = [*failure.headers, *challenge(failure, has_key=exchange.has_key), *headers]
             await exchange.respond(failure.http_status, self._document(failure), [*JSON, *told])
+
+    async def _allow_page(self, exchange: Exchange) -> bool:
+        """Answers a browser that asks whether a page may call; False where it does not ask, or the page may not."""
+        fields = preflight_fields(self._config.allowed_origins, exchange.headers, self._methods)
+        if fields is not None:
+            await exchange.respond(200, b"", fields)
+        return fields is not None
 
     def _failure(self, exchange: Exchange, error: Exception) -> tuple[Failure, Headers]:
         """What failed, said to the log where the core cannot have said it."""

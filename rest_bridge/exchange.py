@@ -12,6 +12,7 @@ import orjson
 from rest_bridge.body import InvalidBody
 from rest_bridge.config import BridgeConfig
 from rest_bridge.connection import CONNECTION, NO_BODY, AsgiConnection, Connection, Headers, Receive, Scope, Send
+from rest_bridge.cors import answer_fields
 from rest_bridge.errors import Failure, Refused
 from rest_bridge.request_id import new_request_id
 
@@ -21,6 +22,7 @@ TOLD = ("x-headgate-", "x-ratelimit-")
 """How the metadata of answers begin that are header fields too."""
 REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 TIMEOUT_AT_MOST = 7 * 86400.0
+TAG = "x-headgate-tag"
 # HTTP field → metadata key, and the longest value that is passed on. gRPC keeps the key user-agent to itself.
 PASSED_ON = (
     (b"authorization", "authorization", 8192),
@@ -30,6 +32,7 @@ PASSED_ON = (
     (b"x-headgate-session", "x-headgate-session", 256),
     (b"x-headgate-region", "x-headgate-region", 64),
     (b"x-headgate-target-tag", "x-headgate-target-tag", 64),
+    (b"x-headgate-tag", TAG, 64),
 )
 
 
@@ -173,13 +176,18 @@ class Exchange:
         return left
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """The RPC's metadata: who calls, through which dialect, under which id; printable ASCII, of bounded length."""
+        """The RPC's metadata: who calls, through which dialect, under which id; printable ASCII, of bounded length.
+
+        Raises InvalidBody for a tag that is none.
+        """
         pairs = [("x-headgate-dialect", self.dialect), ("x-request-id", self.request_id)]
         headers = self.headers
         for name, key, longest in PASSED_ON:
             value = headers.get(name)
             if value and len(value) <= longest and (text := printable(value)):
                 pairs.append((key, text))
+            elif value and key is TAG:
+                raise InvalidBody(f"{TAG} must be 1 to 64 printable ASCII characters.", TAG)
         if b"authorization" not in headers:
             key_given = headers.get(b"x-api-key") or headers.get(b"api-key") or self._key_in_query()
             if key_given and len(key_given) <= 8192 and (text := printable(key_given)):
@@ -230,6 +238,8 @@ class Exchange:
         own = [*headers, (b"content-length", b"%d" % len(body)), (b"x-request-id", self.request_id.encode())]
         if self._body_left and (status == 408 or b"expect" in self.headers):
             own.append((b"connection", b"close"))  # what comes next on it could be body or request
+        if self.config.allowed_origins:
+            own += answer_fields(self.config.allowed_origins, self.headers)
         self._ended = True
         await self._connection.respond(status, own, b"" if self.method == "HEAD" else body)
 
@@ -237,6 +247,8 @@ class Exchange:
         """Sends status and headers of an answer in pieces."""
         self.status = status
         own = [*headers, (b"x-request-id", self.request_id.encode())]
+        if self.config.allowed_origins:
+            own += answer_fields(self.config.allowed_origins, self.headers)
         await self._connection.start(status, own)
 
     async def send(self, data: bytes) -> None:

@@ -2,9 +2,12 @@
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import ceil
 from typing import Any, Literal, NamedTuple
+
+from headgate.v1 import message_pb2
+from headgate.v1.message_pb2 import ChatMessage
 
 from gateway_core.call import Call
 from gateway_core.config import PublicKeysConfig, WindowConfig
@@ -18,6 +21,7 @@ FIELDS = frozenset(
 )
 EXTRA = frozenset({"prompt", "stream", "idempotency_key"})
 """What may be sent beside and has no field of its own in every version of the contract."""
+INSTRUCTING = frozenset({message_pb2.ROLE_SYSTEM, message_pb2.ROLE_DEVELOPER})
 SUBJECTS_AT_MOST = 100_000
 ONLY_CHAT = "A public key may only call chat completions."
 
@@ -31,10 +35,22 @@ def check_public(call: Call[Any]) -> None:
     for field, _ in call.request.ListFields():
         if field.name not in FIELDS and field.name not in ("extra_json", "extra_format"):
             refuse(field.name)
+    check_roles(call.request.messages)
+    if "x-headgate-tag" in call.metadata:
+        refuse("x-headgate-tag")
     if call.request.extra_json:
         for name in extra_fields(call.request.extra_json):
             if name not in EXTRA:
                 refuse(name)
+
+
+def check_roles(messages: Iterable[ChatMessage]) -> None:
+    """Raises ParameterNotAllowed: what a gateway is told to do is its owner's."""
+    for index, message in enumerate(messages):
+        if message.role in INSTRUCTING:
+            path = f"messages[{index}].role"
+            sentence = f"{path} may not be system or developer with a public key: the gateway has its own instructions."
+            raise ParameterNotAllowed(sentence, param=path)
 
 
 def refuse(name: str) -> None:

@@ -7,6 +7,7 @@ from gateway_core.call import Call, Events, Next
 from gateway_core.errors import InvalidRequest
 
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+TAG = re.compile(r"[\x20-\x7e]{1,64}")
 
 
 class Stage:
@@ -18,5 +19,12 @@ class Stage:
         # One that could be taken is the call's own.
         if given and given != call.request_id and not REQUEST_ID.fullmatch(given):
             raise InvalidRequest("x-request-id must be 1 to 128 printable ASCII characters.", param="x-request-id")
+        tag = call.metadata.get("x-headgate-tag")
+        if tag:
+            if not TAG.fullmatch(tag):
+                raise InvalidRequest(
+                    "x-headgate-tag must be 1 to 64 printable ASCII characters.", param="x-headgate-tag"
+                )
+            call.tag = tag
         call.operation.check(call.request)
         return await next(call)
