@@ -76,6 +76,7 @@ async def test_a_stream_that_fails_after_its_first_event_goes_on_elsewhere_in_th
     upstream: Upstream, spare: Upstream, connect: Callable[..., AsyncOpenAI]
 ) -> None:
     upstream.script(sse_answer([event({"content": "Hel"}), Cut()], done=False))
+    spare.script(sse_answer(streamed("Good ", "day.")))
     said = await connect().chat.completions.create(model="small", messages=HI, stream=True)
     with pytest.raises(openai.APIError, match="broke") as failed:
         assert texts([chunk async for chunk in said]) == "Hel"
