@@ -69,6 +69,30 @@ async def test_an_example_runs_as_pasted(name: str, tmp_path: Path) -> None:
         assert await output_of(sys.executable, "-W", "error", str(script), cwd=tmp_path) == SAID
 
 
+@pytest.mark.parametrize("name", ["openai", "ollama", "grpc"])
+async def test_an_example_takes_a_key_from_the_environment(name: str, tmp_path: Path) -> None:
+    store = Store.at(None, tmp_path, {})
+    async with running(Config(), store=store, root_key=ROOT_KEY) as gateway:
+        script = tmp_path / f"example_{name}.py"
+        script.write_text(at(gateway, example(name, "python")), encoding="utf-8")
+        command = (sys.executable, "-W", "error", str(script))
+        assert await output_of(*command, cwd=tmp_path, HEADGATE_API_KEY=ROOT_KEY) == SAID
+        with pytest.raises(AssertionError, match=r"401|UNAUTHENTICATED"):
+            await output_of(*command, cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [({}, "the first start printed the root key"), ({"HEADGATE_ROOT_KEY": "sk-hg-none"}, '"reason":"unauthenticated"')],
+)
+async def test_a_walk_with_a_wrong_key_says_what_is_wrong(variables: dict[str, str], told: str, tmp_path: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    async with running(Config(), store=Store.at(None, tmp_path, {}), root_key=ROOT_KEY) as gateway:
+        with pytest.raises(AssertionError, match=told):
+            await output_of("sh", "-e", "-c", at(gateway, example("walk", "sh")), cwd=tmp_path, **variables)
+
+
 async def test_the_curl_line_works_as_pasted(tmp_path: Path) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
