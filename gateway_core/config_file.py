@@ -33,13 +33,17 @@ class ConfigError(Exception):
 
 def load(path: Path, environ: Mapping[str, str]) -> Config:
     """The configuration in a file; raises ConfigError."""
+    return parse(read(path), str(path), environ)
+
+
+def read(path: Path) -> str:
+    """The text of a file; raises ConfigError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError:
         raise ConfigError([f"{path}: is not UTF-8"]) from None
-    return parse(text, str(path), environ)
 
 
 def parse(text: str, name: str, environ: Mapping[str, str]) -> Config:
@@ -47,6 +51,19 @@ def parse(text: str, name: str, environ: Mapping[str, str]) -> Config:
     document = _Document(text, name, environ)
     try:
         return Config.model_validate(with_known_hosts(document.data, environ))
+    except ValidationError as error:
+        raise ConfigError([document.problem(detail) for detail in error.errors()]) from None
+
+
+def load_part(path: Path, environ: Mapping[str, str], keys: frozenset[str]) -> Config:
+    """The configuration as some of its uppermost keys say, whatever the others do; raises ConfigError.
+
+    The variables that only others name need not be there.
+    """
+    document = _Document(read(path), str(path), environ, keys)
+    data = document.data
+    try:
+        return Config.model_validate({key: data[key] for key in keys & data.keys()} if isinstance(data, dict) else data)
     except ValidationError as error:
         raise ConfigError([document.problem(detail) for detail in error.errors()]) from None
 
@@ -64,8 +81,9 @@ def with_known_hosts(data: Any, environ: Mapping[str, str]) -> Any:
 class _Document:
     """A parsed file, and the line of each of its values."""
 
-    def __init__(self, text: str, name: str, environ: Mapping[str, str]) -> None:
+    def __init__(self, text: str, name: str, environ: Mapping[str, str], needed: frozenset[str] | None = None) -> None:
         self.name = name
+        self.needed = needed
         self.lines: dict[Path_, int] = {(): 1}
         self.values: list[tuple[str, str | None]] = []
         self.environ = environ
@@ -113,6 +131,8 @@ class _Document:
         def replacement(match: re.Match[str]) -> str:
             name, default = self.values[int(match[1])]
             found = self.environ.get(name, default)
+            if found is None and self.needed is not None and self.needed.isdisjoint(path[:1]):
+                return ""
             if found is None:
                 line = self.lines[path]
                 raise ConfigError([f"{self.name}:{line}: {dotted(path)}: the environment variable {name} is not set"])
@@ -123,7 +143,7 @@ class _Document:
     def problem(self, detail: ErrorDetails) -> str:
         """One line about one of pydantic's findings."""
         path: Path_ = detail["loc"]
-        message = detail["msg"].removeprefix("Value error, ")
+        message = plain(detail)
         cause = detail.get("ctx", {}).get("error")
         if isinstance(cause, MissingReference):
             path = cause.path
@@ -131,8 +151,6 @@ class _Document:
             message = f"there is no such key{self._suggestion(path)}"
         elif detail["type"] == "missing":
             message = "is required"
-        elif detail["type"] in {"model_type", "dict_type"}:
-            message = "must be a mapping of keys to values"
         while path not in self.lines:
             path = path[:-1]
         where = dotted(path if detail["type"] != "missing" else detail["loc"])
@@ -144,6 +162,35 @@ class _Document:
         if close:
             return f"; is it {close[0]!r}?"
         return f"; there are {', '.join(known)}" if known else ""
+
+
+PHRASES = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("decimal_type", "decimal_parsing", "float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    **dict.fromkeys(("tuple_type", "list_type", "set_type", "frozen_set_type"), "must be a list"),
+    **dict.fromkeys(("model_type", "dict_type"), "must be a mapping of keys to values"),
+    "string_type": "must be a text",
+    "int_parsing_size": "is too large a number",
+    "finite_number": "must be a finite number",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "greater_than": "must be above {gt}",
+    "less_than": "must be below {lt}",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "too_short": "must have at least {min_length}",
+    "too_long": "must have at most {max_length}",
+}
+"""What pydantic's findings are called, by their types."""
+
+
+def plain(detail: ErrorDetails) -> str:
+    """What one of pydantic's findings says, in the words of this program: "must be at least 1"."""
+    phrase = PHRASES.get(detail["type"])
+    if phrase is not None:
+        return phrase.format(**detail.get("ctx", {}))
+    return detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
 
 
 def keys_at(model: type[BaseModel], path: Path_) -> Iterator[str]:

@@ -11,11 +11,13 @@ from gateway_core.storage.errors import StorageError
 from gateway_core.storage.ledger_proof import Proof, proof
 from gateway_core.storage.location import SqliteFile, location
 from headgate_cli.errors import FAILED, CommandFailed
-from headgate_cli.locations import config_file, data_directory, read_config
+from headgate_cli.locations import config_file, data_directory, read_storage
 
 
 def run(*, config: Path | None, data: Path | None) -> int:
-    """Prints the proof, or what does not agree; returns 1 then."""
+    """Prints the proof, or what does not agree; returns 1 then. Raises CommandFailed."""
+    if data is not None and not data.is_dir():
+        raise CommandFailed(f"there is no directory {data}")
     proved = asyncio.run(proved_at(config, data))
     if proved is None:
         print("there is no ledger yet")
@@ -34,7 +36,7 @@ def run(*, config: Path | None, data: Path | None) -> int:
 async def proved_at(chosen: Path | None, data: Path | None) -> Proof | None:
     """The proof of the ledger that a configuration names. None: there is none yet. Raises CommandFailed."""
     path = config_file(chosen, data)
-    config = read_config(path) if path is not None else Config()
+    config = read_storage(path) if path is not None else Config()
     directory = data_directory(data or config.data_directory, os.environ)
     try:
         place = location(config.database_url, directory)

@@ -9,11 +9,12 @@ from pathlib import Path
 import yaml
 
 from gateway_core.config import Config
-from gateway_core.config_file import VARIABLE, ConfigError, load
+from gateway_core.config_file import VARIABLE, ConfigError, load, load_part
 from gateway_core.known.hosts import known_hosts
 from headgate_cli.errors import CommandFailed
 
 CONFIG_NAME = "headgate.yaml"
+STORAGE_KEYS = frozenset({"data_directory", "database_url"})
 
 
 def data_directory(chosen: Path | None, environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:
@@ -42,6 +43,14 @@ def read_config(path: Path) -> Config:
     """The configuration in a file; raises CommandFailed with a line for each problem."""
     try:
         return load(path, os.environ)
+    except ConfigError as error:
+        raise CommandFailed(*error.problems) from None
+
+
+def read_storage(path: Path) -> Config:
+    """What a file says of where things are kept, and nothing else of it; raises CommandFailed."""
+    try:
+        return load_part(path, os.environ, STORAGE_KEYS)
     except ConfigError as error:
         raise CommandFailed(*error.problems) from None
 

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from gateway_core.call import Caller
 from gateway_core.config import Config, PlanConfig
+from gateway_core.config_file import dotted, plain
 from gateway_core.errors import AlreadyExists, Conflict, InvalidRequest, NotFound, PermissionDenied
 from gateway_core.identity.fields import changed_paths
 from gateway_core.metering.plan import Plan, Plans, document_of, is_decimal, plan_message
@@ -135,7 +136,7 @@ def checked(message: PlanMessage, price_classes: Mapping[str, str]) -> dict[str,
     """What is kept of a plan; takes the classes of models. Raises InvalidRequest, which names the field."""
     check_decimal(message.price_multiplier, "plan.price_multiplier", "1.05")
     for index, row in enumerate(message.reserve.models):
-        check_decimal(row.units_per_usd, f"plan.reserve.models.{index}.units_per_usd", "100")
+        check_decimal(row.units_per_usd, f"plan.reserve.models[{index}].units_per_usd", "100")
     known = set(price_classes.values())
     for name in message.allowed_price_classes:
         if name not in known:
@@ -148,9 +149,9 @@ def checked(message: PlanMessage, price_classes: Mapping[str, str]) -> dict[str,
         Config(plans={message.name: PlanConfig.model_validate({**document, "allowed_price_classes": ()})})
     except ValidationError as error:
         first = error.errors()[0]
-        places = [str(place) for place in first["loc"] if place not in ("plans", message.name)]
-        path = ".".join(["plan", *("name" if place == "[key]" else place for place in places)])
-        raise InvalidRequest(f"{path}: {first['msg']}.", param=path) from None
+        places = first["loc"][2:] if first["loc"][:1] == ("plans",) else first["loc"]
+        path = dotted(("plan", *("name" if place == "[key]" else place for place in places)))
+        raise InvalidRequest(f"{path}: {plain(first)}.", param=path) from None
     return document
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway_core.config_file import ConfigError, load, parse
+from gateway_core.config_file import ConfigError, load, load_part, parse
 
 EXAMPLE = """\
 listen: {http: 127.0.0.1:8080, grpc: 127.0.0.1:50051}
@@ -69,7 +69,7 @@ def test_an_empty_file_is_the_defaults() -> None:
         ("models:\n  a:\n    targets:\n    - {provider: nobody, model: m}\n", "4: models.a.targets[0].provider: there is no provider 'nobody' (providers: none)"),
         ("storage: false\nauthentication: required", "storage: false keeps nothing, which authentication needs"),
         ("storage: false\ndatabase_url: sqlite:///x.db", "storage: false keeps nothing, which database_url needs"),
-        ("providers: {a: {kind: nothing}}", "1: providers.a.kind: Input should be 'anthropic', "),
+        ("providers: {a: {kind: nothing}}", "1: providers.a.kind: must be 'anthropic', "),
         ("providers:\n  a: {kind: openai}", "2: providers.a: base_url is required for kind openai"),
         ("providers:\n  a: {kind: openai, base_url: 'http://me:secret@x/v1'}", "2: providers.a.base_url: must have a host, and no user name"),
         ("providers:\n  a: {kind: openai, base_url: 'http://'}", "2: providers.a.base_url: must have a host"),
@@ -80,13 +80,19 @@ def test_an_empty_file_is_the_defaults() -> None:
         ("providers:\n  a: {host: groq, quirks: {nothing: 1}}", "2: providers.a.quirks.nothing: there is no such key"),
         ("listen:\n  http: localhost\n", '2: listen.http: must be "host:port"'),
         ("listen:\n  http: x:99999\n", '2: listen.http: must be "host:port"'),
-        ("limits:\n\n  json_depth: 0\n", "3: limits.json_depth: Input should be greater than or equal to 1"),
-        ("drain_seconds: .inf\n", "1: drain_seconds: Input should be a finite number"),
+        ("limits:\n\n  json_depth: 0\n", "3: limits.json_depth: must be at least 1"),
+        ("drain_seconds: .inf\n", "1: drain_seconds: must be a finite number"),
+        ("limits: {json_depth: many}", "1: limits.json_depth: must be a whole number"),
+        ("limits: {json_depth: 201}", "1: limits.json_depth: must be at most 200"),
+        ("limits: {request_body_bytes: 1.5}", "1: limits.request_body_bytes: must be a whole number"),
+        ("drain_seconds: soon", "1: drain_seconds: must be a number"),
+        ("storage: maybe", "1: storage: must be true or false"),
+        ("plans: {a: {windows: 5}}", "1: plans.a.windows: must be a list"),
         ("listen: {}\nlisten: {}\n", "2: listen: stands twice (first in line 1)"),
         ("- 1\n", "headgate.yaml:1: must be a mapping of keys to values"),
         ("a: [\n", "is not YAML"),
         ("a: \x00\n", "is not YAML"),
-        ("on_unsupported: ignore", "1: on_unsupported: Input should be 'reject', 'warn' or 'drop'"),
+        ("on_unsupported: ignore", "1: on_unsupported: must be 'reject', 'warn' or 'drop'"),
     ],
 )  # fmt: skip
 def test_a_problem_is_told_with_its_line(text: str, problem: str) -> None:
@@ -101,6 +107,22 @@ def test_every_problem_is_told() -> None:
 
 def test_a_wrong_secret_is_not_printed() -> None:
     assert "hush" not in str(problems("providers: {a: {kind: openai, base_url: http://x, api_key: [hush]}}"))
+
+
+def test_a_part_of_a_file_does_without_the_variables_and_the_faults_of_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "headgate.yaml"
+    rest = "database_url: ${DATABASE}\nlimits: {json_depth: 0}\n${NAMED}: 1\n"
+    path.write_text(EXAMPLE + rest, encoding="utf-8")
+    keys = frozenset({"database_url", "data_directory"})
+    config = load_part(path, {"DATABASE": "sqlite:///x.db"}, keys)
+    assert config.database_url is not None
+    assert config.database_url.get_secret_value() == "sqlite:///x.db"
+    assert config.providers == {}
+    with pytest.raises(ConfigError, match="database_url: the environment variable DATABASE is not set"):
+        load_part(path, {}, keys)
+    path.write_text("database_url: nothing", encoding="utf-8")
+    with pytest.raises(ConfigError, match="1: database_url: must begin with"):
+        load_part(path, {}, keys)
 
 
 def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:

@@ -102,7 +102,23 @@ async def test_a_balance_that_is_wrong_by_the_least_is_found(
 
 
 def test_without_a_database_there_is_no_ledger(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert ledger_doctor.run(config=None, data=tmp_path / "none") == 0
+    assert ledger_doctor.run(config=None, data=tmp_path) == 0
+    assert capsys.readouterr().out == "there is no ledger yet\n"
+
+
+def test_a_directory_that_is_not_there_has_no_ledger_to_prove(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match="there is no directory"):
+        ledger_doctor.run(config=None, data=tmp_path / "none")
+
+
+def test_the_ledger_is_proved_without_the_keys_of_the_providers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "headgate.yaml"
+    config.write_text(
+        "providers: {a: {kind: openai, base_url: 'http://x', api_key: '${NOT_SET_HERE}'}}", encoding="utf-8"
+    )
+    assert ledger_doctor.run(config=config, data=tmp_path) == 0
     assert capsys.readouterr().out == "there is no ledger yet\n"
 
 

@@ -249,7 +249,7 @@ async def test_a_plan_allows_the_models_of_its_price_classes(gateway: Kept) -> N
                 name="x",
                 reserve=PlanReserve(windows=[ReserveWindow(window_seconds=1)], models=[ReserveModel(model="m")]),
             ),
-            "plan.reserve.windows.0.units",
+            "plan.reserve.windows[0].units",
         ),
         (
             Plan(
@@ -259,7 +259,7 @@ async def test_a_plan_allows_the_models_of_its_price_classes(gateway: Kept) -> N
                     models=[ReserveModel(model="m", units_per_usd="1e3")],
                 ),
             ),
-            "plan.reserve.models.0.units_per_usd",
+            "plan.reserve.models[0].units_per_usd",
         ),
         (
             Plan(
@@ -269,7 +269,7 @@ async def test_a_plan_allows_the_models_of_its_price_classes(gateway: Kept) -> N
                     models=[ReserveModel(model="m", units_per_usd="0")],
                 ),
             ),
-            "plan.reserve.models.0.units_per_usd",
+            "plan.reserve.models[0].units_per_usd",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "plan",
