@@ -1,6 +1,6 @@
 """One path of the administrative API: its methods, each of which calls one RPC."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from typing import Any
 
@@ -12,8 +12,9 @@ from rest_bridge.batches import batches
 from rest_bridge.connection import Headers
 from rest_bridge.dialects.admin.binding import Binding
 from rest_bridge.dialects.admin.blame import in_body
+from rest_bridge.dialects.admin.fixed import check_fixed, named_fields
 from rest_bridge.dialects.admin.request import request_message
-from rest_bridge.dialects.admin.response import answer
+from rest_bridge.dialects.admin.response import answer, data
 from rest_bridge.errors import Failure, Refused
 from rest_bridge.exchange import JSON, Exchange, answer_headers, json_object
 
@@ -57,6 +58,8 @@ class Resource:
             body = json_object(given, exchange.config.json_depth) if given.strip() else {}
         variables = {name: exchange.path_params[f"v{place}"] for place, name in enumerate(binding.variables)}
         request = request_message(binding, variables, exchange.scope.get("query_string", b""), body)
+        if binding.resource is not None and (fixed := named_fields(binding.resource, body)):
+            check_fixed(fixed, body, await self._told(exchange, variables.values()))
         begun = call(request, metadata=exchange.metadata(), timeout=exchange.timeout())
         if binding.method.server_streaming:
             await relay(exchange, binding, begun)
@@ -67,6 +70,13 @@ class Resource:
                 raise in_body(error, binding.body) from error
             headers = answer_headers(await begun.trailing_metadata())
             await exchange.respond(200, answer(binding, response), [*JSON, *NOT_KEPT, *headers])
+
+    async def _told(self, exchange: Exchange, values: Iterable[str]) -> Any:
+        """What GET tells of this path."""
+        binding, call = self._calls["GET"]
+        variables = dict(zip(binding.variables, values, strict=True))
+        request = request_message(binding, variables, b"", {})
+        return data(binding, await call(request, metadata=exchange.metadata(), timeout=exchange.timeout()))
 
 
 async def relay(exchange: Exchange, binding: Binding, call: Any) -> None:

@@ -180,6 +180,22 @@ async def test_a_change_with_a_mask_names_what_the_mask_names(bridge: Bridge) ->
     assert request.key == key_pb2.Key(id=ID, label="x")
 
 
+@pytest.mark.parametrize(("field", "value"), [("kind", "public"), ("kind", "KEY_KIND_PUBLIC"), ("account_id", "b")])
+async def test_a_change_of_what_cannot_be_changed_is_refused(bridge: Bridge, field: str, value: str) -> None:
+    key = key_pb2.Key(id=ID, kind=key_pb2.KEY_KIND_PRIVATE, account_id="a")
+    bridge.core.answers["GetKey"] = [key_service_pb2.GetKeyResponse(key=key)]
+    assert await bridge.refused("PATCH", f"/api/v1/keys/{ID}", json={"label": "x", field: value}) == (400, field)
+    assert [type(request).__name__ for request in bridge.core.requests] == ["GetKeyRequest"]
+    as_it_is = {"label": "x", "kind": "KEY_KIND_PRIVATE", "account_id": "a", "state": "expired"}
+    assert (await bridge.ask("PATCH", f"/api/v1/keys/{ID}", json=as_it_is))[0] == 200
+    assert list(bridge.core.request.update_mask.paths) == ["label"]
+
+
+async def test_a_change_of_what_is_not_there_is_told_so_whatever_it_names(bridge: Bridge) -> None:
+    bridge.core.answers["GetKey"] = [Refusal(StatusCode.NOT_FOUND, "ERROR_REASON_NOT_FOUND", "No key.")]
+    assert await bridge.refused("PATCH", f"/api/v1/keys/{ID}", json={"kind": "public"}) == (404, None)
+
+
 async def test_what_was_told_may_be_sent_back(bridge: Bridge) -> None:
     account = account_pb2.Account(id=ID, name="a", is_root=True, create_time=Timestamp(seconds=1))
     bridge.core.answers["GetAccount"] = [account_service_pb2.GetAccountResponse(account=account)]
