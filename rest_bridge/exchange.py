@@ -32,6 +32,7 @@ PASSED_ON = (
     (b"x-headgate-session", "x-headgate-session", 256),
     (b"x-headgate-region", "x-headgate-region", 64),
     (b"x-headgate-target-tag", "x-headgate-target-tag", 64),
+    (b"x-headgate-detach", "x-headgate-detach", 64),
     (b"x-headgate-tag", TAG, 64),
 )
 
@@ -236,6 +237,8 @@ class Exchange:
         """Sends the whole answer."""
         self.status = status
         own = [*headers, (b"content-length", b"%d" % len(body)), (b"x-request-id", self.request_id.encode())]
+        if status == 204:
+            del own[-2]  # an answer without content has no length either (RFC 9110, 8.6)
         if self._body_left and (status == 408 or b"expect" in self.headers):
             own.append((b"connection", b"close"))  # what comes next on it could be body or request
         if self.config.allowed_origins:

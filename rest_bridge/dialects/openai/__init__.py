@@ -22,12 +22,15 @@ def routes(channel: aio.Channel, config: BridgeConfig) -> Sequence[BaseRoute]:
     """The table of contents."""
     chat, models = ChatCompletions(channel), Models(channel)
     create = Endpoint(config, "openai", ["POST"], chat.create, document)
+    resume = Endpoint(config, "openai", ["GET", "POST"], chat.resume, document)
     list_models = Endpoint(config, "openai", ["GET", "HEAD"], models.list, document)
     get_model = Endpoint(config, "openai", ["GET", "HEAD"], models.get, document)
     nowhere = Endpoint(config, "openai", ALL_METHODS, refuse_path, document)
     return [
         *(Route(f"{prefix}/chat/completions", create) for prefix in PREFIXES),
         *(Route(f"{prefix}/chat-completions", create) for prefix in PREFIXES),
+        *(Route(f"{prefix}/chat/completions/{{id}}/stream", resume) for prefix in PREFIXES),
+        *(Route(f"{prefix}/chat-completions/{{id}}/stream", resume) for prefix in PREFIXES),
         *(Route(f"{prefix}/models", list_models) for prefix in PREFIXES),
         *(Route(f"{prefix}/models/{{id:path}}", get_model) for prefix in PREFIXES),
         # The rest of /api/v1 is another dialect's.

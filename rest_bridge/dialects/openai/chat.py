@@ -17,6 +17,7 @@ from rest_bridge.dialects.openai.answer import priced
 from rest_bridge.dialects.openai.event import EventWriter
 from rest_bridge.dialects.openai.request import chat_completion_spec, is_stream
 from rest_bridge.dialects.openai.response import ChunkWriter, completion_document
+from rest_bridge.dialects.openai.resume import DETACH, LAST_EVENT_ID, ResumableStreams, place_of
 from rest_bridge.errors import Failure
 from rest_bridge.exchange import JSON, Exchange, answer_headers
 from rest_bridge.sse import EventStream, event
@@ -30,6 +31,8 @@ class ChatCompletions:
     def __init__(self, channel: aio.Channel) -> None:
         """Takes the way to the core."""
         self._stub = ChatCompletionServiceStub(channel)
+        self._resumable = ResumableStreams(self._stub)
+        self.resume = self._resumable.resume
 
     async def create(self, exchange: Exchange) -> None:
         """Answers one request."""
@@ -38,7 +41,12 @@ class ChatCompletions:
         if is_stream(body):
             streaming = StreamChatCompletionRequest()
             chat_completion_spec(body, streaming.spec)
-            await self._stream(exchange, streaming)
+            if LAST_EVENT_ID in exchange.headers and (place := place_of(exchange)) is not None:
+                await self._resumable.go_on(exchange, place)
+            elif DETACH in exchange.headers:
+                await self._resumable.begin(exchange, streaming)
+            else:
+                await self._stream(exchange, streaming)
         else:
             request = CreateChatCompletionRequest(json_format="openai")
             chat_completion_spec(body, request.spec)

@@ -143,6 +143,10 @@ class ChunkWriter:
             documents.append({**self._usage_head, "choices": [], "usage": usage(self._usage)})
         return documents
 
+    def drop_held(self) -> None:
+        """Hears that what is held back was sent by somebody else."""
+        self._held = self._usage = None
+
     def _head(self, chunk: ChatCompletionChunk) -> Document:
         document: Document = {
             "id": chunk.id,
