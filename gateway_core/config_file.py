@@ -190,7 +190,7 @@ def plain(detail: ErrorDetails) -> str:
     phrase = PHRASES.get(detail["type"])
     if phrase is not None:
         return phrase.format(**detail.get("ctx", {}))
-    return detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    return re.sub(r"^[A-Z]\w+ should ", "must ", detail["msg"].removeprefix("Value error, "))
 
 
 def keys_at(model: type[BaseModel], path: Path_) -> Iterator[str]:

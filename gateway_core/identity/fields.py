@@ -63,7 +63,11 @@ def pico_usd(value: str, path: str) -> int:
         amount = Decimal(value) if value.isascii() and len(value) <= 40 else Decimal("NaN")
     except InvalidOperation:
         amount = Decimal("NaN")
-    if not amount.is_finite() or amount < 0 or amount > LARGEST // PICO or "e" in value.lower():
+    if amount.is_finite() and amount < 0:
+        raise InvalidRequest(f"{path} must not be negative.", param=path)
+    if amount.is_finite() and amount > LARGEST // PICO:
+        raise InvalidRequest(f"{path} must be at most {LARGEST // PICO} US dollars.", param=path)
+    if not amount.is_finite() or "e" in value.lower():
         raise InvalidRequest(f'{path} must be US dollars as a decimal number, such as "25.50".', param=path)
     pico = amount * PICO
     if pico != int(pico):

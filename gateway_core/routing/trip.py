@@ -1,12 +1,14 @@
 """The way of one call from target to target: what is tried first, and what after each failure."""
 
 from collections.abc import Callable
+from math import ceil
 from random import Random
 from typing import Any, NamedTuple
 
 from gateway_core.call import Call
 from gateway_core.config import RoutingConfig
 from gateway_core.errors import ConcurrencyLimited, GatewayError
+from gateway_core.limit_header import counted
 from gateway_core.routing.budget import RetryBudget
 from gateway_core.routing.failure import TABLE, Failure, Next, Rule, Wait, failure
 from gateway_core.routing.route import Place, Route
@@ -147,7 +149,7 @@ class Trip:
         now = self._means.clock()
         seconds = min(place.state.room_in(now) for place in self._left)
         return ConcurrencyLimited(
-            f"All targets of the model are at their limits: try again in {seconds:.0f} seconds.",
+            f"All targets of the model are at their limits: try again in {counted(ceil(seconds), 'second')}.",
             retry_after_seconds=seconds,
             limit="targets",
         )

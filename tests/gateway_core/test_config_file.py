@@ -86,6 +86,7 @@ def test_an_empty_file_is_the_defaults() -> None:
         ("limits: {json_depth: 201}", "1: limits.json_depth: must be at most 200"),
         ("limits: {request_body_bytes: 1.5}", "1: limits.request_body_bytes: must be a whole number"),
         ("drain_seconds: soon", "1: drain_seconds: must be a number"),
+        ("plans: {A: {}}", "1: plans.A: must match pattern"),
         ("storage: maybe", "1: storage: must be true or false"),
         ("plans: {a: {windows: 5}}", "1: plans.a.windows: must be a list"),
         ("listen: {}\nlisten: {}\n", "2: listen: stands twice (first in line 1)"),

@@ -175,3 +175,17 @@ async def test_a_key_is_changed_and_rotated_with_a_new_time(keys: Keys, operator
 def test_money_is_counted_in_whole_units(text: str, pico: int, told: str) -> None:
     assert pico_usd(text, "x") == pico
     assert usd(pico) == told
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("-0.01", "x must not be negative."),
+        ("9223373", "x must be at most 9223372 US dollars."),
+        ("1e3", 'x must be US dollars as a decimal number, such as "25.50".'),
+    ],
+)
+def test_wrong_money_is_told_what_is_wrong_with_it(text: str, sentence: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        pico_usd(text, "x")
+    assert refused.value.message == sentence
