@@ -162,13 +162,13 @@ class QuotaExceeded(GatewayError):
 
 
 class InsufficientBalance(QuotaExceeded):
-    """The balance does not cover the call."""
+    """The balance does not cover the call. Metadata: estimated_cost_usd, left_usd (less what running calls hold)."""
 
     reason = reasons.ERROR_REASON_INSUFFICIENT_BALANCE
 
 
 class SpendCapReached(QuotaExceeded):
-    """The account has spent what it may spend."""
+    """The account may not spend what the call may cost. Metadata: estimated_cost_usd, left_usd, as of the cap."""
 
     reason = reasons.ERROR_REASON_SPEND_CAP_REACHED
 
