@@ -22,9 +22,8 @@ def run(*, config: Path | None, data: Path | None) -> int:
     if proved is None:
         print("there is no ledger yet")
         return 0
-    print(
-        f"{proved.request_count:,} calls, {proved.open_count:,} of them open; charged: {usd_text(proved.charged)} US$"
-    )
+    calls = "1 call" if proved.request_count == 1 else f"{proved.request_count:,} calls"
+    print(f"{calls}, {proved.open_count:,} of them open; charged: {usd_text(proved.charged)} US$")
     for fault in proved.faults:
         print(f"WRONG  {fault}")
     if proved.faults:

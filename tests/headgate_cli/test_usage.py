@@ -101,6 +101,13 @@ async def test_a_balance_that_is_wrong_by_the_least_is_found(
     assert f"WRONG  {fault}" in capsys.readouterr().out
 
 
+async def test_one_call_is_no_calls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with running(CONFIG, store=Store.at(None, tmp_path, {})) as gateway, httpx.AsyncClient() as http:
+        await http.post(f"{gateway.http_url}/v1/chat/completions", json=ASKED)
+    assert await asyncio.to_thread(ledger_doctor.run, config=None, data=tmp_path) == 0
+    assert capsys.readouterr().out.startswith("1 call, 0 of them open; charged: 0.000006 US$\n")
+
+
 def test_without_a_database_there_is_no_ledger(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ledger_doctor.run(config=None, data=tmp_path) == 0
     assert capsys.readouterr().out == "there is no ledger yet\n"
