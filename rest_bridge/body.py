@@ -205,7 +205,7 @@ def mistyped(path: str, expected: str, value: Any) -> InvalidBody:
 def no_integer(path: str, value: Any) -> InvalidBody:
     """What to raise for a value that is no integer. One of more than 64 bits is read as a decimal."""
     if type(value) is float and abs(value) >= 2**63:
-        return InvalidBody(f"Invalid '{path}': the number is too large.", path)
+        return InvalidBody(f"Invalid '{path}': the number is too large for an integer of 64 bits.", path)
     return mistyped(path, "an integer", value)
 
 

@@ -181,10 +181,10 @@ async def test_a_number_that_is_too_large_is_said_to_be_so(bridge: Bridge) -> No
     _, document = await bridge.ask(
         "POST", "/api/v1/gateways", content=b'{"parameters": {"max_tokens": 99999999999999999999}}'
     )
-    assert document["error"] == "Invalid 'parameters.max_tokens': the number is too large."
+    assert document["error"] == "Invalid 'parameters.max_tokens': the number is too large for an integer of 64 bits."
     content = b'{"model": "m", "messages": [{"role": "user", "content": "a"}], "max_tokens": 99999999999999999999}'
     _, document = await bridge.ask("POST", "/v1/chat/completions", content=content)
-    assert document["error"]["message"] == "Invalid 'max_tokens': the number is too large."
+    assert document["error"]["message"] == "Invalid 'max_tokens': the number is too large for an integer of 64 bits."
 
 
 async def test_the_core_names_values_as_rest_writes_them(bridge: Bridge) -> None:
