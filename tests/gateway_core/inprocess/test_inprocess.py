@@ -206,7 +206,8 @@ async def test_what_the_channel_does_not_do_it_refuses(connect_inprocess: Connec
     async def write(request: Any, context: Any) -> None:
         await context.write(event())
 
-    servicer: Any = type("Writer", (), {"CreateChatCompletion": write, "StreamChatCompletion": write})()
+    methods = ("CreateChatCompletion", "StreamChatCompletion", "ResumeChatCompletion")
+    servicer: Any = type("Writer", (), dict.fromkeys(methods, write))()
     channel, stub = await connect_inprocess(servicer=servicer)
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await texts(stub.StreamChatCompletion(STREAM))
