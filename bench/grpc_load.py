@@ -31,7 +31,8 @@ def spec(model: str, stream: bool) -> ChatCompletionSpec:
 class ChatClient:
     """Asks for a chat completion through the generated stub."""
 
-    def __init__(self, port: int, model: str, stream: bool) -> None:
+    def __init__(self, port: int, model: str, stream: bool, key: str = "bench") -> None:
+        self._metadata = (("authorization", f"Bearer {key}"),)
         self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
         self._stub = chat_completion_service_pb2_grpc.ChatCompletionServiceStub(self._channel)
         self._stream = stream
@@ -52,7 +53,9 @@ class ChatClient:
         await self._channel.close()
 
     async def _unary_flaw(self) -> str | None:
-        response = await self._stub.CreateChatCompletion(self._unary_request, timeout=DEADLINE_SECONDS)
+        response = await self._stub.CreateChatCompletion(
+            self._unary_request, timeout=DEADLINE_SECONDS, metadata=self._metadata
+        )
         completion = response.completion
         if len(completion.choices) != 1:
             return f"{len(completion.choices)} choices instead of 1"
@@ -63,7 +66,9 @@ class ChatClient:
         pieces: list[str] = []
         finish_reason = None
         total_tokens = None
-        async for response in self._stub.StreamChatCompletion(self._stream_request, timeout=DEADLINE_SECONDS):
+        async for response in self._stub.StreamChatCompletion(
+            self._stream_request, timeout=DEADLINE_SECONDS, metadata=self._metadata
+        ):
             chunk = response.chunk
             for choice in chunk.choices:
                 pieces.append(choice.delta.content)

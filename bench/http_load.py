@@ -74,7 +74,7 @@ class Connection(asyncio.Protocol):
 class HttpClient:
     """Asks for a chat completion in OpenAI's dialect, over as many connections as callers ask at once."""
 
-    def __init__(self, port: int, path: str, model: str, stream: bool) -> None:
+    def __init__(self, port: int, path: str, model: str, stream: bool, key: str = "bench") -> None:
         self._port = port
         self._flaw = stream_flaw if stream else completion_flaw
         self._right: set[bytes] = set()
@@ -83,7 +83,7 @@ class HttpClient:
         body = request_body(model, stream)
         head = (
             f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
-            f"Accept: application/json\r\nAuthorization: Bearer bench\r\nUser-Agent: bench\r\n"
+            f"Accept: application/json\r\nAuthorization: Bearer {key}\r\nUser-Agent: bench\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         )
         self._request = head.encode() + body

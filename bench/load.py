@@ -46,6 +46,8 @@ class Job:
     mock_pid: int
     model: str = ""
     path: str = ""
+    key: str = "bench"
+    """What callers send as theirs."""
     connections: int = 16
     """Callers at the same time; each asks as soon as it was answered."""
     rate: float = 0
@@ -76,9 +78,9 @@ class Outcome:
 def client_of(job: Job) -> Client:
     """The client that a job asks for."""
     if job.wire == "http":
-        return HttpClient(job.port, job.path, job.model, job.stream)
+        return HttpClient(job.port, job.path, job.model, job.stream, job.key)
     if job.wire == "chat":
-        return ChatClient(job.port, job.model, job.stream)
+        return ChatClient(job.port, job.model, job.stream, job.key)
     return FloorClient(job.port, job.stream)
 
 

@@ -18,7 +18,7 @@ from typing import Literal
 from bench.load import OVERTIME_SECONDS, Job, Outcome
 from bench.mock import APART_SUFFIX
 from bench.process import Cores, free_port, running
-from bench.servers import Place, Server, plain_environment
+from bench.servers import Asking, Place, Server, plain_environment
 
 START_SECONDS = 30.0
 
@@ -85,6 +85,7 @@ class Started:
     server: Server
     place: Place
     pid: int
+    asking: Asking
 
 
 class Load:
@@ -146,7 +147,7 @@ class Run:
             self.found.flaws["start", server.name] = str(error)
             return None
         self.found.start_seconds[server.name] = time.perf_counter() - begun
-        return Started(server, place, process.pid)
+        return Started(server, place, process.pid, server.prepared(place))
 
     def measure(self, scenario: Scenario, one: Started) -> None:
         """Measures one scenario of one server, where it speaks it and was right so far."""
@@ -154,13 +155,15 @@ class Run:
         wire = next((wire for wire in scenario.wires if wire in one.server.wires), None)
         if wire is None or key in self.found.flaws:
             return
+        model = "tiny" + (APART_SUFFIX if scenario.apart else "")
         job = Job(
             wire=wire,
             port=one.place.http_port if wire == "http" else one.place.grpc_port,
             stream=scenario.stream,
             server_pid=one.pid,
             mock_pid=self._mock.pid,
-            model=one.server.model_prefix + "tiny" + (APART_SUFFIX if scenario.apart else ""),
+            model=one.asking.models.get(model, one.server.model_prefix + model),
+            key=one.asking.key,
             path=one.server.path,
             connections=self._options.connections,
             rate=self._options.rate if scenario.fixed_rate else 0,

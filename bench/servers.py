@@ -3,6 +3,7 @@
 To add one, add a row: how it is started before the mock upstream, what it speaks, and when it cannot be run here.
 """
 
+import http.client
 import json
 import os
 import shutil
@@ -11,10 +12,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+
+from bench.mock import APART_SUFFIX
 
 ENVOY = "envoy"
 FLOOR = "grpc.aio floor"
 """The rows that others are compared to."""
+
+ROOT_KEY = "sk-hg-bench0000000" + "0" * 32
+"""Of the server that is measured, which lives for as long as a run."""
 
 _ENVOY_TYPES = "type.googleapis.com/envoy.extensions.filters"
 
@@ -27,6 +34,15 @@ class Place:
     grpc_port: int
     mock_port: int
     directory: Path
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How a server is asked: its names of the mock's models, and the key that callers send."""
+
+    models: Mapping[str, str] = field(default_factory=dict)
+    """By the mock's names; what is not there is asked for by the server's prefix and the mock's name."""
+    key: str = "bench"
 
 
 @dataclass(frozen=True)
@@ -45,6 +61,8 @@ class Server:
     path: str = "/v1/chat/completions"
     ready_path: str = "/v1/models"
     """Answers GET with 200 once it serves."""
+    prepared: Callable[[Place], Asking] = lambda _: Asking()
+    """Makes in the server that serves what is needed to ask it."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Beside the few variables of `plain_environment`."""
 
@@ -136,6 +154,47 @@ def _kept_command(place: Place) -> list[str]:
     return _serve_command(place, {"authentication": "optional", "models": {"mock/tiny": model}})
 
 
+def _all_on_command(place: Place) -> list[str]:
+    price = {"input_per_million": 0.15, "output_per_million": 0.6}
+    names = ("mock/tiny", f"mock/tiny{APART_SUFFIX}")
+    models = {name: {"targets": [{"provider": "mock", "model": name[5:]}], "price": price} for name in names}
+    # Limits that nobody reaches: they are counted all the same.
+    window = {"window_seconds": 60, "requests": 10**8, "input_tokens": 10**11}
+    plan = {"windows": [window], "concurrent_calls_per_key": 10**6}
+    return _serve_command(place, {"models": models, "plans": {"all": plan}})
+
+
+def _with_gateways(place: Place) -> Asking:
+    """An account with a plan and a balance, its key, and a gateway for each model."""
+    made = _admin(place, "accounts", ROOT_KEY, {"name": "bench", "plan": "all"})
+    _admin(
+        place,
+        "balance/credits",
+        ROOT_KEY,
+        {"account_id": made["account"]["id"], "amount_usd": "1000", "reference": "1"},
+    )
+    key: str = made["secret"]
+    models = {}
+    for model in ("tiny", f"tiny{APART_SUFFIX}"):
+        gateway = {"name": model, "model": f"mock/{model}", "instructions": "You are of help."}
+        models[model] = _admin(place, "gateways", key, gateway)["slug"]
+    return Asking(models, key)
+
+
+def _admin(place: Place, path: str, key: str, document: Mapping[str, object]) -> Any:
+    connection = http.client.HTTPConnection("127.0.0.1", place.http_port, timeout=10)
+    try:
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+        connection.request("POST", f"/api/v1/{path}", json.dumps(document), headers)
+        answer = connection.getresponse()
+        said = json.loads(answer.read())
+        if answer.status != 200:
+            raise RuntimeError(f"{path} cannot be made: {answer.status} {said}")
+        return said["data"]
+    finally:
+        connection.close()
+
+
 def _serve_command(place: Place, more: dict[str, object]) -> list[str]:
     config = place.directory / "headgate.yaml"
     # JSON is YAML.
@@ -156,5 +215,14 @@ SERVERS = (
     Server(ENVOY, frozenset({"http"}), _envoy_command, _envoy_absence),
     Server("headgate", frozenset({"http", "chat"}), _headgate_command, headgate_absence, model_prefix="mock/"),
     Server("headgate, ledger", frozenset({"http", "chat"}), _kept_command, headgate_absence, model_prefix="mock/"),
+    Server(
+        "headgate, all on",
+        frozenset({"http", "chat"}),
+        _all_on_command,
+        headgate_absence,
+        ready_path="/healthz",
+        environment={"HEADGATE_ROOT_KEY": ROOT_KEY},
+        prepared=_with_gateways,
+    ),
     Server(FLOOR, frozenset({"floor"}), _floor_command, _present),
 )
