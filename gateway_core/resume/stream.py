@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
+from headgate.v1.chat_completion_service_pb2 import ResumedStream
 
 from gateway_core.call import Call, Events, Next
 from gateway_core.errors import ChunksGone, InvalidRequest, ShuttingDown, StreamTakenOver
@@ -31,8 +32,10 @@ class ResumableStream:
         """
         self.id = identity
         self.call = call
-        self.asked = call.request
+        self.asked = ResumedStream(model=call.model)
         """What the caller asked for, before any stage has changed it."""
+        if call.request.HasField("stream_options"):
+            self.asked.stream_options.CopyFrom(call.request.stream_options)
         self.seconds = seconds
         self.buffer = Buffer()
         self.listener: Listener | None = None
@@ -123,12 +126,15 @@ class ResumableStream:
             finally:
                 await events.aclose()
         except Exception as error:
-            self.error = error
+            self.error = error.with_traceback(None)
         except BaseException:
             self.error = self.error or ShuttingDown("The call was ended by the server.")
             raise
         finally:
             self.is_over = True
+            # What was asked can be large, and is of no use any more while the answer is kept.
+            self.call.request = type(self.call.request)()
+            self.call.record = self.call.route = None
             self._tell()
             if self.listener is None and self._expiry is None:
                 self._over(self)
@@ -149,8 +155,11 @@ class ResumableStream:
         return self.buffer.size < self._size if self.listener is None else self.listener.is_waiting
 
     def _tell(self) -> None:
-        if self.listener is not None:
-            self.listener.news.set()
+        listener = self.listener
+        if listener is not None:
+            # It may be long in coming, since whoever reads may have begun to, and be writing what it has read before.
+            listener.is_waiting = False
+            listener.news.set()
 
     def _left_seconds(self) -> float:
         """Until the caller's deadline."""
@@ -192,7 +201,8 @@ class Listener:
         """Waits until the provider has accepted; raises what the call has failed with."""
         while not self._stream.is_open:
             self._raise_end()
-            await self._wait()
+            self.news.clear()
+            await self.news.wait()
 
     def __aiter__(self) -> Self:
         return self

@@ -192,8 +192,6 @@ def kept_metadata(stream: ResumableStream) -> tuple[tuple[str, str], ...]:
 
 def resumed(stream: ResumableStream, after: int) -> ResumeChatCompletionResponse:
     """What is told first to who continues a stream behind a position."""
-    spec = stream.asked
-    begun = ResumedStream(model=spec.model, begun=stream.buffer.begun(after))
-    if spec.HasField("stream_options"):
-        begun.stream_options.CopyFrom(spec.stream_options)
+    begun = ResumedStream(begun=stream.buffer.begun(after))
+    begun.MergeFrom(stream.asked)
     return ResumeChatCompletionResponse(sequence=after, resumed=begun)

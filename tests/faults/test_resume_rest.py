@@ -11,7 +11,8 @@ import pytest
 
 from gateway_core.config import DetachConfig
 from tests.conftest import lab_config
-from tests.faults.callers import HI, MODEL, OPENAI_PATH
+from tests.faults.callers import HI, MODEL, OPENAI_PATH, Raw, request
+from tests.faults.phases import ENDLESS, standing_still
 from tests.support.event_source import Event, EventSource
 from tests.support.gateway import Arrangement, Gateway, running
 from tests.support.openai_vendor import USAGE, event, streamed, usage_event
@@ -227,6 +228,20 @@ async def test_a_caller_that_lost_the_stream_to_another_is_told_so_for_good(upst
         last = source.events[-1]
         assert json.loads(last.data)["error"]["code"] == "stream_taken_over"
         assert (await resumed(client, gateway.http_url, last.last_event_id)).status_code == 204
+
+
+async def test_a_slow_caller_is_not_read_ahead_for(upstream: Upstream, arrangement: Arrangement) -> None:
+    upstream.script(ENDLESS)
+    async with gateway_of(upstream, arrangement, buffer_bytes=64 << 20) as gateway:
+        raw = Raw(gateway.port)
+        try:
+            await raw.send(request(OPENAI_PATH, document(), ["x-headgate-detach: 60s"]))
+            await raw.read_until(b"data: ")
+            assert await standing_still(upstream.requests[0]) < 1 << 20
+            (stream,) = gateway.core.streams._streams.values()
+            assert stream.buffer.size < 1 << 20
+        finally:
+            raw.socket.close()
 
 
 async def test_a_connection_lost_without_the_wish_ends_the_call(upstream: Upstream, arrangement: Arrangement) -> None:
