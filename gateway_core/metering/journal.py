@@ -18,18 +18,20 @@ class Journal:
         self._noted: dict[str, int] = {}
         """By the id of a call that is open: the row of its opening, and that of its last checkpoint."""
         self._emptied: list[tuple[str, int]] = []
+        self._is_last_in_doubt = False
+        """Whether a row is in the table, or not, whose number is that of the next."""
 
     def entry(self, opened: Sequence[Row], checkpoints: Sequence[Row]) -> Entry | None:
         """The next row. None: there is nothing to write. The first column of each is the id of the call."""
         checkpoints = [row for row in checkpoints if row[0] in self._opened]
         if not opened and not checkpoints:
             return None
-        self._last += 1
-        return Entry(self._process_id, self._last, opened, checkpoints)
+        return Entry(self._process_id, self._last + 1, opened, checkpoints)
 
     def written(self, entry: Entry) -> None:
         """A row is in the table: its checkpoints stand for those before them."""
-        number = entry.number
+        number = self._last = entry.number
+        self._is_last_in_doubt = False
         self._left[number] = len(entry.opened) + len(entry.checkpoints)
         for row in entry.opened:
             self._opened[row[0]] = number
@@ -39,9 +41,16 @@ class Journal:
             if before is not None:
                 self._release(before)
 
-    def lost(self, entry: Entry) -> None:
-        """A row is not in the table, or is there although the database did not say so: it is not needed."""
-        self._emptied.append((self._process_id, entry.number))
+    def lost(self) -> None:
+        """The row is not in the table, or is there although the database did not say so: the next takes its place."""
+        self._is_last_in_doubt = True
+
+    def give_up(self) -> None:
+        """Has a row deleted that was lost, where there is no next to take its place."""
+        if self._is_last_in_doubt:
+            self._is_last_in_doubt = False
+            self._last += 1
+            self._emptied.append((self._process_id, self._last))
 
     def end(self, call_id: str) -> None:
         """A call is in the ledger."""
@@ -50,6 +59,11 @@ class Journal:
             self._release(opened)
         if noted is not None:
             self._release(noted)
+
+    @property
+    def has_emptied(self) -> bool:
+        """Whether there are rows that may be deleted."""
+        return bool(self._emptied)
 
     def emptied(self) -> list[tuple[str, int]]:
         """The rows, by process and number, that may be deleted; they are told once, or again after `keep`."""

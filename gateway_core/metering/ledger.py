@@ -2,28 +2,26 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from typing import Any
 
 import structlog
 
+from gateway_core.metering.burial import bury
 from gateway_core.metering.ledger_writer import LedgerWriter, Waiter
-from gateway_core.metering.price import UNTOLD, Tokens, multiplier_of, price_of_texts
-from gateway_core.metering.process import HEARTBEAT_SECONDS, host, is_dead
-from gateway_core.metering.record import NO_TEXTS, Asked, Outcome, Record
-from gateway_core.metering.usage import charged_tokens
+from gateway_core.metering.process import HEARTBEAT_SECONDS, Watch, host
+from gateway_core.metering.record import OK, Asked, Outcome, Record
 from gateway_core.storage import ledger as rows
 from gateway_core.storage.database import Database
 from gateway_core.storage.errors import StorageError
-from gateway_core.storage.identifier import new_id, now_us
-from gateway_core.storage.journal import OPENED, PRICES, TOKENS
+from gateway_core.storage.identifier import new_id
 
 log = structlog.get_logger("headgate.ledger")
 
-CHECKPOINT_SECONDS = 0.25
-"""How much of a stream a killed process may have delivered without being charged for it."""
-INTERNAL = "internal"
+CHECKPOINT_SECONDS = 0.1
+"""What a stream delivers is on its way into the journal so soon, and its first words at once."""
+LAST_TRIES_SECONDS = (0.2, 1.0)
+"""How long the end of the process waits for a database that is not there, before it tries again."""
 
 
 class Ledger:
@@ -34,6 +32,9 @@ class Ledger:
         self._database = database
         self._process_id = database.process_id
         self._host = host()
+        self._watch = Watch(self._host)
+        self._set_aside: set[str] = set()
+        """Dead processes of which something is left that cannot be closed: said once."""
         self._writer = LedgerWriter(database)
         self._streams: set[Record] = set()
         self._ticking: asyncio.Task[None] | None = None
@@ -41,9 +42,12 @@ class Ledger:
         self._root_id = ""
 
     async def start(self) -> None:
-        """Registers the process, and closes what dead ones left open; raises StorageUnavailable."""
+        """Registers the process, and closes what dead ones left open; raises StorageUnavailable.
+
+        What of the dead cannot be closed keeps nobody from starting.
+        """
         await self._run(lambda connection: rows.register(connection, self._process_id, self._host, os.getpid()))
-        await self.beat()
+        await self._beat_or_say()
         self._ticking = asyncio.create_task(self._tick(), name="the ledger's checkpoints and heartbeat")
 
     async def close(self) -> None:
@@ -51,14 +55,25 @@ class Ledger:
         if self._ticking is None:
             return
         self._ticking.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._ticking
+        await asyncio.wait((self._ticking,))
+        for seconds in LAST_TRIES_SECONDS:
+            if await self._ended():
+                return
+            await asyncio.sleep(seconds)
+        if not await self._ended() and self._writer.unwritten:
+            log.error("ledger_ends_lost", count=len(self._writer.unwritten), call_ids=[*self._writer.unwritten][:100])
+
+    async def _ended(self) -> bool:
         await self._writer.finish()
         try:
             # Calls that somebody holds open, against the rules, are closed as those of the dead are.
-            await self._bury(self._process_id)
+            await bury(self._database, self._process_id, self._writer.unwritten)
         except StorageError as error:
             log.warning("process_end_not_written", message=str(error))
+            return False
+        except Exception:  # nobody else would hear of it
+            log.exception("process_end_not_written")
+        return True
 
     async def open(self, asked: Asked) -> Record:
         """Opens a call durably; raises StorageUnavailable. An empty account is the operator's.
@@ -74,9 +89,8 @@ class Ledger:
             self.end(record, Outcome("cancelled"))
             raise
         except Exception:
-            # Whether it was written is not known: if it was, nothing was used.
             record.is_closed = True
-            self._writer.close_later(record.closing(Outcome(INTERNAL)))
+            self._writer.give_up()
             raise
         if asked.stream:
             self._streams.add(record)
@@ -89,11 +103,18 @@ class Ledger:
     async def settle(self, record: Record, outcome: Outcome) -> None:
         """Closes a call durably, exactly once: further times do nothing. Raises StorageUnavailable.
 
-        A cancellation leaves the wait only: the call is closed all the same.
+        A cancellation leaves the wait only: the call is closed all the same. A whole answer whose end could not be
+        written must not be delivered: its record will say so, and it is free.
         """
         waiter = self._closed(record, outcome)
-        if waiter is not None:
+        if waiter is None:
+            return
+        try:
             await waiter
+        except Exception:
+            if outcome.status == OK and not record.asked.stream:
+                record.withdraw()
+            raise
 
     def _closed(self, record: Record, outcome: Outcome) -> Waiter | None:
         if record.is_closed:
@@ -109,35 +130,47 @@ class Ledger:
         beaten = asyncio.get_running_loop().time()
         while True:
             await asyncio.sleep(CHECKPOINT_SECONDS)
-            self.checkpoint()
+            try:
+                self.checkpoint()
+            except Exception:  # whatever it was, the next round may go well
+                log.exception("checkpoint_failed")
             now = asyncio.get_running_loop().time()
             if now - beaten >= HEARTBEAT_SECONDS:
                 beaten = now
-                self._writer.retry()
-                try:
-                    await self.beat()
-                except StorageError as error:
-                    log.warning("heartbeat_not_written", message=str(error))
+                await self._beat_or_say()
 
     def checkpoint(self) -> None:
         """Has what streams have delivered since the last time written, without waiting."""
-        changed = [record for record in self._streams if record.measure.characters != record.checkpointed]
-        if changed:
-            self._writer.note([record.checkpoint() for record in changed])
+        behind = [record for record in self._streams if record.is_behind]
+        if behind:
+            self._writer.note(behind)
+
+    def note(self, record: Record) -> None:
+        """Has what a stream has delivered written, without waiting: from its first words on it is charged."""
+        if not record.is_closed:
+            self._writer.note((record,))
 
     async def beat(self) -> None:
         """Tells that this process lives, and closes what dead ones left open."""
         others = await self._run(lambda connection: rows.sign_of_life(connection, self._process_id))
-        for other in others:
-            if is_dead(other, self._host):
-                await self._bury(other.id)
+        for other in self._watch.dead(others):
+            await self._bury(other.id)
         for process_id in await self._run(rows.orphans):
-            await self._bury(process_id)
+            if process_id not in self._set_aside:
+                await self._bury(process_id)
+
+    async def _beat_or_say(self) -> None:
+        try:
+            self._writer.retry()
+            await self.beat()
+        except StorageError as error:
+            log.warning("heartbeat_not_written", message=str(error))
+        except Exception:  # heartbeats go on, or others take this process for dead
+            log.exception("heartbeat_failed")
 
     async def _bury(self, process_id: str) -> None:
-        count = await self._database.write(lambda statements: rows.close_left_open(statements, process_id, interrupted))
-        if count:
-            log.warning("calls_interrupted", process_id=process_id, count=count)
+        if not await bury(self._database, process_id):
+            self._set_aside.add(process_id)
 
     async def _root_account_id(self) -> str:
         if self._root is None or (self._root.done() and self._root.exception() is not None):
@@ -154,30 +187,3 @@ def root_account_id(connection: Any) -> str:
         found = rows.root_account_id(connection)
     assert found is not None, "it was made"
     return found
-
-
-def interrupted(values: Mapping[str, Any]) -> rows.Closing:
-    """How a call ends whose process died: charged with what its last checkpoint says was delivered."""
-    told = Tokens(*(values[name] for name in TOKENS))
-    tokens = charged_tokens(
-        told if told != UNTOLD else None,
-        estimated_prompt=values["estimated_prompt_tokens"] or 0,
-        delivered=values["delivered_tokens"],
-    )
-    texts = tuple(values[name] for name in PRICES)
-    multiplier = multiplier_of(values["price_multiplier"])
-    cost = price_of_texts(texts).cost(tokens, multiplier) if texts != NO_TEXTS else None
-    units = values["reserve_units"]
-    charged = 0 if units else cost or 0  # what the plan's reserve has covered stays so
-    now = now_us()
-    provider, model = values["provider"], values["response_model"]
-    closed = (rows.INTERRUPTED, model, provider, None, values["attempt_count"], *told)
-    delivered = (values["estimated_prompt_tokens"], values["delivered_tokens"])
-    row = (
-        *(values[name] for name in OPENED), *closed, *delivered, cost, charged, units, now, None, None,
-    )  # fmt: skip
-    attempts = []
-    if provider:
-        attempt = (values["id"], values["attempt_count"] or 1, provider, model or values["requested_model"])
-        attempts = [(*attempt, rows.INTERRUPTED, None, None, *told, cost, values["started_us"], None, None)]
-    return rows.Closing(values["id"], values["account_id"], charged, row, attempts)

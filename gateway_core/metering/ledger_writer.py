@@ -1,20 +1,22 @@
 """Group commit: what calls open and close meanwhile goes into one transaction, off the event loop."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 
 from gateway_core.metering.journal import Journal
+from gateway_core.metering.record import UNNOTED, Record, undelivered
 from gateway_core.storage import ledger as rows
 from gateway_core.storage.database import Database
-from gateway_core.storage.errors import Conflict, StorageError, StorageUnavailable
+from gateway_core.storage.errors import Conflict, StorageUnavailable
 from gateway_core.storage.journal import Row
 
 log = structlog.get_logger("headgate.ledger")
 
 GATHER_SECONDS = 0.001
 """How long a transaction waits for more to go with it, where calls come close upon one another."""
+RETRIED_AT_ONCE = 200
 
 Waiter = asyncio.Future[None]
 
@@ -22,19 +24,23 @@ Waiter = asyncio.Future[None]
 class Batch:
     """What is gathered for one transaction."""
 
-    __slots__ = ("checkpoints", "closed", "opened")
+    __slots__ = ("behind", "closed", "opened")
 
     def __init__(
-        self, opened: Sequence[Row] = (), checkpoints: Sequence[Row] = (), closed: Sequence[rows.Closing] = ()
+        self,
+        opened: Sequence[Row] = (),
+        behind: Iterable[tuple[str, Record]] = (),
+        closed: Sequence[rows.Closing] = (),
     ) -> None:
         """Begins with what is given."""
         self.opened = list(opened)
-        self.checkpoints = list(checkpoints)
+        self.behind = dict(behind)
+        """Calls whose checkpoint is to be written, by their ids: as they are then, so that each is written once."""
         self.closed = list(closed)
 
     def __len__(self) -> int:
         """How much there is to write."""
-        return len(self.opened) + len(self.checkpoints) + len(self.closed)
+        return len(self.opened) + len(self.behind) + len(self.closed)
 
 
 class LedgerWriter:
@@ -47,7 +53,11 @@ class LedgerWriter:
         self._batch = Batch()
         self._waiters: list[tuple[Waiter, Row | rows.Closing]] = []
         self._writing: asyncio.Task[None] | None = None
-        self._unwritten: list[rows.Closing] = []
+        self._unwritten: dict[str, rows.Closing] = {}
+        """By the id of the call: ends for which the database was not there."""
+        self._refused: dict[str, rows.Closing] = {}
+        """Ends that it would not have, for whatever reason."""
+        self._is_clearing = False
         self._gathering: asyncio.Future[None] | None = None
         self._enough = 0
         self._calls = 0
@@ -65,27 +75,41 @@ class LedgerWriter:
         self._batch.closed.append(closing)
         return self._written_with(closing)
 
-    def note(self, checkpoints: Sequence[Row]) -> None:
+    def note(self, records: Iterable[Record]) -> None:
         """Has written how far calls are."""
-        self._batch.checkpoints.extend(checkpoints)
+        for record in records:
+            self._batch.behind[record.id] = record
         self._wake()
 
-    def close_later(self, closing: rows.Closing) -> None:
-        """Has the end of a call written with the next `retry`."""
-        self._unwritten.append(closing)
+    def give_up(self) -> None:
+        """A call that was to be opened is not: nothing was asked for it."""
+        self._calls -= 1
 
     def retry(self) -> None:
-        """Has written what could not be, and rows of the journal deleted that no call needs."""
-        if self._unwritten:
-            self._batch.closed.extend(self._unwritten)
-            self._unwritten = []
+        """Has written what could not be, a part of it after the other, and rows deleted that no call needs."""
+        self._unwritten |= self._refused
+        self._refused.clear()
+        if self._writing is None:
+            self._journal.give_up()
+            self._is_clearing = self._journal.has_emptied
+        if self._unwritten or self._is_clearing:
+            self._take_up()
             self._wake()
 
+    def _take_up(self) -> None:
+        part = list(self._unwritten)[:RETRIED_AT_ONCE]
+        self._batch.closed += [self._unwritten.pop(id_) for id_ in part]
+
     async def finish(self) -> None:
-        """Writes what is left."""
+        """Writes what is left, as far as it can."""
         self.retry()
         while self._writing is not None:
             await asyncio.wait((self._writing,))
+
+    @property
+    def unwritten(self) -> Mapping[str, rows.Closing]:
+        """Ends that could not be written, by the ids of the calls."""
+        return self._unwritten | self._refused
 
     def _written_with(self, operation: Row | rows.Closing) -> Waiter:
         waiter: Waiter = asyncio.get_running_loop().create_future()
@@ -103,7 +127,8 @@ class LedgerWriter:
     async def _write(self) -> None:
         count = 0
         try:
-            while len(self._batch):
+            while len(self._batch) or self._is_clearing:
+                self._is_clearing = False
                 # Who comes alone, one after the other, waits for nobody.
                 if max(count, len(self._batch)) > 1:
                     await self._gathered()
@@ -120,6 +145,8 @@ class LedgerWriter:
                     else:
                         waiter.set_exception(error)
                         waiter.exception()  # whoever waits no longer need not have looked
+                if self._unwritten and batch.closed and not failures:
+                    self._take_up()  # the database is back
         finally:
             self._writing = None
 
@@ -140,26 +167,33 @@ class LedgerWriter:
     async def _failures(self, batch: Batch) -> dict[int, Exception]:
         """Writes a batch; what went wrong, by the identity of the operation.
 
-        Where one of many is at fault itself, each is written alone, so that the others do not fail with it.
+        Where one of many is at fault itself it is looked for by halves, so that the others do not fail with it.
         """
         error = await self._written(batch)
         if error is None:
             return {}
         if isinstance(error, StorageUnavailable) or len(batch) == 1:
-            if isinstance(error, StorageError):
-                self._unwritten.extend(batch.closed)
+            kept = self._unwritten if isinstance(error, StorageUnavailable) else self._refused
+            kept |= {closing.id: undelivered(closing) for closing in batch.closed}
+            for record in batch.behind.values():
+                record.checkpointed = UNNOTED
             return {id(operation): error for operation in (*batch.opened, *batch.closed)}
         failures: dict[int, Exception] = {}
-        for alone in apart(batch):
-            failures |= await self._failures(alone)
+        for part in halves(batch):
+            failures |= await self._failures(part)
         return failures
 
     async def _written(self, batch: Batch) -> Exception | None:
         """Writes a batch; what went wrong."""
         journal = self._journal
-        entry, emptied = journal.entry(batch.opened, batch.checkpoints), journal.emptied()
-        whole = rows.Batch(entry, batch.closed, emptied)
+        emptied = journal.emptied()
+        entry = None
         try:
+            checkpoints = [record.checkpoint() for record in batch.behind.values() if not record.is_closed]
+            entry = journal.entry(batch.opened, checkpoints)
+            if entry is None and not batch.closed and not emptied:
+                return None  # calls whose checkpoint was to be written have ended
+            whole = rows.Batch(entry, batch.closed, emptied)
             try:
                 await self._database.write(lambda statements: rows.write(statements, whole, careful=False))
             except Conflict:
@@ -169,10 +203,10 @@ class LedgerWriter:
             if isinstance(error, StorageUnavailable):
                 log.error("ledger_not_written", message=str(error), count=len(batch))
             else:
-                log.exception("ledger_failed", count=len(batch))
+                log.exception("ledger_failed", count=len(batch), call_ids=[each.id for each in batch.closed[:10]])
             journal.keep(emptied)
             if entry is not None:
-                journal.lost(entry)
+                journal.lost()
             return error
         if entry is not None:
             journal.written(entry)
@@ -187,11 +221,15 @@ def tell(gathering: "asyncio.Future[None]") -> None:
         gathering.set_result(None)
 
 
-def apart(batch: Batch) -> Iterator[Batch]:
-    """A batch for each operation, in an order in which they can be written."""
-    for opening in batch.opened:
-        yield Batch(opened=[opening])
-    for checkpoint in batch.checkpoints:
-        yield Batch(checkpoints=[checkpoint])
-    for closing in batch.closed:
-        yield Batch(closed=[closing])
+def halves(batch: Batch) -> list[Batch]:
+    """Parts of a batch, in an order in which they can be written: each kind, or two halves where it is of one kind."""
+    opened, behind, closed = batch.opened, list(batch.behind.items()), batch.closed
+    kinds = [Batch(opened), Batch(behind=behind), Batch(closed=closed)]
+    parts = [part for part in kinds if len(part)]
+    if len(parts) > 1:
+        return parts
+    middle = len(batch) // 2
+    return [
+        Batch(opened[:middle], behind[:middle], closed[:middle]),
+        Batch(opened[middle:], behind[middle:], closed[middle:]),
+    ]

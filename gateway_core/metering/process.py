@@ -2,6 +2,8 @@
 
 import os
 import socket
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,14 +27,33 @@ def host() -> str:
     return " ".join(parts)
 
 
-def is_dead(process: ProcessRow, own_host: str) -> bool:
-    """Whether a process has ended without telling.
+class Watch:
+    """The other processes, as long as they give signs of life. What they tell is compared with nobody's clock."""
 
-    Where its id was given to another process it is dead only after its silence, and so is one of another machine.
-    """
-    if process.host == own_host and not is_there(process):
-        return True
-    return now_us() - process.seen_us > SILENCE_SECONDS * 1e6
+    def __init__(self, own_host: str, clock: Callable[[], float] = time.monotonic) -> None:
+        """Takes this machine, and a clock that never goes back, in seconds."""
+        self._host = own_host
+        self._clock = clock
+        self._signs: dict[str, tuple[int, float]] = {}
+        """By process: its last sign of life, and when this process saw it first."""
+
+    def dead(self, others: Sequence[ProcessRow]) -> list[ProcessRow]:
+        """Those of all others that have ended without telling.
+
+        Where its id was given to another process it is dead only after its silence, and so is one of another machine.
+        """
+        now = self._clock()
+        before, self._signs = self._signs, {}
+        dead = []
+        for process in others:
+            seen_us, since = before.get(process.id, (None, now))
+            if seen_us != process.seen_us:
+                since = now
+            self._signs[process.id] = process.seen_us, since
+            is_gone = process.host == self._host and not is_there(process)
+            if is_gone or now - since > SILENCE_SECONDS:
+                dead.append(process)
+        return dead
 
 
 def is_there(process: ProcessRow) -> bool:

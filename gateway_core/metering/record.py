@@ -11,12 +11,16 @@ from gateway_core.metering.price import UNCHANGED, UNTOLD, Multiplier, Price, To
 from gateway_core.metering.usage import Measure, charged_tokens
 from gateway_core.storage.identifier import new_id, now_us
 from gateway_core.storage.journal import Row
-from gateway_core.storage.ledger import Closing
+from gateway_core.storage.ledger import ATTEMPT, ENDED, Closing
 
 CHARACTERS_AT_MOST = 500
 """Of a text that a caller or a provider wrote."""
+COST_AT_MOST = 10**18
+"""Of one call, in picodollars: a million dollars. More is a fault of a price or a provider, and overflows columns."""
 NO_TEXTS = (None, None, None, None, None, None)
 OK = "ok"
+UNAVAILABLE = "unavailable"
+UNNOTED = -1
 
 
 class Asked(NamedTuple):
@@ -85,13 +89,19 @@ class Record:
         self.estimated_prompt: int | None = None
         """Tokens of the prompt, estimated. None: nobody had to ask."""
         self.provider = ""
-        self.checkpointed = -1
-        """Characters at the last checkpoint."""
+        self.checkpointed = UNNOTED
+        """Characters at the last checkpoint that is written or on its way."""
         self.is_closed = False
         self.cost: int | None = None
         """Picodollars. None: the price is not known, or the call is open."""
 
         self._opened = self._opened_row(process_id)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether more was delivered than its last checkpoint says."""
+        measure = self.measure
+        return measure.first_event_at is not None and measure.characters != self.checkpointed
 
     @property
     def opening(self) -> Row:
@@ -138,7 +148,8 @@ class Record:
         is_whole = outcome.status == OK
         told = measure.tokens(is_whole=is_whole)
         tokens = self._charged(told)
-        self.cost = asked.price.cost(tokens, asked.multiplier) if asked.price is not None else None
+        price = asked.price
+        self.cost = min(price.cost(tokens, asked.multiplier), COST_AT_MOST) if price is not None else None
         charged, units = self.cost or 0, 0
         if asked.cover is not None:
             units = asked.cover.micro_units = asked.cover.of_cost(charged)
@@ -171,6 +182,13 @@ class Record:
         ]
         return Closing(self.id, asked.account_id, charged, row, attempts)
 
+    def withdraw(self) -> None:
+        """The answer is kept back, since its end could not be written: as `undelivered`."""
+        if self.cost is not None:
+            self.cost = 0
+        if self.asked.cover is not None:
+            self.asked.cover.micro_units = 0
+
     def checkpoint(self) -> Row:
         """What the journal is told of what was delivered so far."""
         measure = self.measure
@@ -202,6 +220,27 @@ class Record:
             microseconds(attempt.started, attempt.ended),
             microseconds(attempt.started, self.measure.first_event_at) if answered and self.asked.stream else None,
         )
+
+
+STATUS, COST, CHARGED, UNITS, STREAMED = map(
+    ENDED.index, ("status", "cost_pico_usd", "charged_pico_usd", "reserve_units", "streamed")
+)
+ATTEMPT_COST = ATTEMPT.index("cost_pico_usd")
+
+
+def undelivered(closing: Closing) -> Closing:
+    """How a call ends whose end could not be written when it should: a whole answer was kept back then, and is free.
+
+    Of a stream all but the end was delivered, which is charged.
+    """
+    if closing.row[STREAMED] or closing.row[STATUS] != OK:
+        return closing
+    row = list(closing.row)
+    row[STATUS] = UNAVAILABLE
+    row[COST] = None if row[COST] is None else 0
+    row[CHARGED] = row[UNITS] = 0
+    attempts = [(*each[:ATTEMPT_COST], 0, *each[ATTEMPT_COST + 1 :]) for each in closing.attempts]
+    return closing._replace(charged=0, row=tuple(row), attempts=attempts)
 
 
 def kept(text: str | None) -> str | None:

@@ -43,11 +43,11 @@ class Stage:
                     tell_cost(answer.events, record.cost)
                 return answer
         except Exception as error:
-            await ledger.settle(record, outcome(call, record, error))
+            await self._settle(call, record, error)
             raise
         except BaseException as error:
             # Nobody waits for the answer any more.
-            ledger.end(record, outcome(call, record, error))
+            self._end(call, record, error)
             raise
         if call.target is not None:
             record.provider = call.target.provider
@@ -58,11 +58,15 @@ class Stage:
 
     async def _watch(self, call: Call[Any], record: Record, events: Events) -> Events:
         ledger, price, measure = self._ledger, record.asked.price, record.measure
+        is_noted = False
         try:
             try:
                 yield STARTED
                 async for event in events:
                     measure.note(event)
+                    if not is_noted and measure.characters:
+                        is_noted = True
+                        ledger.note(record)
                     if price is not None and event.HasField("usage"):
                         cost = price.cost(tokens_of(event.usage), record.asked.multiplier)
                         event.usage.cost_usd = usd_text(cost)
@@ -70,13 +74,23 @@ class Stage:
             finally:
                 await events.aclose()
         except Exception as error:
-            await ledger.settle(record, outcome(call, record, error))
+            await self._settle(call, record, error)
             raise
         except BaseException as error:
-            ledger.end(record, outcome(call, record, error))
+            self._end(call, record, error)
             raise
-        await ledger.settle(record, outcome(call, record, None))
+        await self._settle(call, record, None)
         call.cost_pico_usd = record.cost
+
+    async def _settle(self, call: Call[Any], record: Record, error: Exception | None) -> None:
+        try:
+            await self._ledger.settle(record, outcome(call, record, error))
+        finally:
+            tell_charged(call, record)
+
+    def _end(self, call: Call[Any], record: Record, error: BaseException) -> None:
+        self._ledger.end(record, outcome(call, record, error))
+        tell_charged(call, record)
 
     def _asked(self, call: Call[Any]) -> Asked:
         caller, gateway, operation = call.caller, call.gateway, call.operation
@@ -100,6 +114,12 @@ class Stage:
             call.cover,
             count_prompt=lambda: operation.prompt_token_count(call.request),
         )
+
+
+def tell_charged(call: Call[Any], record: Record) -> None:
+    """Tells the stages outside what a call costs that did not end well, where that is anything."""
+    if record.cost:
+        call.cost_pico_usd = record.cost
 
 
 def tell_cost(events: Sequence[ChatCompletionChunk], cost: int) -> None:

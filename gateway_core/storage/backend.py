@@ -59,6 +59,9 @@ class Backend(Protocol):
     def writing_turn(self) -> AbstractAsyncContextManager[None]:
         """The right to begin a transaction that writes, first come, first served. Waiting for it can be cancelled."""
 
+    def write_limit(self) -> AbstractAsyncContextManager[object]:
+        """How long a transaction that writes may take, its turn included: then TimeoutError."""
+
     @property
     def reading_turn(self) -> AbstractAsyncContextManager[None]:
         """Likewise, for one that reads."""

@@ -117,7 +117,7 @@ class Database:
         if task in self._writers:
             raise RuntimeError("a transaction within a transaction of the same task would wait for itself")
         with _told():
-            async with self._backend.writing_turn:
+            async with self._backend.write_limit(), self._backend.writing_turn:
                 self._writers.add(task)
                 try:
                     yield
@@ -151,6 +151,10 @@ def _told() -> Iterator[None]:
         raise Conflict("A row would break a rule of uniqueness or reference.") from error
     except sqlite3.OperationalError as error:
         raise StorageUnavailable(f"The database cannot answer now: {error}") from error
+    except TimeoutError as error:
+        raise StorageUnavailable("The database did not answer in time.") from error
+    except OSError as error:
+        raise StorageUnavailable(f"The database cannot be reached: {error}") from error
     except exc.TimeoutError as error:
         raise StorageUnavailable("No connection to the database became free in time.") from error
     except exc.DBAPIError as error:

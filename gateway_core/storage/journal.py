@@ -5,7 +5,8 @@ costs next to nothing, and the ledger, which has indexes, is written once for ea
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -55,12 +56,24 @@ IDS_AT_ONCE = 500
 LOCK = {"sqlite": "", "postgresql": " FOR UPDATE"}
 """The whole database is locked on SQLite."""
 
-INSERT = "INSERT INTO ledger_journal (process_id, number, body) VALUES (?, ?, ?)"
+# A row of which nobody knows whether it was written is written again, with what is to be said by then.
+INSERT = (
+    "INSERT INTO ledger_journal (process_id, number, body) VALUES (?, ?, ?)"
+    " ON CONFLICT (process_id, number) DO UPDATE SET body = excluded.body"
+)
 DELETE = "DELETE FROM ledger_journal WHERE process_id = ? AND number = ?"
-DELETE_ALL = "DELETE FROM ledger_journal WHERE process_id = ?"
-SELECT = "SELECT body FROM ledger_journal WHERE process_id = ? ORDER BY number"
+SELECT = "SELECT number, body FROM ledger_journal WHERE process_id = ? ORDER BY number"
+
+FORMAT = 1
+"""How bodies are written: format, opened, checkpoints. The first had no format before them."""
 
 Row = tuple[Any, ...]
+Call = dict[str, Any]
+"""With the names of the ledger's columns."""
+
+
+class Unreadable(ValueError):
+    """A row of the journal that this version does not understand."""
 
 
 @dataclass(slots=True)
@@ -76,28 +89,69 @@ class Entry:
     @property
     def row(self) -> Row:
         """The row of the table."""
-        return self.process_id, self.number, orjson.dumps([self.opened, self.checkpoints]).decode()
+        return self.process_id, self.number, orjson.dumps((FORMAT, self.opened, self.checkpoints)).decode()
 
 
-def told(bodies: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """What rows, in the order of their writing, say of calls: by their ids, with the names of the ledger's columns."""
-    calls: dict[str, dict[str, Any]] = {}
+@dataclass(slots=True)
+class Left:
+    """What the journal has of a process."""
+
+    calls: list[Call] = field(default_factory=list)
+    """Those that it has opened and not closed."""
+    rows: dict[int, set[str]] = field(default_factory=dict)
+    """By the number of a row: the ids of the calls of which it tells, whether they are open or not."""
+    unreadable: list[int] = field(default_factory=list)
+    """Numbers of rows that only another version can read."""
+
+
+def parsed(body: str) -> tuple[list[Call], list[Call]]:
+    """The calls that a row has opened, and how far calls were; raises Unreadable."""
+    try:
+        document = orjson.loads(body)
+        if len(document) == 3 and document[0] == FORMAT:
+            del document[0]
+        opened, checkpoints = document
+        return (
+            [dict(zip(JOURNALED, row, strict=True)) for row in opened],
+            [dict(zip(CHECKPOINT, row, strict=True)) for row in checkpoints],
+        )
+    except (TypeError, ValueError) as error:
+        raise Unreadable(f"it is of another version: {error}") from error
+
+
+def told(bodies: Iterable[str]) -> dict[str, Call]:
+    """What rows, in the order of their writing, say of calls, by their ids. What is not understood is left out."""
+    calls: dict[str, Call] = {}
     for body in bodies:
-        opened, checkpoints = orjson.loads(body)
-        for row in opened:
-            calls[row[0]] = dict(zip(JOURNALED, row, strict=True))
-        for row in checkpoints:
-            if row[0] in calls:
-                calls[row[0]] |= dict(zip(CHECKPOINT, row, strict=True))
+        with suppress(Unreadable):
+            add(calls, *parsed(body))
     return calls
 
 
-def left_open(statements: Statements, process_id: str) -> list[dict[str, Any]]:
-    """The calls that a process has opened and not closed, locked until the transaction ends."""
-    bodies = statements.rows(SELECT + LOCK[statements.dialect], [process_id])
-    calls = told(body for (body,) in bodies)
+def add(calls: dict[str, Call], opened: Sequence[Call], checkpoints: Sequence[Call]) -> None:
+    """Adds what a row says to what those before it said."""
+    for call in opened:
+        calls[call["id"]] = call
+    for checkpoint in checkpoints:
+        if checkpoint["id"] in calls:
+            calls[checkpoint["id"]] |= checkpoint
+
+
+def left(statements: Statements, process_id: str) -> Left:
+    """What a process has left, locked until the transaction ends."""
+    found = Left()
+    calls: dict[str, Call] = {}
+    for number, body in statements.rows(SELECT + LOCK[statements.dialect], [process_id]):
+        try:
+            opened, checkpoints = parsed(body)
+        except Unreadable:
+            found.unreadable.append(number)
+            continue
+        found.rows[number] = {call["id"] for call in (*opened, *checkpoints)}
+        add(calls, opened, checkpoints)
     closed = closed_ids(statements, list(calls))
-    return [{**ABSENT, **call} for id_, call in calls.items() if id_ not in closed]
+    found.calls = [{**ABSENT, **call} for id_, call in calls.items() if id_ not in closed]
+    return found
 
 
 def closed_ids(statements: Statements, ids: Sequence[str]) -> set[str]:
@@ -109,10 +163,17 @@ def closed_ids(statements: Statements, ids: Sequence[str]) -> set[str]:
     return found
 
 
-async def open_calls(connection: AsyncConnection) -> list[Any]:
-    """The calls of all processes that are open: with the columns of the ledger as attributes, as it will have them."""
+async def open_calls(connection: AsyncConnection, account_id: str | None = None) -> list[Any]:
+    """The calls of all processes that are open: with the columns of the ledger as attributes, as it will have them.
+
+    Of one account it looks only at the rows that opened some of its calls, and not at how far those are.
+    """
     rows = select(ledger_journal.c.body).order_by(ledger_journal.c.process_id, ledger_journal.c.number)
+    if account_id is not None:
+        rows = rows.where(ledger_journal.c.body.contains(account_id, autoescape=True))
     calls = told(await connection.scalars(rows))
+    if account_id is not None:
+        calls = {id_: call for id_, call in calls.items() if call["account_id"] == account_id}
     closed: set[str] = set()
     for part in parts(list(calls)):
         closed.update(await connection.scalars(select(ledger_requests.c.id).where(ledger_requests.c.id.in_(part))))
@@ -121,7 +182,7 @@ async def open_calls(connection: AsyncConnection) -> list[Any]:
 
 async def reserved(connection: AsyncConnection, account_id: str) -> int:
     """Picodollars that the open calls of an account have reserved."""
-    return sum(call.reserved_pico_usd for call in await open_calls(connection) if call.account_id == account_id)
+    return sum(call.reserved_pico_usd for call in await open_calls(connection, account_id))
 
 
 def shown(call: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select, update
 from gateway_core.storage import journal
 from gateway_core.storage.backend import Statements
 from gateway_core.storage.identifier import now_us
-from gateway_core.storage.journal import OPENED, TOKENS, Entry, Row
+from gateway_core.storage.journal import OPENED, TOKENS, Entry, Left, Row
 from gateway_core.storage.statements import insert, insert_statement
 from gateway_core.storage.tables.coordination import processes
 from gateway_core.storage.tables.identity import accounts
@@ -114,9 +114,13 @@ def sign_of_life(connection: Connection, process_id: str) -> list[ProcessRow]:
     return [ProcessRow(*row) for row in connection.execute(others)]
 
 
-def end_process(statements: Statements, process_id: str) -> None:
-    """Tells that a process has ended, which has closed all its calls."""
-    statements.many(journal.DELETE_ALL, [(process_id,)])
+def end_process(statements: Statements, process_id: str, emptied: Sequence[int]) -> None:
+    """Tells that a process has ended; deletes the rows of its journal that no call needs, by their numbers.
+
+    Others stay: a process that was only silent may have written them in the meantime.
+    """
+    if emptied:
+        statements.many(journal.DELETE, [(process_id, number) for number in emptied])
     statements.many("UPDATE processes SET ended_us = ? WHERE id = ?", [(now_us(), process_id)])
 
 
@@ -127,12 +131,15 @@ def orphans(connection: Connection) -> list[str]:
     return list(connection.scalars(left.where(ledger_journal.c.process_id.not_in(alive))))
 
 
-def close_left_open(statements: Statements, process_id: str, closing: Callable[[Mapping[str, Any]], Closing]) -> int:
-    """Closes what a dead process left open, as `closing` says of each, and ends it; returns how many there were."""
-    closed = [closing(call) for call in journal.left_open(statements, process_id)]
-    write(statements, Batch(closed=closed), careful=True)
-    end_process(statements, process_id)
-    return len(closed)
+def close_left_open(statements: Statements, process_id: str, closing: Callable[[Mapping[str, Any]], Closing]) -> Left:
+    """Closes what a dead process left open, as `closing` says of each, and ends it; returns what there was.
+
+    Rows that cannot be read stay. Raises Conflict where something else closes the same calls at the same time.
+    """
+    found = journal.left(statements, process_id)
+    write(statements, Batch(closed=[closing(call) for call in found.calls]), careful=True)
+    end_process(statements, process_id, list(found.rows))
+    return found
 
 
 def root_account_id(connection: Connection) -> str | None:

@@ -21,6 +21,8 @@ from gateway_core.storage.statements import insert_statement
 CHANNEL = "headgate_changes"
 MIGRATION_LOCK = 0x6865_6164_6761_7465  # "headgate"
 CONNECT_SECONDS = 10.0
+WRITE_SECONDS = 15.0
+"""Of a transaction. Where a network swallows what is sent nobody says that it does."""
 WRITERS = 10
 READERS = 10
 
@@ -95,6 +97,10 @@ class PostgresqlBackend:
         async with engine.begin() as connection:
             await connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
             yield connection
+
+    def write_limit(self) -> asyncio.Timeout:
+        """WRITE_SECONDS; what is cut off then costs its connection."""
+        return asyncio.timeout(WRITE_SECONDS)
 
     async def write(self, work: Callable[[Statements], T]) -> T:
         """What work gives, called in the event loop."""

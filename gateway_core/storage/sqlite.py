@@ -5,7 +5,7 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +32,7 @@ MIGRATION_SECONDS = 600.0
 PRAGMAS = ("synchronous = FULL", "foreign_keys = ON", "temp_store = MEMORY", "cache_size = -16384")
 
 T = TypeVar("T")
+UNLIMITED = nullcontext()
 
 
 class SqliteBackend:
@@ -68,6 +69,10 @@ class SqliteBackend:
                 yield connection
         finally:
             await engine.dispose()
+
+    def write_limit(self) -> nullcontext[None]:
+        """None: SQLite itself waits for others for at most LOCK_SECONDS."""
+        return UNLIMITED
 
     def write(self, work: Callable[[Statements], T]) -> asyncio.Future[T]:
         """What work gives, called in the thread that writes."""

@@ -57,14 +57,35 @@ def test_what_could_not_be_deleted_is_told_again() -> None:
     assert journal.emptied() == [(PROCESS, 1)]
 
 
-def test_a_row_that_may_not_have_been_written_is_deleted_and_takes_nothing_with_it() -> None:
+def test_a_row_that_may_not_have_been_written_is_replaced_by_the_next_and_takes_nothing_with_it() -> None:
     journal = Journal(PROCESS)
     write(journal, [opened(1)], [])
     write(journal, [], [checkpoint(1, 5)])
-    failed = journal.entry([], [checkpoint(1, 9)])
-    assert failed is not None
-    journal.lost(failed)
-    assert journal.emptied() == [(PROCESS, 3)]
+    assert journal.entry([], [checkpoint(1, 9)]) is not None
+    journal.lost()
+    assert not journal.has_emptied
+    again = journal.entry([opened(2)], [])
+    assert again is not None
+    assert again.number == 3
+
+
+def test_a_row_that_may_not_have_been_written_is_deleted_where_no_other_comes() -> None:
+    journal = Journal(PROCESS)
+    assert journal.entry([opened(1)], []) is not None
+    journal.lost()
+    journal.give_up()
+    journal.give_up()
+    assert journal.emptied() == [(PROCESS, 1)]
+    after = journal.entry([opened(2)], [])
+    assert after is not None
+    assert after.number == 2
+
+
+def lose(journal: Journal, entry: Entry | None, *, for_good: bool) -> None:
+    if entry is not None:
+        journal.lost()
+    if for_good:
+        journal.give_up()
 
 
 @settings(max_examples=300)
@@ -95,8 +116,7 @@ def test_the_rows_that_are_left_tell_of_every_call_that_is_open(data: st.DataObj
                 del last[call]
         else:
             journal.keep(emptied)
-            if entry is not None:
-                journal.lost(entry)
+            lose(journal, entry, for_good=data.draw(st.booleans()))
     found = told(entry.row[2] for _, entry in sorted(table.items()))
     for call, delivered in last.items():
         # What was not told to be written may be there, until it is deleted.

@@ -1,0 +1,126 @@
+"""Closes what a process left open that has died: all of it at once, or, where that fails, as much as can be closed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from gateway_core.metering.price import UNTOLD, Tokens, multiplier_of, price_of_texts
+from gateway_core.metering.record import COST_AT_MOST, NO_TEXTS
+from gateway_core.metering.usage import charged_tokens
+from gateway_core.storage import journal
+from gateway_core.storage import ledger as rows
+from gateway_core.storage.database import Database
+from gateway_core.storage.errors import Conflict, StorageUnavailable
+from gateway_core.storage.identifier import now_us
+from gateway_core.storage.journal import OPENED, PRICES, TOKENS, Call
+
+log = structlog.get_logger("headgate.ledger")
+
+TRIES = 3
+"""A transaction of the dead process may be committed after its death, and another process may bury it as well."""
+KNOWN: Mapping[str, rows.Closing] = {}
+
+
+async def bury(database: Database, process_id: str, known: Mapping[str, rows.Closing] = KNOWN) -> bool:
+    """Closes what a process left open; whether nothing is left of it. Raises StorageUnavailable.
+
+    `known` has, by the ids of calls, ends that could not be written when they came. What cannot be closed, or read,
+    stays in the journal, and the log tells of it.
+    """
+    burial = Burial(database, process_id, known)
+    for _ in range(TRIES):
+        try:
+            found = await database.write(
+                lambda statements: rows.close_left_open(statements, process_id, burial.closing)
+            )
+        except StorageUnavailable:
+            raise
+        except Conflict:
+            continue
+        except Exception:  # one of them is at fault: the others are closed all the same
+            log.exception("calls_not_closed", process_id=process_id)
+            break
+        burial.tell(found, len(found.calls))
+        return not found.unreadable
+    return await burial.by_halves()
+
+
+class Burial:
+    """Of one process."""
+
+    def __init__(self, database: Database, process_id: str, known: Mapping[str, rows.Closing]) -> None:
+        """As `bury`."""
+        self._database = database
+        self._process_id = process_id
+        self._known = known
+
+    def closing(self, call: Mapping[str, Any]) -> rows.Closing:
+        """How a call ends."""
+        return self._known.get(call["id"]) or interrupted(call)
+
+    async def by_halves(self) -> bool:
+        """Closes what can be closed; whether that is all. Raises StorageUnavailable."""
+        found = await self._database.write(lambda statements: journal.left(statements, self._process_id))
+        kept = {call["id"] for call in await self._not_closed(found.calls)}
+        emptied = [number for number, ids in found.rows.items() if not ids & kept]
+        await self._database.write(lambda statements: rows.end_process(statements, self._process_id, emptied))
+        self.tell(found, len(found.calls) - len(kept))
+        return not kept and not found.unreadable
+
+    async def _not_closed(self, calls: Sequence[Call]) -> list[Call]:
+        if not calls:
+            return []
+        for _ in range(TRIES):
+            try:
+                await self._database.write(lambda statements: self._close(statements, calls))
+            except StorageUnavailable:
+                raise
+            except Conflict:
+                continue
+            except Exception:  # it is told when it is the only one
+                if len(calls) == 1:
+                    log.exception("call_not_closed", process_id=self._process_id, call_id=calls[0]["id"])
+                break
+            return []
+        if len(calls) == 1:
+            return list(calls)
+        middle = len(calls) // 2
+        return await self._not_closed(calls[:middle]) + await self._not_closed(calls[middle:])
+
+    def _close(self, statements: Any, calls: Sequence[Call]) -> None:
+        rows.write(statements, rows.Batch(closed=[self.closing(call) for call in calls]), careful=True)
+
+    def tell(self, found: journal.Left, count: int) -> None:
+        """Logs what became of it."""
+        if count:
+            log.warning("calls_interrupted", process_id=self._process_id, count=count)
+        if found.unreadable:
+            log.error("journal_not_readable", process_id=self._process_id, numbers=found.unreadable[:100])
+
+
+def interrupted(values: Mapping[str, Any]) -> rows.Closing:
+    """How a call ends whose process died: charged with what its last checkpoint says was delivered."""
+    told = Tokens(*(values[name] for name in TOKENS))
+    tokens = charged_tokens(
+        told if told != UNTOLD else None,
+        estimated_prompt=values["estimated_prompt_tokens"] or 0,
+        delivered=values["delivered_tokens"],
+    )
+    texts = tuple(values[name] for name in PRICES)
+    multiplier = multiplier_of(values["price_multiplier"])
+    cost = min(price_of_texts(texts).cost(tokens, multiplier), COST_AT_MOST) if texts != NO_TEXTS else None
+    units = values["reserve_units"]
+    charged = 0 if units else cost or 0  # what the plan's reserve has covered stays so
+    now = now_us()
+    provider, model = values["provider"], values["response_model"]
+    closed = (rows.INTERRUPTED, model, provider, None, values["attempt_count"], *told)
+    delivered = (values["estimated_prompt_tokens"], values["delivered_tokens"])
+    row = (
+        *(values[name] for name in OPENED), *closed, *delivered, cost, charged, units, now, None, None,
+    )  # fmt: skip
+    attempts = []
+    if provider:
+        attempt = (values["id"], values["attempt_count"] or 1, provider, model or values["requested_model"])
+        attempts = [(*attempt, rows.INTERRUPTED, None, None, *told, cost, values["started_us"], None, None)]
+    return rows.Closing(values["id"], values["account_id"], charged, row, attempts)
