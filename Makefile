@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 PROTOS := $(wildcard proto/headgate/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format generate generated-is-current lock bench faults clean
+.PHONY: help run test check format generate generated-is-current lock bench faults storm fault-table clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 24
@@ -56,6 +56,12 @@ bench: $(VENV)/.test  ## CPU per request and per event beside a plain Envoy in t
 
 faults: $(VENV)/.test  ## kill -9 at random instants under load, and the ledger's proof after each restart
 	$(BIN)/python -m tests.faults.ledger $(ARGS)
+
+storm: $(VENV)/.test  ## ten minutes of mixed load on vendors that fail three times in ten, and what came of it
+	$(BIN)/python -m tests.faults.storm $(ARGS)
+
+fault-table: $(VENV)/.test  ## what a vendor does, what its caller sees, how often it was asked, and how long it took
+	$(BIN)/python -m tests.faults.table $(ARGS)
 
 # --- the contract -----------------------------------------------------------------------------------------
 

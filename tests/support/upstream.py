@@ -196,6 +196,11 @@ class Connection(asyncio.Protocol):
         """How many bytes of answers the system has taken."""
         return self._given - (self._left if self.closed.is_set() else self._transport.get_write_buffer_size())
 
+    @property
+    def is_answering(self) -> bool:
+        """Whether an answer is on its way."""
+        return self._script is not None and not self._script.done()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Sets buffers small, so that a client that does not read is felt soon."""
         self._transport = cast(asyncio.Transport, transport)
