@@ -15,6 +15,10 @@ from headgate.v1.account_service_pb2 import CreateAccountRequest
 from headgate.v1.account_service_pb2_grpc import AccountServiceStub
 from headgate.v1.chat_completion_service_pb2 import CreateChatCompletionRequest, StreamChatCompletionRequest
 from headgate.v1.chat_completion_service_pb2_grpc import ChatCompletionServiceStub
+from headgate.v1.chat_pb2 import ChatCompletionSpec
+from headgate.v1.gateway_pb2 import Gateway as GatewayMessage
+from headgate.v1.gateway_service_pb2 import CreateGatewayRequest
+from headgate.v1.gateway_service_pb2_grpc import GatewayServiceStub
 from headgate.v1.message_pb2 import ROLE_USER
 
 from gateway_core.config import Config
@@ -111,6 +115,14 @@ async def test_a_limit_below_one_is_refused_as_none_where_nothing_is_left(
         assert refused.headers.get_list("x-ratelimit-remaining-tokens") == ["1000"]
 
 
+async def test_a_limit_below_one_of_a_gateway_is_refused_as_none_where_nothing_is_left(tmp_path: Path) -> None:
+    async with world(tmp_path, WINDOWS, **DEAR) as there:
+        made = GatewayMessage(name="a", model="dear", parameters=ChatCompletionSpec(max_completion_tokens=-1))
+        stub = GatewayServiceStub(there.channel)
+        gateway = await stub.CreateGateway(CreateGatewayRequest(gateway=made), metadata=bearer(there.limited))
+        assert (await there.ask(there.limited, model=gateway.gateway.slug)).status_code == 402
+
+
 async def test_a_window_that_is_full_is_told_once(tmp_path: Path) -> None:
     async with world(tmp_path, {"windows": [{"window_seconds": DAY, "requests": 1}]}) as there:
         assert [(await there.ask(there.limited)).status_code for _ in range(2)] == [200, 429]
@@ -141,7 +153,10 @@ async def test_grpc_tells_it_at_the_end_of_an_answer_and_at_the_beginning_of_a_s
 async def test_a_call_that_waits_too_long_is_refused_over_rest_and_at_its_deadline_over_grpc(tmp_path: Path) -> None:
     plan = {"concurrent_calls_per_key": 1, "queued_calls_per_key": 1, "queue_seconds": 1}
     async with Upstream() as upstream:
-        config = {"providers": {"vendor": {"kind": "openai", "base_url": upstream.base_url, "lists_models": False}}}
+        config = {
+            "providers": {"vendor": {"kind": "openai", "base_url": upstream.base_url, "lists_models": False}},
+            "unpriced_models": "allow",
+        }
         async with world(tmp_path, plan, **config) as there:
             upstream.script([Silence()])
             first = asyncio.create_task(there.ask(there.limited, model="vendor/large"))
