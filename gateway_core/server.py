@@ -117,6 +117,7 @@ class Core:
         self.telemetry.metrics.tell_routing(self.board)
         self._health = HealthService(self.board.is_served)
         self.channel = InProcessChannel()
+        self.telemetry.metrics.tell_streams(lambda: len(self.streams))
         self.port: int | None = None
         self._providers = {name: providers.load(name, row) for name, row in self.config.providers.items()}
         self._listing = Listing(self._providers, every_seconds=self.config.model_list_seconds)

@@ -31,6 +31,10 @@ class Streams:
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_draining = False
 
+    def __len__(self) -> int:
+        """How many can be continued."""
+        return len(self._streams)
+
     def begin(self, call: Call[Any], seconds: float, pipeline: Next[Any]) -> ResumableStream | Rewrite:
         """Begins a call that goes on for so long without its caller; or says why it cannot be one that does."""
         config = self._config

@@ -123,7 +123,8 @@ class ChatCompletionService(ChatCompletionServiceServicer):
                 await context.send_initial_metadata(answer_metadata(call))
                 async for event in events:
                     sequence += 1
-                    response = StreamChatCompletionResponse(sequence=sequence)
+                    response = StreamChatCompletionResponse()
+                    response.sequence = sequence
                     response.chunk.CopyFrom(event)
                     yield response
             finally:

@@ -118,6 +118,11 @@ class Metrics:
         queued = names.CALLS_QUEUED
         Gauge(queued.prometheus_name, queued.description, registry=self.registry).set_function(count)
 
+    def tell_streams(self, count: Callable[[], int]) -> None:
+        """Begins to tell how many streams can be continued; any thread may ask for the count."""
+        kept = names.STREAMS_KEPT
+        Gauge(kept.prometheus_name, kept.description, registry=self.registry).set_function(count)
+
     def tell_routing(self, board: Board) -> None:
         """Begins to tell what is known of the ways to targets; any thread may ask for it."""
         self.registry.register(Routing(board))

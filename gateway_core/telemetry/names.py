@@ -160,6 +160,7 @@ CLIENT_TOKEN_USAGE: Final = Instrument(
     tuple(float(4**power) for power in range(14)),
 )
 CALLS_IN_FLIGHT: Final = Instrument("headgate.calls_in_flight", "Calls that have not ended.")
+STREAMS_KEPT: Final = Instrument("headgate.streams_kept", "Streams that can be continued, running or over.")
 CALLS_QUEUED: Final = Instrument("headgate.calls_queued", "Calls that wait for others of their key to end.")
 CALLS: Final = Instrument("headgate.calls", "Calls that ended.", (OPERATION, DIALECT, STATUS))
 ATTEMPTS_MADE: Final = Instrument("headgate.attempts", "Attempts at providers that ended.", (PROVIDER, "outcome"))

@@ -234,6 +234,23 @@ async def test_a_stream_that_nobody_continues_in_time_is_cancelled(
     assert line["status"] == "cancelled"
 
 
+async def test_the_time_does_not_run_while_somebody_listens(upstream: Upstream) -> None:
+    gate = asyncio.Event()
+    events: list[Any] = streamed(*SAID)
+    upstream.script(sse_answer([*events[:4], Wait(gate), *events[4:]]))
+    async with (
+        running(config_of(upstream)) as gateway,
+        stub_at(gateway.grpc_address) as stub,
+        lost_after(gateway, 2, asked(0.4)) as (identity, before),
+    ):
+        call = stub.ResumeChatCompletion(resumed(identity, 2))
+        found = await some(call, 2)
+        await asyncio.sleep(0.6)  # longer than the stream would have gone on
+        gate.set()
+        assert text_of(before + found + await rest(call)) == WHOLE
+        assert b"headgate_streams_kept 1.0" in gateway.core.telemetry.exposition("")[0]
+
+
 async def test_the_time_is_at_most_the_configured_one(upstream: Upstream) -> None:
     upstream.script(sse_answer([*streamed(*SAID)[:4], Silence()]))
     async with running(config_of(upstream, at_most_seconds=0.2)) as gateway, lost_after(gateway, 2, asked(3600)):
