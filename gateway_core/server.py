@@ -40,7 +40,7 @@ from gateway_core.metering.balance import Balances
 from gateway_core.metering.lease import SharedLimits
 from gateway_core.metering.ledger import Ledger
 from gateway_core.metering.plan import Plans
-from gateway_core.metering.price import Price, price_of, prices
+from gateway_core.metering.price import Price, is_unpriced, price_of, prices
 from gateway_core.metering.usage_book import UsageBook
 from gateway_core.pipeline import (
     Stage,
@@ -61,6 +61,7 @@ from gateway_core.routing.board import Board
 from gateway_core.services import unimplemented
 from gateway_core.services.access import Access
 from gateway_core.services.account import AccountService
+from gateway_core.services.askable import AskedBy
 from gateway_core.services.balance import BalanceService
 from gateway_core.services.chat_completion import ChatCompletionService
 from gateway_core.services.edge import Bridges
@@ -100,29 +101,29 @@ class Core:
         With one, the root key given is the operator's; without it one is made at the first start.
         """
         self.config = with_known_models(with_echo(config))
-        self._prices = all_prices(self.config)
+        self._tariff = tariff(self.config)
         self._store = store
         self._root_key = root_key
         self.new_root_key: str | None = None
         """The operator's key where `start` has made it: it is kept nowhere."""
         self._keyring = None
-        self._ledger = None
+        self._ledger = None if store is None else Ledger(store.database)
         if store is not None:
             self._keyring = Keyring(store.database, optional=config.authentication == "optional")
-            self._ledger = Ledger(store.database)
         self._access = Access(self._keyring or Everybody())
         self.streams = Streams(config.detach)
         self.telemetry = Telemetry(self.config)
         self.board = Board(self.config)
         self.telemetry.metrics.tell_routing(self.board)
+        self.telemetry.metrics.tell_streams(lambda: len(self.streams))
         self._health = HealthService(self.board.is_served)
         self.channel = InProcessChannel()
-        self.telemetry.metrics.tell_streams(lambda: len(self.streams))
         self.port: int | None = None
         self._providers = {name: providers.load(name, row) for name, row in self.config.providers.items()}
         self._listing = Listing(self._providers, every_seconds=self.config.model_list_seconds)
         self._server: aio.Server | None = None
         self._plans = Plans(self.config, None if store is None else store.database)
+        self._asked_by = AskedBy(self._plans, self._tariff.is_unpriced)
         self._balances = None if store is None else Balances(store.database)
         self._limits = None if store is None else SharedLimits(store.database)
         self._gateways = GatewayCache()
@@ -131,7 +132,7 @@ class Core:
         pipeline = compose(self._stages(catalog), innermost(self._providers))
         self._servicers = (
             ChatCompletionService(pipeline, Bridges(self.config.limits.trusted_bridges), self.streams, self._access),
-            ModelService(catalog, self._gateways, self._plans, self._access),
+            ModelService(catalog, self._gateways, self._asked_by, self._access),
         )
         self._kept = () if store is None or self._limits is None else self._kept_services(store, self._limits)
         self._gateway_service = self._kept_gateways(catalog)
@@ -145,7 +146,7 @@ class Core:
             ("validate", validate.Stage()),
             ("route", route.Stage(catalog, self.board)),
             *self._admission(),
-            *((("meter", meter.Stage(self._ledger, self._prices)),) if self._ledger is not None else ()),
+            *((("meter", meter.Stage(self._ledger, self._tariff.prices)),) if self._ledger is not None else ()),
             ("failover", failover.Stage(self.telemetry, self.board, is_on=self.config.routing.failover)),
             ("fallback", fallback.Stage(self.telemetry, self.board)),
         ]
@@ -212,7 +213,7 @@ class Core:
     def _admission(self) -> tuple[tuple[str, Stage], ...]:
         if self._limits is None or self._balances is None:
             return ()
-        stage = admit.Stage(self._plans, self._limits, self._balances, self._prices)
+        stage = admit.Stage(self._plans, self._limits, self._balances, self._tariff)
         self.telemetry.metrics.tell_queued(lambda: stage.concurrency.queued)
         return (("admit", stage),)
 
@@ -233,7 +234,7 @@ class Core:
     def _kept_gateways(self, catalog: Catalog) -> Any:
         if self._store is None:
             return service_of(gateway_service_pb2_grpc.GatewayServiceServicer, gateway_service_pb2)
-        of_gateways = rules(catalog, Reach(self.config.private_endpoint_networks))
+        of_gateways = rules(catalog, Reach(self.config.private_endpoint_networks), self._asked_by)
         return GatewayService(GatewayBook(self._store, self._gateways, of_gateways), self._access.private)
 
     def _register(self, server: Any) -> None:
@@ -255,6 +256,12 @@ def service_of(servicer: type[Any], module: Any) -> Any:
     """A servicer that answers UNIMPLEMENTED, for the one service of a generated module."""
     (service,) = module.DESCRIPTOR.services_by_name.values()
     return unimplemented.unimplemented(servicer, service, LATER)
+
+
+def tariff(config: Config) -> admit.Tariff:
+    """What all models cost."""
+    prices = all_prices(config)
+    return admit.Tariff(prices, is_unpriced(config, prices))
 
 
 def all_prices(config: Config) -> Mapping[str, Price]:

@@ -31,6 +31,11 @@ class Rules:
     """Raises InvalidRequest, which names the field."""
     is_hosted: Callable[[str], bool]
     """Whether a name is that of a hosted model, which no slug may be."""
+    use_of: Callable[[Caller], Awaitable[Callable[[Gateway], None]]]
+    """What raises ModelNotAllowed where a caller may not ask what stands behind a gateway, by its own name.
+
+    A key may be allowed a gateway and no model: were it to say what stands behind, it could ask everything.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +57,11 @@ class GatewayBook:
         self._rules = rules
 
     async def create(self, caller: Caller, gateway: Gateway) -> Gateway:
-        """Makes a gateway. Raises InvalidRequest, which names the field."""
+        """Makes a gateway. Raises InvalidRequest, which names the field, and ModelNotAllowed."""
         made = Gateway()
         made.CopyFrom(gateway)
         self._rules.check(made)
+        (await self._rules.use_of(caller))(made)
         gateway_id = new_id()
         secret = self._secret(made, None, gateway_id)
         return await attempted(lambda: self._add(caller, made, secret, gateway_id))
@@ -80,8 +86,12 @@ class GatewayBook:
         return Page([Version.of(row).message for row in shown], next_token)
 
     async def update(self, caller: Caller, gateway: Gateway, paths: Sequence[str] | None) -> Gateway:
-        """Changes the fields at the paths (None: those that are set). Raises NotFound, and InvalidRequest."""
-        return await attempted(lambda: self._change(caller, gateway, paths))
+        """Changes the fields at the paths (None: those that are set).
+
+        Raises NotFound, InvalidRequest, and ModelNotAllowed for another model.
+        """
+        check_use = await self._rules.use_of(caller)
+        return await attempted(lambda: self._change(caller, gateway, paths, check_use))
 
     async def delete(self, caller: Caller, name: str) -> None:
         """Deletes a gateway; raises NotFound."""
@@ -102,13 +112,17 @@ class GatewayBook:
             await database.changes.publish(connection, rows.TOPIC, gateway_id)
         return self._known(row)
 
-    async def _change(self, caller: Caller, gateway: Gateway, paths: Sequence[str] | None) -> Gateway:
+    async def _change(
+        self, caller: Caller, gateway: Gateway, paths: Sequence[str] | None, check_use: Callable[[Gateway], None]
+    ) -> Gateway:
         database, account_id = self._store.database, caller.account_id
         async with database.transaction() as connection:
             old = there(await rows.locked(connection, account_id, gateway.id), gateway.id)
             before = Version.of(old).message
             new = changed(before, gateway, paths)
             self._rules.check(new)
+            if (new.model, new.endpoint) != (before.model, before.endpoint):
+                check_use(new)
             secret = self._secret(new, old, old.id)
             message = stored(new)
             if message == old.message and secret == old.secret:

@@ -108,14 +108,17 @@ class Plans:
 
 
 def price_classes(config: Config) -> Mapping[str, str]:
-    """The price classes of the configuration's models; under the same names as prices are."""
+    """The price classes of the configuration's models; under the same names as prices are.
+
+    A target has one as "provider/model" where all rows that have the target are of it.
+    """
     named = {name: row.price_class for name, row in config.models.items() if row.price_class is not None}
-    direct: dict[str, str] = {}
-    for name, price_class in named.items():
-        targets = config.models[name].targets
-        if len(targets) == 1:
-            direct.setdefault(f"{targets[0].provider}/{targets[0].model}", price_class)
-    return direct | named
+    direct: dict[str, set[str | None]] = {}
+    for row in config.models.values():
+        for target in row.targets:
+            direct.setdefault(f"{target.provider}/{target.model}", set()).add(row.price_class)
+    agreed = {place: found for place, (found, *others) in direct.items() if found is not None and not others}
+    return agreed | named
 
 
 def plan_of_config(name: str, row: PlanConfig, classes: Mapping[str, str]) -> Plan:

@@ -1,6 +1,6 @@
 """Prices and costs in integers: picodollars (10^-12 US dollars), so that nothing is ever rounded but once."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import ROUND_HALF_UP, Decimal
 from typing import NamedTuple
 
@@ -145,17 +145,41 @@ def default(value: int | None, other: int | None) -> int:
 
 
 def prices(config: Config) -> Mapping[str, Price]:
-    """The prices of the configuration's models, by name; and as "provider/model", where a model has one target only."""
+    """The prices of the configuration's models, by name; and those of their targets, as "provider/model".
+
+    Where rows with the same target disagree, it costs what the dearest of them does.
+    """
     named: dict[str, Price] = {}
     direct: dict[str, Price] = {}
     for name, row in config.models.items():
         price = price_of(row.price) if row.price is not None else None
         if price is not None:
             named[name] = price
-            if len(row.targets) == 1:
-                (target,) = row.targets
-                direct.setdefault(f"{target.provider}/{target.model}", price)
+            for target in row.targets:
+                place = f"{target.provider}/{target.model}"
+                direct[place] = dearest(direct.get(place, price), price)
     return direct | named
+
+
+def dearest(one: Price, other: Price) -> Price:
+    """What costs for each class of tokens as much as the dearer of two."""
+    if one == other:
+        return one
+    highest = map(max, one[:-1], other[:-1])
+    return price_of_texts(tuple(map(usd_text, highest)))
+
+
+def is_unpriced(config: Config, prices: Mapping[str, Price]) -> Callable[[str], bool]:
+    """Tells by its name whether a model is refused to sub-accounts, since nobody has said what it costs.
+
+    A row without a price says so, of its own name and of its targets: nothing. So does the echo.
+    """
+    if config.unpriced_models == "allow":
+        return lambda name: False
+    free = {f"{target.provider}/{target.model}" for row in config.models.values() for target in row.targets}
+    free |= config.models.keys()
+    echoes = {name for name, row in config.providers.items() if row.kind == "echo"}
+    return lambda name: not (name in prices or name in free or name.partition("/")[0] in echoes)
 
 
 def pico_usd(usd: str | Decimal) -> int:

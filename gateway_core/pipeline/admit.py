@@ -1,6 +1,6 @@
 """Admits a call or refuses it: by the account's plan, by limits in time, and by what it has."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -33,6 +33,14 @@ class Limit(NamedTuple):
     shared: SharedLimit
 
 
+class Tariff(NamedTuple):
+    """What models cost, by their names."""
+
+    prices: Mapping[str, Price]
+    is_unpriced: Callable[[str], bool]
+    """Whether a model is refused to sub-accounts, since nobody has said what it costs."""
+
+
 class Limits(NamedTuple):
     """The limits of one account, and what they were made from."""
 
@@ -61,12 +69,12 @@ class Admitted:
 class Stage:
     """After route, since price and limits depend on the model; before meter, so that a refusal is not written."""
 
-    def __init__(self, plans: Plans, limits: SharedLimits, balances: Balances, prices: Mapping[str, Price]) -> None:
-        """Takes what decides, and the prices by the names of models."""
+    def __init__(self, plans: Plans, limits: SharedLimits, balances: Balances, tariff: Tariff) -> None:
+        """Takes what decides."""
         self._plans = plans
         self._limits = limits
         self._balances = balances
-        self._prices = prices
+        self._tariff = tariff
         self._of_accounts: dict[str, Limits] = {}
         self.concurrency = Concurrency()
 
@@ -122,7 +130,9 @@ class Stage:
         check_model(call, plan)
         # An endpoint of the caller's own bills the caller itself, whatever it calls its model.
         is_own = bool(call.targets) and isinstance(call.targets[0], EndpointTarget)
-        price = None if is_own else self._prices.get(call.model)
+        price = None if is_own else self._tariff.prices.get(call.model)
+        if price is None and not (is_own or call.caller.is_root) and self._tariff.is_unpriced(call.model):
+            raise unpriced(call.model[:200])
         counts = price is not None or plan.context_limit_tokens is not None
         if counts or any(limit.name == "tokens" for limit in limits):
             admitted.tokens = call.operation.prompt_token_count(call.request)
@@ -222,6 +232,16 @@ def check_model(call: Call[Any], plan: Plan) -> None:
         return
     model = call.model[:200]
     raise ModelNotAllowed(f"The plan {plan.name!r} does not have the model {model!r}.", param="model", model=model)
+
+
+def unpriced(model: str) -> ModelNotAllowed:
+    """The refusal of a model that would cost nothing because nobody knows what it costs."""
+    return ModelNotAllowed(
+        f"The model {model!r} has no price, so that only the operator's account may ask it: "
+        "the operator can give it a row in `models`, or allow all such models with `unpriced_models: allow`.",
+        param="model",
+        model=model,
+    )
 
 
 def check_context(plan: Plan, tokens: int) -> None:

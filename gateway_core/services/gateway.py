@@ -24,7 +24,8 @@ from gateway_core.call import Caller
 from gateway_core.catalog.catalog import Catalog
 from gateway_core.catalog.gateway_book import GatewayBook, Rules
 from gateway_core.catalog.gateway_check import Facts, check
-from gateway_core.errors import InvalidRequest, ModelNotFound
+from gateway_core.errors import InvalidRequest, ModelNotAllowed, ModelNotFound
+from gateway_core.services.askable import Askable, AskedBy
 from gateway_core.services.edge import Context, Rpc
 from gateway_core.services.plain_text import check_texts
 from gateway_core.services.spec import check as check_spec
@@ -101,8 +102,8 @@ class GatewayService(GatewayServiceServicer):
         return response
 
 
-def rules(catalog: Catalog, reach: Reach) -> Rules:
-    """What gateways must be, where these models can be asked and these addresses dialled."""
+def rules(catalog: Catalog, reach: Reach, asked_by: AskedBy) -> Rules:
+    """What gateways must be, where these models can be asked, by whom, and these addresses dialled."""
 
     def check_gateway(gateway: Gateway) -> None:
         try:
@@ -118,7 +119,29 @@ def rules(catalog: Catalog, reach: Reach) -> Rules:
             )
             raise InvalidRequest(message, param=f"gateway.{param}") from None
 
-    return Rules(check_gateway, catalog.is_hosted)
+    async def use_of(caller: Caller) -> Callable[[Gateway], None]:
+        askable = await asked_by.caller(caller)
+        return lambda gateway: check_use(askable, gateway)
+
+    return Rules(check_gateway, catalog.is_hosted, use_of)
+
+
+def check_use(askable: Askable, gateway: Gateway) -> None:
+    """Raises ModelNotAllowed where a caller may not ask what stands behind a gateway, by its own name."""
+    if gateway.HasField("endpoint"):
+        if not askable.every_endpoint:
+            raise ModelNotAllowed(
+                "A key or an account with allowed_models cannot give a gateway an endpoint of its own.",
+                param="gateway.endpoint",
+                model=gateway.endpoint.model[:200],
+            )
+    elif not askable.model(gateway.model):
+        model = gateway.model[:200]
+        raise ModelNotAllowed(
+            f"You may not ask the model {model!r}, and so cannot put it behind a gateway.",
+            param="gateway.model",
+            model=model,
+        )
 
 
 def facts(catalog: Catalog, gateway: Gateway) -> Facts:

@@ -13,6 +13,8 @@ from gateway_core.catalog.gateway_book import GatewayBook
 from gateway_core.catalog.gateway_cache import GatewayCache
 from gateway_core.catalog.listing import Listing
 from gateway_core.config_file import parse
+from gateway_core.metering.plan import Plans
+from gateway_core.services.askable import AskedBy
 from gateway_core.services.gateway import rules
 from gateway_core.storage.database import Database
 from gateway_core.storage.location import location
@@ -58,8 +60,10 @@ async def desk_at(database_url: str, tmp_path: Path) -> Desk:
     await store.open()
     cache = GatewayCache()
     await cache.start(store.database)
-    catalog = Catalog(parse(CONFIG, "headgate.yaml", {}), Listing({}, every_seconds=60))
-    return Desk(store, cache, GatewayBook(store, cache, rules(catalog, Reach())))
+    config = parse(CONFIG, "headgate.yaml", {})
+    catalog = Catalog(config, Listing({}, every_seconds=60))
+    asked_by = AskedBy(Plans(config), lambda name: False)
+    return Desk(store, cache, GatewayBook(store, cache, rules(catalog, Reach(), asked_by)))
 
 
 async def close(desk: Desk) -> None:

@@ -12,15 +12,19 @@ from gateway_core.catalog.catalog import Catalog
 from gateway_core.catalog.listing import Listing
 from gateway_core.config_file import parse
 from gateway_core.errors import InvalidRequest
+from gateway_core.metering.plan import Plans
+from gateway_core.services.askable import AskedBy
 from gateway_core.services.gateway import rules
 from gateway_core.upstream.reach import Reach
 from tests.gateway_core.catalog.conftest import CONFIG
 
-CATALOG = Catalog(parse(CONFIG, "headgate.yaml", {}), Listing({}, every_seconds=60))
+PARSED = parse(CONFIG, "headgate.yaml", {})
+CATALOG = Catalog(PARSED, Listing({}, every_seconds=60))
+ASKED_BY = AskedBy(Plans(PARSED), lambda name: False)
 
 
 def checked(**values: Any) -> None:
-    rules(CATALOG, Reach()).check(Gateway(**{"name": "support", "model": "small", **values}))
+    rules(CATALOG, Reach(), ASKED_BY).check(Gateway(**{"name": "support", "model": "small", **values}))
 
 
 def parameters(**values: Any) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from headgate.v1.token_usage_pb2 import CompletionTokensDetails, PromptTokensDetails, TokenUsage
@@ -12,6 +13,7 @@ from gateway_core.metering.price import (
     Price,
     Tokens,
     decimal_text,
+    is_unpriced,
     multiplier_of,
     pico_usd,
     price_of,
@@ -107,18 +109,61 @@ def test_a_number_that_cannot_be_meant_is_not_believed() -> None:
     assert tokens_of(TokenUsage(prompt_tokens=-5, completion_tokens=2**62)) == Tokens(prompt=0, completion=10**9)
 
 
-def test_a_model_by_its_only_target_costs_the_same() -> None:
-    config = Config(
-        providers={"lab": ProviderConfig(kind="echo"), "other": ProviderConfig(kind="echo")},
+def configured(**settings: Any) -> Config:
+    both = (TargetConfig(provider="lab", model="x"), TargetConfig(provider="other", model="x"))
+    return Config(
+        providers={
+            "lab": ProviderConfig(kind="openai", base_url="http://127.0.0.1:1/v1"),
+            "other": ProviderConfig(kind="openai", base_url="http://127.0.0.1:2/v1"),
+            "echo": ProviderConfig(kind="echo"),
+        },
         models={
             "small": ModelConfig(targets=(TargetConfig(provider="lab", model="tiny"),), price=ROW),
-            "both": ModelConfig(
-                targets=(TargetConfig(provider="lab", model="x"), TargetConfig(provider="other", model="x")), price=ROW
-            ),
+            "both": ModelConfig(targets=both, price=ROW),
             "free": ModelConfig(targets=(TargetConfig(provider="lab", model="y"),)),
         },
+        **settings,
     )
-    assert set(prices(config)) == {"small", "lab/tiny", "both"}
+
+
+def test_a_model_by_any_of_its_targets_costs_the_same() -> None:
+    found = prices(configured())
+    assert set(found) == {"small", "lab/tiny", "both", "lab/x", "other/x"}
+    assert len(set(found.values())) == 1
+
+
+def test_a_target_of_several_rows_costs_what_the_dearest_does() -> None:
+    target = (TargetConfig(provider="echo", model="x"),)
+    rows = [("1", "2"), ("0.5", "4"), ("0.1", "0.1")]
+    models = {
+        f"row{number}": ModelConfig(
+            targets=target, price=PriceConfig(input_per_million=Decimal(input_), output_per_million=Decimal(output))
+        )
+        for number, (input_, output) in enumerate(rows)
+    }
+    found = prices(Config(models=models))["echo/x"]
+    assert found == price(
+        input_per_million="1", cached_input_per_million="1", cache_write_per_million="1", output_per_million="4",
+        audio_input_per_million="1", audio_output_per_million="4",
+    )  # fmt: skip
+    assert found.texts == ("1", "1", "1", "4", "1", "4")
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("both", False), ("other/x", False), ("free", False), ("lab/y", False), ("echo/anything", False),
+        ("lab/z", True), ("other/y", True), ("lab/free", True),
+    ],
+)  # fmt: skip
+def test_what_no_row_names_and_nobody_has_priced_is_unpriced(model: str, *, expected: bool) -> None:
+    config = configured()
+    assert is_unpriced(config, prices(config))(model) is expected
+
+
+def test_what_nobody_has_priced_may_be_allowed() -> None:
+    config = configured(unpriced_models="allow")
+    assert not is_unpriced(config, prices(config))("lab/z")
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ from gateway_core.errors import (
 from gateway_core.metering.balance import Balances
 from gateway_core.metering.lease import SharedLimits
 from gateway_core.metering.plan import Plans
-from gateway_core.metering.price import prices
-from gateway_core.pipeline.admit import Stage
+from gateway_core.metering.price import is_unpriced, prices
+from gateway_core.pipeline.admit import Stage, Tariff
 from gateway_core.services.chat_completion import ChatCompletion
 from gateway_core.storage.account import add_account
 from gateway_core.storage.balance import CreditRow, add_credit
@@ -45,7 +45,8 @@ CONFIG = Config.model_validate(
             "dear": {
                 "targets": [{"provider": "echo", "model": "echo"}],
                 "price": {"input_per_million": 1_000_000, "output_per_million": 1_000_000},
-            }
+            },
+            "small": {"targets": [{"provider": "echo", "model": "small"}]},
         },
         "plans": {
             "three": {"windows": [{"window_seconds": 60, "requests": 3}]},
@@ -68,7 +69,9 @@ class Admission:
         self.database = database
         self.balances = Balances(database)
         limits = SharedLimits(database, lambda: NOW)
-        self.stage = Stage(Plans(CONFIG), limits, self.balances, prices(CONFIG))
+        priced = prices(CONFIG)
+        tariff = Tariff(priced, is_unpriced(CONFIG, priced))
+        self.stage = Stage(Plans(CONFIG), limits, self.balances, tariff)
 
     async def account(self, *, usd: int = 0, **values: Any) -> None:
         async with self.database.transaction() as connection:
@@ -111,6 +114,13 @@ async def test_a_plan_admits_as_many_requests_as_it_says(admission: Admission) -
     assert retry.retry_delay.seconds == 60
     assert any(detail.Unpack(quota) for detail in details)
     assert "3 requests per 60 s" in quota.violations[0].description
+
+
+async def test_what_nobody_has_priced_is_asked_by_the_operator_only(admission: Admission) -> None:
+    await admission.account(usd=1)
+    with pytest.raises(ModelNotAllowed, match="has no price"):
+        await admission.stage(asked(model="lab/big"), answered)
+    await admission.stage(asked("three", model="lab/big", is_root=True), answered)
 
 
 async def test_an_account_has_a_limit_of_its_own(admission: Admission) -> None:
