@@ -21,6 +21,7 @@ from headgate.v1.token_usage_pb2 import TokenUsage
 from gateway_core.call import Call, Events, Next, Rewrite, whole
 from gateway_core.completion import fold
 from gateway_core.completion.affinity import affinity
+from gateway_core.errors import InvalidRequest
 from gateway_core.metering.estimate import input_tokens
 from gateway_core.providers import Provider
 from gateway_core.resume.duration import asked_seconds
@@ -109,7 +110,7 @@ class ChatCompletionService(ChatCompletionServiceServicer):
         """Answers in chunks, as they arrive."""
         call = self._call(request.spec, context, stream=True)
         try:
-            kept = self._kept(request, call)
+            kept = await self._kept(request, call, context)
             if isinstance(kept, ResumableStream):
                 async with aclosing(self._first_heard(kept, context)) as responses:
                     async for response in responses:
@@ -152,12 +153,15 @@ class ChatCompletionService(ChatCompletionServiceServicer):
             await rpc.failed(error)
         rpc.succeeded()
 
-    def _kept(
-        self, request: StreamChatCompletionRequest, call: Call[ChatCompletionSpec]
+    async def _kept(
+        self, request: StreamChatCompletionRequest, call: Call[ChatCompletionSpec], context: Context
     ) -> ResumableStream | Rewrite | None:
         """The call, begun, as a stream that goes on without its caller; or why not. None: that was not asked for."""
         given = request.detach if request.HasField("detach") else None
-        seconds = asked_seconds(given, call.metadata)
+        try:
+            seconds = asked_seconds(given, call.metadata)
+        except InvalidRequest as error:
+            await Rpc(context, self._operation.name).failed(error)  # no stage has seen the call that could tell
         return self._streams.begin(call, seconds, self._pipeline) if seconds else None
 
     async def _first_heard(

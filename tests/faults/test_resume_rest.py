@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+import openai
 import pytest
 
 from gateway_core.config import DetachConfig
@@ -15,7 +16,7 @@ from tests.faults.callers import HI, MODEL, OPENAI_PATH, Raw, request
 from tests.faults.phases import ENDLESS, standing_still
 from tests.support.event_source import Event, EventSource
 from tests.support.gateway import Arrangement, Gateway, running
-from tests.support.openai_vendor import USAGE, event, streamed, usage_event
+from tests.support.openai_vendor import USAGE, event, streamed, texts, usage_event
 from tests.support.relay import Relay
 from tests.support.upstream import Silence, Upstream, Wait, reached, sse_answer
 
@@ -164,9 +165,17 @@ async def test_a_stream_goes_on_live(upstream: Upstream, arrangement: Arrangemen
             async for piece in answer.aiter_raw():
                 source.feed(piece)
                 gate.set()
-        texts = [json.loads(each.data)["choices"][0]["delta"].get("content") for each in source.events[:-1]]
-        assert texts == ["Once", " upon", " a", " time", None]
+        said = [json.loads(each.data)["choices"][0]["delta"].get("content") for each in source.events[:-1]]
+        assert said == ["Once", " upon", " a", " time", None]
         assert len(upstream.requests) == 1
+
+
+async def test_openais_sdk_reads_a_stream_with_ids(upstream: Upstream) -> None:
+    upstream.script(sse_answer(SCRIPTS["text"]))
+    async with gateway_of(upstream) as gateway, openai.DefaultAsyncHttpxClient(trust_env=False) as client:
+        sdk = openai.AsyncOpenAI(base_url=f"{gateway.http_url}/v1", api_key="sk-any", http_client=client)
+        chunks = await sdk.chat.completions.create(model=MODEL, messages=HI, stream=True, extra_headers=WISH)
+        assert texts([chunk async for chunk in chunks]) == "Once upon a time"
 
 
 async def test_without_a_last_event_id_a_stream_comes_from_its_beginning(upstream: Upstream) -> None:
