@@ -24,7 +24,7 @@ class Failure(Enum):
     """What has happened to an attempt."""
 
     LIMITED_FOR = auto()
-    """429 or 503, and the provider tells how long to wait."""
+    """429, 503 or 529, and the provider tells how long to wait."""
     LIMITED = auto()
     """429 or 409, and it does not."""
     FAILED = auto()
@@ -40,7 +40,7 @@ class Failure(Enum):
     SLOW = auto()
     """The first token took longer than the model's row allows."""
     UNPAID = auto()
-    """402, or 429 for money: the provider wants some."""
+    """402, or 400, 403 or 429 for money: the provider wants some."""
     UNAUTHORIZED = auto()
     """401 or 403: the provider does not take the key."""
     UNIMPLEMENTED = auto()
@@ -113,15 +113,24 @@ STATUSES: Mapping[int, Failure] = {
     429: Failure.LIMITED,
     501: Failure.UNIMPLEMENTED,
 }
-MAY_TELL_HOW_LONG = frozenset({429, 503})
+MAY_BE_MONEY = frozenset({400, 403, 429})
+MAY_TELL_HOW_LONG = frozenset({429, 503, 529})
 
 UNPAID = re.compile(r"insufficient_(quota|balance)|credit_balance|billing|spend_limit", re.IGNORECASE)
+OVERDRAWN = re.compile(
+    r"credit balance is too low|(specified|reached your( specified)?) API usage limits|please enable billing"
+    r"|used all available credits|monthly spending limit|run out of credits|(account|credit|balance) .*(overdue|exhausted|arrears)|exceeded your .*credits",
+    re.IGNORECASE,
+)
+"""What Anthropic (400), Google (400) and xAI (403, 429) say where the request is right and money is wanting."""
 # Words for the two refusals that have no status of their own. Sources: OpenAI's error codes, Anthropic's errors,
 # Gemini's and Bedrock's messages, llama.cpp's and vLLM's; Azure's content filter ("content_filter").
 TOO_LONG = re.compile(
     r"context_length_exceeded|exceed_context_size|string_above_max_length|model_max_prompt_tokens_exceeded"
     r"|(maximum|max|model'?s?) context|context (length|window|size)|prompt is too long|input is too long"
-    r"|too many (input )?tokens|token count .* exceeds|exceeds? the (maximum|available) .*(token|context)",
+    r"|too many (input )?tokens|token count (.* exceeds|is \d+ but)|exceeds? the (maximum|available) .*(token|context)"
+    r"|exceeds? (the )?(context|max(imum)? (prompt )?length)|max(imum)? prompt length|exceeded model token limit"
+    r"|(input|`?inputs?`?) tokens (exceeded|\+ `max_new_tokens`)|tokens_limit_reached",
     re.IGNORECASE,
 )
 FILTERED = re.compile(
@@ -153,7 +162,7 @@ def refusal(error: ProviderRefused) -> Failure:
     """What an answer with a status of 400 or more is."""
     status = int(error.metadata["upstream_status"])
     said = " ".join((error.metadata.get("upstream_code", ""), error.metadata.get("upstream_type", "")))
-    if status == 429 and UNPAID.search(said):
+    if (status == 429 and UNPAID.search(said)) or (status in MAY_BE_MONEY and OVERDRAWN.search(error.message)):
         return Failure.UNPAID
     if status in MAY_TELL_HOW_LONG and error.retry_after_seconds is not None:
         return Failure.LIMITED_FOR

@@ -24,10 +24,17 @@ def refused(status: int, message: str = "No.", wait: float | None = None, **fiel
 CASES: list[tuple[GatewayError, Failure | None]] = [
     (refused(429, wait=0), Failure.LIMITED_FOR),
     (refused(503, wait=3), Failure.LIMITED_FOR),
+    (refused(529, wait=3), Failure.LIMITED_FOR),
     (refused(500, wait=3), Failure.FAILED),
     (refused(429), Failure.LIMITED),
     (refused(429, wait=1, upstream_code="insufficient_quota"), Failure.UNPAID),
     (refused(429, upstream_code="rate_limit_exceeded", upstream_type="requests"), Failure.LIMITED),
+    # Anthropic says 400 of an account without money, Google 400, xAI 403 and 429.
+    (refused(400, "Your credit balance is too low to access the Anthropic API.", upstream_type="invalid_request_error"), Failure.UNPAID),
+    (refused(400, "You have reached your specified API usage limits. You will regain access on 2026-12-01."), Failure.UNPAID),
+    (refused(400, "Please enable billing on your project.", upstream_type="FAILED_PRECONDITION"), Failure.UNPAID),
+    (refused(429, "Your team has either used all available credits or reached its monthly spending limit."), Failure.UNPAID),
+    (refused(403, "You have run out of credits."), Failure.UNPAID),
     (refused(409), Failure.LIMITED),
     *((refused(status), Failure.FAILED) for status in (500, 502, 503, 504, 520, 529)),
     (refused(501), Failure.UNIMPLEMENTED),
@@ -45,6 +52,19 @@ CASES: list[tuple[GatewayError, Failure | None]] = [
     (refused(400, "prompt is too long: 215000 tokens > 200000 maximum"), Failure.TOO_LONG),
     (refused(400, "Input is too long for requested model."), Failure.TOO_LONG),
     (refused(400, "The input token count (1200000) exceeds the maximum number of tokens allowed"), Failure.TOO_LONG),
+    # Anthropic, and Claude at Bedrock.
+    (refused(400, "input length and `max_tokens` exceed context limit: 188240 + 21333 > 200000"), Failure.TOO_LONG),
+    (refused(400, "The model returned the following errors: prompt is too long: 2 > 1"), Failure.TOO_LONG),
+    # Amazon's own models.
+    (refused(400, "Input Tokens Exceeded: Number of input tokens exceeds maximum length."), Failure.TOO_LONG),
+    # Google's Vertex AI, xAI, Moonshot, Text Generation Inference, Z.ai, GitHub Models, Ollama.
+    (refused(400, "the input token count is 1200000 but model only supports up to 1048576"), Failure.TOO_LONG),
+    (refused(400, "This model's maximum prompt length is 131072 but the request contains 537812"), Failure.TOO_LONG),
+    (refused(400, "Your request exceeded model token limit: 262144"), Failure.TOO_LONG),
+    (refused(422, "`inputs` tokens + `max_new_tokens` must be <= 4096"), Failure.TOO_LONG),
+    (refused(400, "Prompt exceeds max length"), Failure.TOO_LONG),
+    (refused(413, "Request body too large", upstream_code="tokens_limit_reached"), Failure.TOO_LONG),
+    (refused(400, "the input length exceeds the context length"), Failure.TOO_LONG),
     (refused(413, "This model's maximum context length is 8192 tokens."), Failure.TOO_LONG),
     (refused(413), Failure.REFUSED),
     (refused(400), Failure.REFUSED),
