@@ -17,6 +17,8 @@ async def test_a_killed_process_loses_and_doubles_nothing(tmp_path: Path) -> Non
     assert counts["whole"]
     assert counts["interrupted"]
     assert counts["cancelled"]
+    assert counts["covered"]
+    assert counts["pieces of interrupted"]
 
 
 @pytest.mark.slow

@@ -141,6 +141,21 @@ async def test_who_asked_and_what_is_kept(database: Database, ledger: Ledger) ->
     assert Decimal(row["input_usd_per_million"]) == 1
 
 
+async def test_the_first_words_of_a_stream_are_on_their_way_into_the_journal_with_them(
+    database: Database, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "checkpoint", lambda: None)
+    events = await pipeline(ledger, answering(text(""), text("four"), text("more")))(call())
+    async with aclosing(events):
+        await anext(events)
+        assert ledger._writer._writing is None
+        await anext(events)
+        assert ledger._writer._writing is not None
+        await ledger._writer.finish()
+        (row,) = await requests(database)
+        assert (row["status"], row["delivered_tokens"], row["estimated_prompt_tokens"]) == ("open", 1, 8)
+
+
 async def test_a_caller_that_leaves_is_charged_for_what_it_got(database: Database, ledger: Ledger) -> None:
     events = await pipeline(ledger, answering(text("four"), text("more"), told(99, 99)))(call())
     async with aclosing(events):
