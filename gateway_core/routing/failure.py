@@ -118,11 +118,12 @@ MAY_TELL_HOW_LONG = frozenset({429, 503, 529})
 
 UNPAID = re.compile(r"insufficient_(quota|balance)|credit_balance|billing|spend_limit", re.IGNORECASE)
 OVERDRAWN = re.compile(
-    r"credit balance is too low|(specified|reached your( specified)?) API usage limits|please enable billing"
-    r"|used all available credits|monthly spending limit|run out of credits|(account|credit|balance) .*(overdue|exhausted|arrears)|exceeded your .*credits",
+    r"credit balance is too low|specified api usage limits|please enable billing|used all available credits"
+    r"|monthly spending limit|run out of credits",
     re.IGNORECASE,
 )
 """What Anthropic (400), Google (400) and xAI (403, 429) say where the request is right and money is wanting."""
+
 # Words for the two refusals that have no status of their own. Sources: OpenAI's error codes, Anthropic's errors,
 # Gemini's and Bedrock's messages, llama.cpp's and vLLM's; Azure's content filter ("content_filter").
 TOO_LONG = re.compile(
