@@ -38,8 +38,8 @@ async def bury(database: Database, process_id: str, known: Mapping[str, rows.Clo
             raise
         except Conflict:
             continue
-        except Exception:  # one of them is at fault: the others are closed all the same
-            log.exception("calls_not_closed", process_id=process_id)
+        except Exception as error:  # one of them is at fault, of which more will be told
+            log.warning("calls_not_closed_together", process_id=process_id, error=type(error).__name__)
             break
         burial.tell(found, len(found.calls))
         return not found.unreadable

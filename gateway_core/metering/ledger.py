@@ -148,7 +148,7 @@ class Ledger:
     def note(self, record: Record) -> None:
         """Has what a stream has delivered written, without waiting: from its first words on it is charged."""
         if not record.is_closed:
-            self._writer.note((record,))
+            self._writer.note_soon(record)
 
     async def beat(self) -> None:
         """Tells that this process lives, and closes what dead ones left open."""

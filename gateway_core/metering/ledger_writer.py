@@ -16,6 +16,8 @@ log = structlog.get_logger("headgate.ledger")
 
 GATHER_SECONDS = 0.001
 """How long a transaction waits for more to go with it, where calls come close upon one another."""
+NOTE_SECONDS = 0.005
+"""How long the first words of a stream wait for a transaction of other calls to go with."""
 RETRIED_AT_ONCE = 200
 
 Waiter = asyncio.Future[None]
@@ -58,6 +60,7 @@ class LedgerWriter:
         self._refused: dict[str, rows.Closing] = {}
         """Ends that it would not have, for whatever reason."""
         self._is_clearing = False
+        self._noting: asyncio.TimerHandle | None = None
         self._gathering: asyncio.Future[None] | None = None
         self._enough = 0
         self._calls = 0
@@ -81,6 +84,17 @@ class LedgerWriter:
             self._batch.behind[record.id] = record
         self._wake()
 
+    def note_soon(self, record: Record) -> None:
+        """Has written how far a call is, within NOTE_SECONDS."""
+        self._batch.behind[record.id] = record
+        if self._noting is None and self._writing is None:
+            self._noting = asyncio.get_running_loop().call_later(NOTE_SECONDS, self._wake_for_notes)
+
+    def _wake_for_notes(self) -> None:
+        self._noting = None
+        if self._batch.behind:
+            self._wake()
+
     def give_up(self) -> None:
         """A call that was to be opened is not: nothing was asked for it."""
         self._calls -= 1
@@ -103,6 +117,7 @@ class LedgerWriter:
     async def finish(self) -> None:
         """Writes what is left, as far as it can."""
         self.retry()
+        self._wake_for_notes()
         while self._writing is not None:
             await asyncio.wait((self._writing,))
 
@@ -172,7 +187,7 @@ class LedgerWriter:
         error = await self._written(batch)
         if error is None:
             return {}
-        if isinstance(error, StorageUnavailable) or len(batch) == 1:
+        if isinstance(error, StorageUnavailable) or len(batch) <= 1:
             kept = self._unwritten if isinstance(error, StorageUnavailable) else self._refused
             kept |= {closing.id: undelivered(closing) for closing in batch.closed}
             for record in batch.behind.values():
@@ -202,8 +217,10 @@ class LedgerWriter:
         except Exception as error:  # it is raised where the batch is waited for, which must not wait for ever
             if isinstance(error, StorageUnavailable):
                 log.error("ledger_not_written", message=str(error), count=len(batch))
+            elif len(batch) > 1:
+                log.warning("ledger_failed_together", count=len(batch))
             else:
-                log.exception("ledger_failed", count=len(batch), call_ids=[each.id for each in batch.closed[:10]])
+                log.exception("ledger_failed", call_ids=[each.id for each in batch.closed])
             journal.keep(emptied)
             if entry is not None:
                 journal.lost()

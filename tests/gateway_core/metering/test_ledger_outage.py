@@ -194,6 +194,7 @@ async def test_ends_that_could_not_be_written_are_written_as_soon_as_others_can(
 async def test_an_end_that_the_database_refuses_is_kept_and_holds_no_other(
     database: Database, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    stop_ticking(ledger)
     bad, *others = await asyncio.gather(*(ledger.open(asked()) for _ in range(4)))
     with monkeypatch.context() as patched:
         patched.setattr(bad, "started_us", 1 << 70)
