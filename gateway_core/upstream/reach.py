@@ -7,6 +7,11 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 NAT64 = IPv6Network("64:ff9b::/96")
+# All that is public is in it: https://www.iana.org/assignments/ipv6-address-space. Outside are translators of a
+# network's own (64:ff9b:1::/48), site-local and IPv4-compatible addresses: Python takes some of them for public.
+PUBLIC = IPv6Network("2000::/3")
+# In it, and nowhere to be dialled: documentation (RFC 9637), and tunnels to addresses that they hide (RFC 4380).
+SPECIAL = (IPv6Network("3fff::/20"), IPv6Network("2001::/32"))
 # Public by its number, and yet the metadata of a machine:
 # https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16
 AZURE = IPv4Address("168.63.129.16")
@@ -31,6 +36,8 @@ class Reach:
             return False
         if any(address in network for network in self._networks):
             return True
+        if isinstance(address, IPv6Address) and (address not in PUBLIC or any(address in each for each in SPECIAL)):
+            return False
         return address.is_global and not address.is_multicast and address != AZURE
 
     def refuses(self, host: str) -> bool:

@@ -34,6 +34,17 @@ PRIVATE = [
     "64:ff9b::7f00:1",
     "2002:7f00:1::",
     "ff0e::1",
+    "64:ff9b:1::a9fe:a9fe",
+    "64:ff9b:1::808:808",
+    "fec0::1",
+    "::ffff:0:7f00:1",
+    "::127.0.0.1",
+    "5f00::1",
+    "3fff::1",
+    "2001:db8::1",
+    "2001::7f00:1",
+    "100::1",
+    "4000::1",
     "no address",
     "",
 ]
@@ -44,7 +55,9 @@ def test_an_address_that_is_not_public_is_out_of_reach(address: str) -> None:
     assert not Reach().has(address)
 
 
-@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
+@pytest.mark.parametrize(
+    "address", ["8.8.8.8", "2606:4700::1111", "2a00:1450::1", "2002:808:808::", "::ffff:8.8.8.8", "64:ff9b::808:808"]
+)
 def test_a_public_address_is_in_reach(address: str) -> None:
     assert Reach().has(address)
 
