@@ -117,16 +117,17 @@ def exported_record(row: Any, attempts: Sequence[Any]) -> tuple[UsageRecord, str
 async def wanted(connection: Any, caller: Caller, request: Any) -> rows.Filter:
     """The calls that are meant; raises InvalidRequest, NotFound for another's account."""
     own = caller.account_id or await connection.run_sync(root_account_id) or ""
-    mine = await rows.subtree(connection, own)
+    mine = frozenset(await rows.subtree(connection, own))
     asked = request.account_id or own
     if asked not in mine and asked != own:
         raise NotFound("There is no such account.", resource="account", id=asked[:200])
     word = STATUS_WORDS.get(request.status)
     if word is None:
         raise InvalidRequest("status is none that is known.", param="status")
-    below = mine if asked == own else await rows.subtree(connection, asked)
+    below = mine if asked == own else frozenset(await rows.subtree(connection, asked))
     return rows.Filter(
-        account_ids=below if request.include_sub_accounts else [asked],
+        account_ids=below if request.include_sub_accounts else {asked},
+        top_id=asked if request.include_sub_accounts else None,
         key_id=given(request, "key_id"),
         gateway_id=given(request, "gateway_id"),
         model=given(request, "model"),

@@ -37,6 +37,7 @@ from gateway_core.storage.balance import (
     lapse,
 )
 from gateway_core.storage.database import Database
+from gateway_core.storage.errors import BalanceTooLarge
 from gateway_core.storage.identifier import new_id, now_us
 from gateway_core.storage.journal import reserved
 from gateway_core.storage.limit import granted
@@ -144,7 +145,13 @@ class BalanceService(BalanceServiceServicer):
         async with self._database.transaction() as connection:
             account = await account_of(connection, caller, request.account_id)
             credit = wanted._replace(account_id=account.id)
-            added = await add_credit(connection, credit)
+            try:
+                added = await add_credit(connection, credit)
+            except BalanceTooLarge:
+                message = (
+                    "amount_usd would bring the balance beyond 9223372 US dollars, which is the most that it holds."
+                )
+                raise InvalidRequest(message, param="amount_usd") from None
             if added and credit.expires_us is not None and credit.expires_us <= credit.created_us:
                 # Only here: the same credit may be asked for again after it has expired.
                 raise InvalidRequest("expire_time must be in the future.", param="expire_time")

@@ -1,6 +1,6 @@
 """The rows of accounts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from gateway_core.storage.tables.identity import accounts, keys
 
 TOPIC = "accounts"
 """Of Changes; the key is an account's id."""
+IDS_AT_ONCE = 1000
+"""A statement of PostgreSQL takes 32,767 parameters; SQLite's one fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +97,14 @@ async def change_account(connection: AsyncConnection, account_id: str, values: M
 
 async def delete_account(connection: AsyncConnection, account_id: str) -> list[str]:
     """Deletes an account, all accounts below it, and their keys; the ids of the accounts."""
-    found: list[str] = []
-    level: Sequence[str] = [account_id]
-    while level:
-        found += level
-        below = select(accounts.c.id).where(accounts.c.parent_id.in_(level), accounts.c.deleted_us.is_(None))
-        level = (await connection.scalars(below)).all()
+    below = select(accounts.c.id).where(accounts.c.id == account_id).cte(recursive=True)
+    children = select(accounts.c.id).join(below, accounts.c.parent_id == below.c.id)
+    below = below.union(children.where(accounts.c.deleted_us.is_(None)))
+    found = list(await connection.scalars(select(below.c.id)))
     now = now_us()
-    for table, column in ((keys, keys.c.account_id), (accounts, accounts.c.id)):
-        gone = update(table).where(column.in_(found), table.c.deleted_us.is_(None))
-        await connection.execute(gone.values(deleted_us=now, updated_us=now))
+    for start in range(0, len(found), IDS_AT_ONCE):
+        some = found[start : start + IDS_AT_ONCE]
+        for table, column in ((keys, keys.c.account_id), (accounts, accounts.c.id)):
+            gone = update(table).where(column.in_(some), table.c.deleted_us.is_(None))
+            await connection.execute(gone.values(deleted_us=now, updated_us=now))
     return found

@@ -6,7 +6,9 @@ from typing import NamedTuple
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway_core.storage.errors import BalanceTooLarge
 from gateway_core.storage.identifier import new_id, now_us
+from gateway_core.storage.money import LARGEST
 from gateway_core.storage.statements import insert
 from gateway_core.storage.tables.identity import accounts
 from gateway_core.storage.tables.metering import balances, credits
@@ -83,7 +85,10 @@ async def credit_rows(connection: AsyncConnection, account_id: str, before: str,
 
 
 async def add_credit(connection: AsyncConnection, credit: CreditRow) -> bool:
-    """Adds money to a balance; False, and nothing is added, where the reference was used before."""
+    """Adds money to a balance; False, and nothing is added, where the reference was used before.
+
+    Raises BalanceTooLarge.
+    """
     row = {
         "id": credit.id or new_id(),
         "account_id": credit.account_id,
@@ -99,6 +104,10 @@ async def add_credit(connection: AsyncConnection, credit: CreditRow) -> bool:
     new = insert(connection, credits).values(**row).on_conflict_do_nothing(index_elements=["account_id", "reference"])
     if (await connection.execute(new)).rowcount != 1:
         return False
+    own = balances.c.account_id == credit.account_id
+    settled = await connection.scalar(select(balances.c.settled_pico_usd).where(own).with_for_update())
+    if (settled or 0) + credit.amount > LARGEST:
+        raise BalanceTooLarge(f"With this credit the balance would be beyond what is counted: {LARGEST} picodollars.")
     await change(connection, credit.account_id, credit.amount)
     await allocate(connection, credit.account_id)  # what was owed
     return True

@@ -4,6 +4,7 @@ StorageError
 ├── StorageUnavailable   the database cannot be reached or cannot answer now; another attempt may succeed
 │   └── CannotOpen       … at the start: what the operator has to change
 ├── Conflict             a row broke a rule of uniqueness or reference
+├── BalanceTooLarge      a credit would bring a balance beyond what its column takes
 ├── SchemaTooNew         a newer version of the program has changed the tables
 ├── SecretKeyInvalid     the secret key is too short, or its file is not as it must be
 └── SecretUnreadable     a secret was sealed with another key, for another place, or was changed
@@ -37,6 +38,10 @@ class CannotOpen(StorageUnavailable):
 
 class Conflict(StorageError):
     """A row would break a rule of uniqueness or reference."""
+
+
+class BalanceTooLarge(StorageError):
+    """A balance would be beyond what its column takes."""
 
 
 class SchemaTooNew(StorageError):

@@ -10,6 +10,7 @@ from gateway_core.storage import journal
 from gateway_core.storage.backend import Statements
 from gateway_core.storage.identifier import now_us
 from gateway_core.storage.journal import OPENED, TOKENS, Entry, Left, Row
+from gateway_core.storage.money import LARGEST
 from gateway_core.storage.statements import insert, insert_statement
 from gateway_core.storage.tables.coordination import processes
 from gateway_core.storage.tables.identity import accounts
@@ -79,13 +80,18 @@ def move(statements: Statements, closed: Sequence[Closing]) -> None:
     if charged:
         now = now_us()
         # In one order everywhere, so that no two processes wait for one another.
-        statements.many(MOVE, [(account, -amount, amount, 1, now) for account, amount in sorted(charged.items())])
+        moved = ((account, min(amount, LARGEST)) for account, amount in sorted(charged.items()))
+        statements.many(MOVE, [(account, -amount, amount, 1, now) for account, amount in moved])
 
 
+# What a column does not take stands still at its end: a spend cap is reached there in any case.
 MOVE = (
     insert_statement("balances", ("account_id", "settled_pico_usd", "spent_pico_usd", "version", "updated_us"))
-    + " ON CONFLICT (account_id) DO UPDATE SET settled_pico_usd = balances.settled_pico_usd + excluded.settled_pico_usd"
-    ", spent_pico_usd = balances.spent_pico_usd + excluded.spent_pico_usd"
+    + " ON CONFLICT (account_id) DO UPDATE SET settled_pico_usd ="
+    f" CASE WHEN balances.settled_pico_usd < -{LARGEST} - excluded.settled_pico_usd THEN -{LARGEST}"
+    " ELSE balances.settled_pico_usd + excluded.settled_pico_usd END"
+    f", spent_pico_usd = CASE WHEN balances.spent_pico_usd > {LARGEST} - excluded.spent_pico_usd THEN {LARGEST}"
+    " ELSE balances.spent_pico_usd + excluded.spent_pico_usd END"
     ", version = balances.version + 1, updated_us = excluded.updated_us"
 )
 

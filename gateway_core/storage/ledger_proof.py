@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import BigInteger, case, cast, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway_core.storage.journal import open_calls
+from gateway_core.storage.money import LARGEST, PART, sum_parts, whole
 from gateway_core.storage.tables.metering import balances, credits, ledger_attempts, ledger_requests
 
 
@@ -33,8 +34,8 @@ async def proof(connection: AsyncConnection) -> Proof:
         account = row.account_id
         known.add(account)
         expected = {
-            "spent": (row.spent_pico_usd, charged.get(account, 0)),
-            "settled": (row.settled_pico_usd, given.get(account, 0) - charged.get(account, 0)),
+            "spent": (row.spent_pico_usd, min(charged.get(account, 0), LARGEST)),
+            "settled": (row.settled_pico_usd, max(given.get(account, 0) - charged.get(account, 0), -LARGEST)),
         }
         faults += [
             f"account {account}: {name} is {found} picodollars and should be {right}: {off(found - right)}"
@@ -56,17 +57,18 @@ def off(difference: int) -> str:
 
 async def sums(connection: AsyncConnection, group: Any, column: Any, *conditions: Any) -> dict[str, int]:
     """A column, added up for each account."""
-    found = await connection.execute(select(group, func.sum(column)).where(*conditions).group_by(group))
-    return {account: int(total) for account, total in found}
+    found = await connection.execute(select(group, *sum_parts(column)).where(*conditions).group_by(group))
+    return {account: whole(high, low) for account, high, low in found}
 
 
 async def attempt_faults(connection: AsyncConnection) -> list[str]:
     """Calls whose attempts do not cost what the call does. A call of which nothing came has none."""
     requests, attempts = ledger_requests.c, ledger_attempts.c
-    total = func.coalesce(func.sum(attempts.cost_pico_usd), 0)
+    high, low = (cast(func.coalesce(part, 0), BigInteger) for part in sum_parts(attempts.cost_pico_usd))
     joined = ledger_requests.join(ledger_attempts, attempts.ledger_id == requests.id)
     cost = func.coalesce(requests.cost_pico_usd, 0)
-    found = select(requests.id).select_from(joined).group_by(requests.id, requests.cost_pico_usd).having(total != cost)
+    differs = or_(high + low // PART != cost // PART, low % PART != cost % PART)
+    found = select(requests.id).select_from(joined).group_by(requests.id, requests.cost_pico_usd).having(differs)
     return [
         f"call {id_}: its attempts do not add up to its cost" for (id_,) in await connection.execute(found.limit(100))
     ]

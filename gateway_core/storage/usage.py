@@ -1,6 +1,6 @@
 """Reads the ledger: its records page by page, and sums over them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple
@@ -9,6 +9,7 @@ from sqlalchemy import Row, Select, and_, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway_core.storage.journal import OPEN, open_calls
+from gateway_core.storage.money import PART, sum_parts, whole
 from gateway_core.storage.tables.identity import accounts
 from gateway_core.storage.tables.metering import ledger_attempts, ledger_requests
 
@@ -41,7 +42,9 @@ class Cursor(NamedTuple):
 class Filter:
     """Which calls are meant. Empty and None: all, but of the accounts only those that are named."""
 
-    account_ids: Sequence[str]
+    account_ids: Collection[str]
+    top_id: str | None = None
+    """The account of which, and of all below it, these are the ids: they may be more than a statement takes."""
     key_id: str = ""
     gateway_id: str = ""
     model: str = ""
@@ -70,9 +73,14 @@ class Sums(NamedTuple):
 
 async def subtree(connection: AsyncConnection, account_id: str) -> list[str]:
     """An account and all below it, those that were deleted too."""
+    return list(await connection.scalars(ids_below(account_id)))
+
+
+def ids_below(account_id: str) -> Select[Any]:
+    """The ids of an account and of all below it."""
     below = select(accounts.c.id).where(accounts.c.id == account_id).cte(recursive=True)
     below = below.union(select(accounts.c.id).join(below, accounts.c.parent_id == below.c.id))
-    return list(await connection.scalars(select(below.c.id)))
+    return select(below.c.id)
 
 
 async def records(
@@ -135,9 +143,9 @@ async def summaries(
 ) -> list[Sums]:
     """Sums by group: days and hours in their order, everything else by cost, the highest first."""
     group = GROUPS[grouping]
-    cost = func.sum(func.coalesce(_requests.cost_pico_usd, 0))
+    high, low = (func.coalesce(part, 0) for part in sum_parts(_requests.cost_pico_usd))
     found = filtered(select(group, *aggregates()), which).group_by(group)
-    order = [group] if grouping in {"day", "hour"} else [cost.desc(), group]
+    order = [group] if grouping in {"day", "hour"} else [(high + low // PART).desc(), (low % PART).desc(), group]
     rows = await connection.execute(found.order_by(*order).offset(offset).limit(limit))
     return [sums(group, rest) for group, *rest in rows]
 
@@ -150,11 +158,16 @@ async def total(connection: AsyncConnection, which: Filter) -> Sums:
 
 def sums(group: str | int, values: Sequence[Any]) -> Sums:
     """Of a database's numbers, which may be decimals, and null where there are none."""
-    return Sums(group, *(int(value or 0) for value in values))
+    *counts, cost_high, cost_low, charged_high, charged_low = values
+    money = (whole(cost_high, cost_low), whole(charged_high, charged_low))
+    return Sums._make((group, *(int(value or 0) for value in counts), *money))
 
 
 def aggregates() -> list[Any]:
-    """What is added up, in the order of Sums. Tokens are those that are charged: as told, and else as delivered."""
+    """What is added up, in the order of Sums, money in two parts.
+
+    Tokens are those that are charged: as told, and else as delivered.
+    """
     delivered = _requests.delivered_tokens
     estimated = case((delivered > 0, func.coalesce(_requests.estimated_prompt_tokens, 0)), else_=0)
     return [
@@ -165,14 +178,15 @@ def aggregates() -> list[Any]:
         func.sum(_requests.cache_write_tokens),
         func.sum(case((_told, func.coalesce(_requests.completion_tokens, 0)), else_=delivered)),
         func.sum(_requests.reasoning_tokens),
-        func.sum(_requests.cost_pico_usd),
-        func.sum(_requests.charged_pico_usd),
+        *sum_parts(_requests.cost_pico_usd),
+        *sum_parts(_requests.charged_pico_usd),
     ]
 
 
 def filtered(found: Select[Any], which: Filter) -> Select[Any]:
     """Of the calls those that are meant."""
-    found = found.where(_requests.account_id.in_(which.account_ids))
+    ids = which.account_ids if which.top_id is None else ids_below(which.top_id)
+    found = found.where(_requests.account_id.in_(ids))
     for column, value in (
         (_requests.key_id, which.key_id),
         (_requests.gateway_id, which.gateway_id),

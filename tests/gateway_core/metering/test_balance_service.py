@@ -104,6 +104,16 @@ async def test_a_credit_is_added_once_for_its_reference(stubs: Stubs) -> None:
     assert (told.account_id, told.balance_usd, told.spent_usd, told.unlimited) == (account, "25.5", "0", False)
 
 
+async def test_a_credit_beyond_what_a_balance_holds_is_refused(stubs: Stubs) -> None:
+    account, key = await stubs.account()
+    request = AddCreditRequest(account_id=account, amount_usd="9000000.000000000001", reference="a")
+    await stubs.balances.AddCredit(request, metadata=ROOT)
+    request.reference = "b"
+    assert await code(stubs.balances.AddCredit(request, metadata=ROOT)) == StatusCode.INVALID_ARGUMENT
+    told = (await stubs.balances.GetBalance(GetBalanceRequest(), metadata=key)).balance
+    assert told.balance_usd == "9000000.000000000001"
+
+
 async def test_a_credit_that_has_expired_already_is_refused_and_not_added(stubs: Stubs) -> None:
     request = AddCreditRequest(amount_usd="1", reference="r")
     request.expire_time.seconds = 1_000_000
