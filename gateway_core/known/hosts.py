@@ -29,12 +29,19 @@ class Quirks(_Row):
     """The field of an assistant's message that takes earlier reasoning back; none: the host refuses both."""
     developer_role: bool = True
     """Whether it knows the role `developer`; where it does not, that is written as `system`."""
+    foreign_fields: frozenset[str] | None = None
+    """Of the fields that messages, their parts and calls, and tools have in other vendors' formats (`annotations`,
+    `cache_control`, `extra_content`, `images`, `reasoning_details`) those that it takes. None: all; unknown ones are
+    ignored."""
     message_names: bool = True
     """Whether messages may tell their speaker's name."""
     strict_tools: bool = True
     """Whether a function may be marked `strict`."""
     stream_options: bool = True
     """Whether it takes stream_options; where it does not, it tells the usage of a stream unasked."""
+    finish_reasons: bool = True
+    """Whether it tells of each streamed answer why it ended; where it does not, [DONE] is the end of an answer, and
+    nobody can know whether that is whole."""
     one_answer: bool = False
     """Whether n must be 1."""
     response_formats: frozenset[str] | None = None

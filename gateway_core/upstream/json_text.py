@@ -31,6 +31,19 @@ def json_object(text: str, path: str) -> Document:
     return value
 
 
+def given_arguments(text: str) -> Document:
+    """The arguments of an earlier call of a tool, for formats that have them as an object.
+
+    A model may have written what is none, or had no room for the end of it: it is said as a text, so that the
+    conversation can go on.
+    """
+    try:
+        value = orjson.loads(text) if text.strip() else {}
+    except orjson.JSONDecodeError:
+        value = None
+    return value if type(value) is dict and is_within(text, value) else {"INVALID_JSON": text}
+
+
 def documents(items: Iterable[Item], name: str, write: Callable[[Item], list[Any]]) -> list[Any]:
     """What is written for the items of a list, one after the other; InvalidRequest names the item at fault."""
     written: list[Any] = []

@@ -24,6 +24,8 @@ class Carried:
         self._fits = extra_format == FORMAT
         self.left_out: dict[str, str] = {}
         """What was left out, and why; {} stands for the provider's name."""
+        self.untold: dict[str, str] = {}
+        """What came with an earlier answer and is not taken back, and why: nobody's wish, so that none is refused."""
         self.changed: dict[str, str] = {}
         """What was changed, and how."""
         self.betas: dict[str, None] = {}
@@ -36,6 +38,22 @@ class Carried:
     def change(self, name: str, how: str) -> None:
         """Notes that something was changed."""
         self.changed.setdefault(name, how)
+
+    def forget(self, name: str, because: str = UNTAKEN) -> None:
+        """Notes that something of an earlier answer was left out."""
+        self.untold.setdefault(name, because)
+
+    def recall(self, document: Document, extra_json: str, path: str) -> Document:
+        """A part of an earlier answer with its unknown fields; those of other formats came with it."""
+        if extra_json and not self._fits:
+            extra = json_object(extra_json, f"{path}.extra_json")
+            for name, value in extra.items():
+                if name in SHARED:
+                    document.setdefault(name, value)
+                elif value:  # answers tell of empty lists too
+                    self.forget(f"{path}.{name}")
+            return document
+        return self.merge(document, extra_json, path)
 
     def merge(self, document: Document, extra_json: str, path: str) -> Document:
         """A document with its unknown fields, which never replace what is there."""

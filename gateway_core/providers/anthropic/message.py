@@ -13,7 +13,7 @@ from headgate.v1.message_pb2 import ChatMessage, ReasoningDetail, ToolCall
 
 from gateway_core.providers.anthropic.carried import Carried
 from gateway_core.providers.anthropic.content import blocks, text_blocks
-from gateway_core.upstream.json_text import Document, json_object
+from gateway_core.upstream.json_text import Document, given_arguments, json_object
 
 REASONING_FORMAT = "anthropic-claude-v1"
 """The format of signed reasoning, as OpenRouter calls it too; what other vendors signed would be refused."""
@@ -44,10 +44,10 @@ def assistant_blocks(message: ChatMessage, carried: Carried, path: str) -> list[
         called = message.function_call
         said.append(use(FUNCTION_CALL_ID, called.name, called.arguments))
     if message.HasField("audio"):
-        carried.leave_out(f"{path}.audio")
+        carried.forget(f"{path}.audio")
     found = in_order(kept, said)
-    if found:
-        mark(found[-1], extra, carried, path)
+    if found and extra:
+        carried.recall(found[-1], orjson.dumps(extra).decode(), path)
     return found
 
 
@@ -78,7 +78,7 @@ def reasoning_blocks(message: ChatMessage, carried: Carried, path: str) -> Itera
             is_signed = True
             yield (detail.index if detail.HasField("index") and 0 <= detail.index < 1000 else None), block
     if not is_signed and (message.reasoning or message.reasoning_details):
-        carried.leave_out(f"{path}.reasoning", UNSIGNED)
+        carried.forget(f"{path}.reasoning", UNSIGNED)
 
 
 def reasoning_block(detail: ReasoningDetail) -> Document | None:
@@ -112,19 +112,13 @@ def tool_use(call: ToolCall, carried: Carried, path: str) -> list[Any]:
         case _:
             found = []
     for block in found:
-        carried.merge(block, call.extra_json, path)
+        carried.recall(block, call.extra_json, path)
     return found
 
 
 def use(identity: str, name: str, arguments: str) -> Document:
     """A call of a tool; arguments that are no JSON object are sent as the documents say, so that the turn can go on."""
-    try:
-        given = orjson.loads(arguments or "{}")
-    except orjson.JSONDecodeError:
-        given = None
-    if not isinstance(given, dict):
-        given = {"INVALID_JSON": arguments}
-    return {"type": "tool_use", "id": identity, "name": name, "input": given}
+    return {"type": "tool_use", "id": identity, "name": name, "input": given_arguments(arguments)}
 
 
 def tool_id(identity: str) -> str:

@@ -142,6 +142,9 @@ class Provider:
         refuse_or_drop(call, sorted(dropped))
         for name, because in carried.left_out.items():
             refuse_or_drop(call, [name], because)
+        if target.on_unsupported != "drop":
+            told = carried.untold.items()
+            call.rewrites += [Rewrite(name, f"left out, {because.format(target.provider)}") for name, because in told]
         for name, how in carried.changed.items():
             refuse_or_change(call, name, how)
         return orjson.dumps(document)

@@ -48,10 +48,12 @@ class Conversation:
             self.messages.append({"role": role, "content": blocks})
 
     def _add(self, message: ChatMessage, path: str) -> None:
-        for name in ("name", "audio"):
-            if message.HasField(name):
-                self._written.leave_out(f"{path}.{name}")
-        point = self._written.extra(message.extra_json, path)
+        if message.HasField("name"):
+            self._written.leave_out(f"{path}.name")
+        if message.HasField("audio"):
+            self._written.forget(f"{path}.audio")
+        is_answer = message.role == message_pb2.ROLE_ASSISTANT
+        point = self._written.extra(message.extra_json, path, is_answer=is_answer)
         match message.role:
             case message_pb2.ROLE_SYSTEM | message_pb2.ROLE_DEVELOPER:
                 if self.messages and not any(rewrite.reason == MOVED for rewrite in self._written.rewrites):
@@ -79,7 +81,7 @@ class Conversation:
         return blocks
 
     def _call(self, call: ToolCall, path: str) -> list[Document]:
-        self._written.extra(call.extra_json, path)
+        self._written.extra(call.extra_json, path, is_answer=True)
         block = tool_use(call, path)
         if block is None:
             self._written.leave_out(path)

@@ -12,7 +12,7 @@ from headgate.v1.tool_pb2 import Tool, ToolChoice
 
 from gateway_core.errors import InvalidRequest
 from gateway_core.providers.bedrock.written import Written
-from gateway_core.upstream.json_text import Document, json_object
+from gateway_core.upstream.json_text import Document, given_arguments, json_object
 
 ID = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")
 
@@ -54,9 +54,7 @@ def tool_choice(choice: ToolChoice) -> Document | None:
 def tool_use(call: ToolCall, path: str) -> Document | None:
     """A call of an earlier turn; None for one of a kind that nobody here knows. Raises InvalidRequest."""
     if call.HasField("function"):
-        place = f"{path}.function.arguments"
-        arguments = json_object(call.function.arguments, place) if call.function.arguments.strip() else {}
-        name = call.function.name
+        name, arguments = call.function.name, given_arguments(call.function.arguments)
     elif call.HasField("custom"):
         name, arguments = call.custom.name, {"input": call.custom.input}
     else:

@@ -7,6 +7,7 @@ https://ai.google.dev/gemini-api/docs/thought-signatures (what goes back in the 
 from collections.abc import Iterable
 from typing import Any
 
+import orjson
 from headgate.v1 import message_pb2
 from headgate.v1.message_pb2 import ChatMessage, ToolCall
 
@@ -51,14 +52,19 @@ class Conversation:
             self._add_result(message, path)
             return
         self._last_is_result = False
-        for name in ("name", "audio"):
-            if message.HasField(name):
-                self._carried.leave(f"{path}.{name}")
+        is_answer = message.role == message_pb2.ROLE_ASSISTANT
+        if message.HasField("name"):
+            self._carried.leave(f"{path}.name")
+        if message.HasField("audio"):
+            self._carried.untold[f"{path}.audio"] = None
         content = self._content(message, f"{path}.content")
-        self._carried.merge({}, message.extra_json, path)
+        if is_answer:
+            self._carried.forget(message.extra_json, path)
+        else:
+            self._carried.merge({}, message.extra_json, path)
         if message.role in SYSTEM:
             self.instructions += content
-        elif message.role == message_pb2.ROLE_ASSISTANT:
+        elif is_answer:
             if spoken := self._spoken(message, content, path):
                 self.contents.append({"role": "model", "parts": spoken})
         else:
@@ -116,15 +122,14 @@ class Conversation:
         called: Document = {"id": call.id} if call.id else {}
         called["name"] = call.function.name
         called["args"] = arguments_of(call.function.arguments, self._carried, f"{path}.function.arguments")
-        self._carried.merge({}, call.function.extra_json, f"{path}.function")
+        self._carried.forget(call.function.extra_json, f"{path}.function")
         self._names[call.id] = call.function.name
         part: Document = {"functionCall": called}
         if call.extra_json:
             extra = json_object(call.extra_json, f"{path}.extra_json")
             if signature := signature_of(extra.pop("extra_content", None)):
                 part["thoughtSignature"] = signature
-            for name in extra:
-                self._carried.leave(f"{path}.{name}")
+            self._carried.forget(orjson.dumps(extra).decode(), path)
         return [part]
 
     def _add_result(self, message: ChatMessage, path: str) -> None:

@@ -120,6 +120,9 @@ class Provider:
         document = request_document(spec, row, left_out=unsupported | target.unsupported | dropped, carried=carried)
         if dropped or carried.left_out:
             refuse_or_drop(call, [*sorted(dropped), *carried.left_out])
+        if target.on_unsupported != "drop":
+            because = f"left out, the provider {target.provider} takes none back"
+            call.rewrites += [Rewrite(name, because) for name in carried.untold]
         for name, reason in carried.changed.items():
             tell_of_change(call, name, reason)
         return body(document)

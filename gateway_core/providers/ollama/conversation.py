@@ -9,7 +9,7 @@ from headgate.v1 import message_pb2
 from headgate.v1.message_pb2 import ChatMessage, ContentPart, ToolCall
 
 from gateway_core.providers.ollama.extra import Extra
-from gateway_core.upstream.json_text import Document, json_object
+from gateway_core.upstream.json_text import Document, given_arguments
 
 ROLES = {
     message_pb2.ROLE_SYSTEM: "system",
@@ -47,17 +47,19 @@ class Conversation:
         calls = [self._call(call, f"{path}.tool_calls[{n}]") for n, call in enumerate(message.tool_calls)]
         if message.HasField("function_call"):
             called = message.function_call
-            arguments = json_object(called.arguments or "{}", f"{path}.function_call.arguments")
-            calls.append({"function": {"name": called.name, "arguments": arguments}})
+            calls.append({"function": {"name": called.name, "arguments": given_arguments(called.arguments)}})
         if any(calls):
             document["tool_calls"] = [call for call in calls if call]
         if document["role"] == "tool":
             self._put_answered(document, message)
-        for field, _ in message.ListFields():
-            if field.name in ("audio",) or (field.name == "name" and document["role"] != "tool"):
-                self._left_out[f"{path}.{field.name}"] = None
+        if message.HasField("name") and document["role"] != "tool":
+            self._left_out[f"{path}.name"] = None
+        if message.HasField("audio"):
+            self._extra.untold[f"{path}.audio"] = None
         if any(detail.data for detail in message.reasoning_details):
             self._extra.untold[f"{path}.reasoning_details"] = None
+        if message.role == message_pb2.ROLE_ASSISTANT:
+            return self._extra.recall(document, message.extra_json, path)
         return self._extra.merge(document, message.extra_json, path)
 
     def _put_parts(self, document: Document, parts: Iterable[ContentPart], path: str) -> None:
@@ -87,13 +89,12 @@ class Conversation:
             self._left_out[path] = None
             return {}
         named = call.function
-        arguments = json_object(named.arguments or "{}", f"{path}.function.arguments")
-        document: Document = {"function": {"name": named.name, "arguments": arguments}}
+        document: Document = {"function": {"name": named.name, "arguments": given_arguments(named.arguments)}}
         if call.id:
             document = {"id": call.id, **document}
             self._names[call.id] = named.name
-        self._extra.merge(document["function"], named.extra_json, f"{path}.function")
-        return self._extra.merge(document, call.extra_json, path)
+        self._extra.recall(document["function"], named.extra_json, f"{path}.function")
+        return self._extra.recall(document, call.extra_json, path)
 
     def _put_answered(self, document: Document, message: ChatMessage) -> None:
         """Which tool a result is of, and which call it answers."""

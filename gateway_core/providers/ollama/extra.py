@@ -4,6 +4,9 @@ from gateway_core.upstream.json_text import Document, json_object
 
 FORMAT = "ollama"
 
+WISHES = frozenset({"cache_control"})
+"""Unknown fields that callers write themselves where they repeat what was answered."""
+
 
 class Extra:
     """The unknown fields of one request's parts, which belong to one wire format."""
@@ -24,6 +27,15 @@ class Extra:
                     document.setdefault(name, value)
                 else:
                     self.left_out[f"{path}.{name}"] = None
+        return document
+
+    def recall(self, document: Document, extra_json: str, path: str) -> Document:
+        """A part of an earlier answer with its unknown fields: those of other formats came with it, but for marks."""
+        if self._fits or not extra_json:
+            return self.merge(document, extra_json, path)
+        for name, value in json_object(extra_json, f"{path}.extra_json").items():
+            if value:  # answers tell of empty lists too
+                (self.left_out if name in WISHES else self.untold)[f"{path}.{name}"] = None
         return document
 
     def leave_out(self, extra_json: str, path: str) -> None:

@@ -71,7 +71,8 @@ class Provider:
         """Asks for a chat completion: returns once a streamed answer has begun, or another was read to its end."""
         document = self._document(call)
         body = orjson.dumps(document)
-        decoder = Decoder(self._refusals, call.request_id, document.get("n", 1))
+        tells = self._quirks is None or self._quirks.finish_reasons
+        decoder = Decoder(self._refusals, call.request_id, document.get("n", 1), tells_finish_reason=tells)
         path = self._path.replace(MODEL_IN_URL, quote(document["model"], safe="")) if self._path else COMPLETIONS
         answer = await self._upstream.open("POST", path, body=body, deadline=call.deadline)
         call.upstream_request_id = name_of_attempt(answer.headers, REQUEST_ID)
@@ -123,11 +124,13 @@ class Provider:
                 dropped.discard("stream_options")
         if dropped or carried.left_out:
             refuse_or_drop(call, [*sorted(dropped), *carried.left_out])
+        untold = list(carried.untold)
         if self._quirks is not None and (unmet := adapt(document, self._quirks)):
             refuse_or_drop(call, [each.name for each in unmet if each.may_refuse])
-            if target.on_unsupported != "drop":
-                because = f"left out, the provider {target.provider} takes none back"
-                call.rewrites += [Rewrite(each.name, because) for each in unmet if not each.may_refuse]
+            untold += [each.name for each in unmet if not each.may_refuse]
+        if untold and target.on_unsupported != "drop":
+            because = f"left out, the provider {target.provider} takes none back"
+            call.rewrites += [Rewrite(name, because) for name in untold]
         return document
 
 

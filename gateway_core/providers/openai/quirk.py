@@ -6,6 +6,12 @@ from typing import Any, NamedTuple
 from gateway_core.known.hosts import Quirks
 from gateway_core.upstream.json_text import Document
 
+FOREIGN = ("annotations", "cache_control", "extra_content", "images", "reasoning_details")
+"""Fields of other vendors' formats that callers bring back with answers, or write where they ask several vendors."""
+
+WISHES = frozenset({"cache_control"})
+"""Those that callers write themselves."""
+
 
 class Unmet(NamedTuple):
     """Something that the host does not take."""
@@ -19,6 +25,8 @@ class Unmet(NamedTuple):
 def adapt(document: Document, quirks: Quirks) -> list[Unmet]:
     """Changes a request for a host, in place; what was left out of it."""
     unmet = [*messages(document, quirks), *tools(document, quirks)]
+    if quirks.foreign_fields is not None:
+        unmet += foreign(document, [name for name in FOREIGN if name not in quirks.foreign_fields])
     if quirks.one_answer and document.get("n") == 1:
         del document["n"]
     if quirks.one_answer and document.pop("n", None) is not None:
@@ -50,6 +58,31 @@ def messages(document: Document, quirks: Quirks) -> Iterator[Unmet]:
             for name in ("reasoning_content", "reasoning_details"):
                 if message.pop(name, None) is not None:
                     yield Unmet(f"messages[{index}].{name.partition('_content')[0]}", may_refuse=False)
+
+
+def foreign(document: Document, refused: list[str]) -> Iterator[Unmet]:
+    """Leaves fields of other vendors' formats out that would be refused; yields them."""
+    for path, item in items(document):
+        for name in refused:
+            # Answers tell of empty lists too.
+            if item.pop(name, None):
+                yield Unmet(f"{path}.{name}", may_refuse=name in WISHES)
+
+
+def items(document: Document) -> Iterator[tuple[str, Document]]:
+    """What may have fields of other vendors, by its path: messages, their parts and calls, and tools."""
+    for index, message in enumerate(document.get("messages", ())):
+        path = f"messages[{index}]"
+        yield path, message
+        for name in ("content", "tool_calls"):
+            inner = message.get(name)
+            if type(inner) is list:
+                yield from ((f"{path}.{name}[{n}]", item) for n, item in enumerate(inner) if type(item) is dict)
+    for index, tool in enumerate(document.get("tools", ())):
+        if type(tool) is dict:
+            yield f"tools[{index}]", tool
+            if type(tool.get("function")) is dict:
+                yield f"tools[{index}].function", tool["function"]
 
 
 def tools(document: Document, quirks: Quirks) -> Iterator[Unmet]:

@@ -218,8 +218,8 @@ async def test_what_is_left_out_is_told_by_its_place(upstream: Upstream, make: M
     assert [rewrite.name for rewrite in call.rewrites] == [
         "messages[1].name",
         "messages[1].content[1].input_audio",
-        "messages[2].reasoning",
         "tools[0].custom",
+        "messages[2].reasoning",
     ]
 
 

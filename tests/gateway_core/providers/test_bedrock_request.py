@@ -193,11 +193,17 @@ def test_media_that_bedrock_cannot_be_given_are_refused_by_their_path(part: Any,
 
 
 @pytest.mark.parametrize("arguments", ["{", "[]", "1"])
-def test_arguments_that_are_no_object_are_refused_by_their_path(arguments: str) -> None:
+def test_arguments_that_a_model_did_not_write_as_an_object_are_said_as_a_text(arguments: str) -> None:
     call = {"id": "t1", "function": {"name": "now", "arguments": arguments}}
-    with pytest.raises(InvalidRequest) as failure:
-        asked(messages=[HI, {"role": "ROLE_ASSISTANT", "toolCalls": [CALL, call]}])
-    assert failure.value.metadata["param"] == "messages[1].tool_calls[1].function.arguments"
+    document = asked(messages=[HI, {"role": "ROLE_ASSISTANT", "toolCalls": [CALL, call]}]).document
+    assert document["messages"][1]["content"][1]["toolUse"]["input"] == {"INVALID_JSON": arguments}
+
+
+def test_what_came_with_another_vendors_answer_is_left_out_whatever_may_be_dropped() -> None:
+    call = {**CALL, "extraJson": '{"extra_content": {"google": {"thought_signature": "c2ln"}}}'}
+    answer = {"role": "ROLE_ASSISTANT", "toolCalls": [call], "extraJson": '{"annotations": [], "images": [1]}'}
+    left_out, changed = names(asked(messages=[HI, answer], tools=[TOOL]))
+    assert (left_out, changed) == ([], ["messages[1].images", "messages[1].tool_calls[0].extra_content"])
 
 
 def test_a_function_message_of_the_older_form_is_refused() -> None:

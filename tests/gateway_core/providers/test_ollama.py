@@ -246,13 +246,16 @@ async def test_unknown_fields_of_ollamas_own_are_sent(make: Make, upstream: Upst
     assert (asked["messages"][1]["tool_name"], asked["tools"][0]["function"]["note"]) == ("f", 1)
 
 
-async def test_arguments_that_are_no_object_are_the_callers_fault(make: Make) -> None:
+async def test_arguments_that_a_model_did_not_write_as_an_object_are_said_as_a_text(
+    make: Make, upstream: Upstream
+) -> None:
+    upstream.script(streamed_answer([ended(line("Hi"))]))
     request = spec()
     request.messages.add(role=ROLE_ASSISTANT).tool_calls.add(id="c").function.arguments = "{"
     request.messages.add(role=ROLE_TOOL, text="1", tool_call_id="c")
-    with pytest.raises(errors.InvalidRequest) as raised:
-        await make().open_chat_completion(call_of(request))
-    assert raised.value.metadata["param"] == "messages[1].tool_calls[0].function.arguments"
+    await events(make(), call_of(request))
+    (call,) = (await upstream.received()).json()["messages"][1]["tool_calls"]
+    assert call["function"]["arguments"] == {"INVALID_JSON": "{"}
 
 
 async def test_what_is_on_its_disk_is_listed(make: Make, upstream: Upstream) -> None:
