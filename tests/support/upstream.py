@@ -331,7 +331,8 @@ class Upstream:
         assert self._server is not None
         self._server.close()
         for connection in self.connections:
-            connection.abort()
+            if not connection.closed.is_set():
+                connection.abort()
         for connection in self.connections:
             await connection.closed.wait()
         await self._server.wait_closed()
