@@ -172,6 +172,9 @@ class Chat(ChatCompletionServiceServicer):
         usage = TokenUsage(total_tokens=TOTAL_TOKENS)
         return CreateChatCompletionResponse(completion=ChatCompletion(choices=[choice], usage=usage))
 
+    def ResumeChatCompletion(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError
+
     async def StreamChatCompletion(
         self, request: Any, context: Any
     ) -> AsyncGenerator[StreamChatCompletionResponse, None]:

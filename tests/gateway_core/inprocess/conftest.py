@@ -60,6 +60,9 @@ class Servicer(ChatCompletionServiceServicer):
         assert self.create is not None
         return await self.create(request, context)
 
+    def ResumeChatCompletion(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError
+
     async def StreamChatCompletion(self, request: Any, context: Any) -> AsyncIterator[StreamChatCompletionResponse]:
         assert self.stream is not None
         async with aclosing(self.stream(request, context)) as events:  # type: ignore[type-var]

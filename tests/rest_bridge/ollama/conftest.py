@@ -82,6 +82,9 @@ class Core(ChatCompletionServiceServicer, ModelServiceServicer):
         context.set_trailing_metadata(self.answer_metadata)
         return CreateChatCompletionResponse(completion=self.completion)
 
+    def ResumeChatCompletion(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError
+
     async def StreamChatCompletion(
         self, request: StreamChatCompletionRequest, context: Context
     ) -> AsyncIterator[StreamChatCompletionResponse]:
