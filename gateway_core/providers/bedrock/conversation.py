@@ -24,9 +24,10 @@ MOVED = "instructions that stand after the first turn were put before it, Bedroc
 class Conversation:
     """Writes a conversation, in which user and assistant take turns: what one says in several messages is joined."""
 
-    def __init__(self, written: Written) -> None:
-        """Takes what learns of all that is left out."""
+    def __init__(self, written: Written, *, takes_signed: bool = True) -> None:
+        """Takes what learns of all that is left out, and whether the model takes thoughts of Claude's back."""
         self._written = written
+        self._takes_signed = takes_signed
         self.system: list[Document] = []
         self.messages: list[Document] = []
         self.tools: dict[str, None] = {}
@@ -70,7 +71,7 @@ class Conversation:
 
     def _answer(self, message: ChatMessage, path: str) -> list[Document]:
         """What the assistant thought, said and called."""
-        blocks = reasoning_blocks(message, path, self._written)
+        blocks = reasoning_blocks(message, path, self._written, takes_signed=self._takes_signed)
         blocks += self._blocks(message, path)
         if message.refusal:
             blocks.append({"text": message.refusal})

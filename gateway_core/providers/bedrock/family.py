@@ -4,6 +4,7 @@ Sources: https://docs.aws.amazon.com/bedrock/latest/userguide/ ("Extended thinki
 "Extended thinking" of Amazon Nova 2, the inference parameters of each model).
 """
 
+import re
 from fnmatch import fnmatchcase
 from typing import Any, Literal, NamedTuple
 
@@ -75,6 +76,16 @@ class Thinking(NamedTuple):
 def family(model: str) -> Family:
     """The family of a model, by its id or its ARN; one that says nothing where it is not known."""
     return next((row for pattern, row in FAMILIES if fnmatchcase(model, f"*{pattern}")), Family())
+
+
+VENDOR = re.compile(r"(?:[a-z-]+\.)?([a-z0-9]+)\.[a-z]")
+"""What the id of a model begins with, after the regions that it is asked in. What stands for a model has no vendor."""
+
+
+def takes_signed_thoughts(model: str) -> bool:
+    """Whether a model takes thoughts back that Claude has signed: others refuse any, and an unnamed one may be it."""
+    named = VENDOR.match(model.rpartition("/")[2])
+    return named is None or named[1] == "anthropic"
 
 
 def thinking(kin: Family, effort: str, max_tokens: int | None) -> Thinking | None:

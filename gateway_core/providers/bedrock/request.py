@@ -12,7 +12,7 @@ from headgate.v1.message_pb2 import ChatMessage
 
 from gateway_core.call import Rewrite
 from gateway_core.providers.bedrock.conversation import Conversation
-from gateway_core.providers.bedrock.family import Family, family, thinking
+from gateway_core.providers.bedrock.family import Family, family, takes_signed_thoughts, thinking
 from gateway_core.providers.bedrock.thought import lacks_thoughts
 from gateway_core.providers.bedrock.tool import declared, tool_blocks, tool_choice
 from gateway_core.providers.bedrock.written import Written
@@ -50,7 +50,7 @@ def written(spec: ChatCompletionSpec, model: str, left_out: frozenset[str] = fro
     asked = without(spec, left_out)
     found = Written()
     kin = family(model)
-    conversation = Conversation(found)
+    conversation = Conversation(found, takes_signed=takes_signed_thoughts(model))
     conversation.add(asked.messages)
     if asked.HasField("prefill"):
         if kin.takes_prefill:

@@ -22,9 +22,13 @@ TEXT, DATA = "reasoning.text", "reasoning.encrypted"
 UNWANTED = "left out, Bedrock takes back only reasoning that it or Claude has signed or encrypted"
 
 
-def reasoning_blocks(message: ChatMessage, path: str, written: Written) -> list[Document]:
-    """The thoughts of an earlier turn; the rest is left out, which no model there misses, and is told."""
-    blocks = [block for detail in message.reasoning_details if (block := reasoning_block(detail)) is not None]
+def reasoning_blocks(message: ChatMessage, path: str, written: Written, *, takes_signed: bool) -> list[Document]:
+    """The thoughts of an earlier turn; the rest is left out, which no model there misses, and is told.
+
+    Takes whether the model takes back what Claude has signed.
+    """
+    details = [detail for detail in message.reasoning_details if takes_signed or not detail.signature]
+    blocks = [block for detail in details if (block := reasoning_block(detail)) is not None]
     if len(blocks) < len(message.reasoning_details):
         written.rewrites.append(Rewrite(f"{path}.reasoning_details", UNWANTED))
     elif message.reasoning and not blocks:

@@ -19,12 +19,12 @@ def usage(document: Mapping[str, Any]) -> TokenUsage:
     read, written = count(document, "cacheReadInputTokens"), count(document, "cacheWriteInputTokens")
     cached = (read or 0) + (written or 0)
     total = count(document, "totalTokens")
-    # Where the total says so, the cache's tokens are among the others already.
-    prompt = fresh if total == fresh + answered else fresh + cached
+    # Where the total says so, the cache's tokens are among the others already, if there is room for them.
+    prompt = fresh if total == fresh + answered and cached <= fresh else fresh + cached
     told = TokenUsage(
         prompt_tokens=prompt,
         completion_tokens=answered,
-        total_tokens=prompt + answered if total is None else total,
+        total_tokens=max(prompt + answered, total or 0),
     )
     if read is not None:
         told.prompt_tokens_details.cached_tokens = read

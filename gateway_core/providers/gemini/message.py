@@ -42,6 +42,15 @@ class Conversation:
         for index, message in enumerate(messages):
             self._add(message, f"messages[{index}]")
 
+    def say(self, spoken: list[Document]) -> None:
+        """Adds what the model said. Its messages in a row are one turn: calls after a turn of its own are refused."""
+        if not spoken:
+            return
+        if self.contents and self.contents[-1]["role"] == "model":
+            self.contents[-1]["parts"] += spoken
+        else:
+            self.contents.append({"role": "model", "parts": spoken})
+
     def finish(self) -> None:
         """Sees to it that something is said: instructions alone are the user's words."""
         if not self.contents and self.instructions:
@@ -51,7 +60,8 @@ class Conversation:
         if message.role in RESULTS:
             self._add_result(message, path)
             return
-        self._last_is_result = False
+        # Instructions stand apart, so that results on both sides of them are of one step.
+        self._last_is_result = self._last_is_result and message.role in SYSTEM
         is_answer = message.role == message_pb2.ROLE_ASSISTANT
         if message.HasField("name"):
             self._carried.leave(f"{path}.name")
@@ -65,8 +75,7 @@ class Conversation:
         if message.role in SYSTEM:
             self.instructions += content
         elif is_answer:
-            if spoken := self._spoken(message, content, path):
-                self.contents.append({"role": "model", "parts": spoken})
+            self.say(self._spoken(message, content, path))
         else:
             self.contents.append({"role": "user", "parts": content or [{"text": ""}]})
 

@@ -65,7 +65,7 @@ def request_document(
     conversation.add(spec.messages)
     conversation.finish()
     if spec.HasField("prefill") and "prefill" not in left_out:
-        conversation.contents.append({"role": "model", "parts": [{"text": spec.prefill}]})
+        conversation.say([{"text": spec.prefill}])
     document: Document = {"contents": conversation.contents}
     if conversation.instructions:
         document["systemInstruction"] = {"parts": conversation.instructions}

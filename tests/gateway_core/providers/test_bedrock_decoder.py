@@ -124,3 +124,9 @@ def test_counts_that_are_none_are_nothing(used: Any) -> None:
     assert (
         decoder().whole(json.dumps(completion({"text": "a"}, used={"x": 1, **used})).encode()).usage.prompt_tokens == 0
     )
+
+
+def test_tokens_of_the_cache_for_which_the_others_have_no_room_are_counted_beside_them() -> None:
+    used = {"inputTokens": 9, "outputTokens": 4, "totalTokens": 13, "cacheReadInputTokens": 1000}
+    told = decoder().whole(json.dumps(completion({"text": "a"}, used=used)).encode()).usage
+    assert (told.prompt_tokens, told.prompt_tokens_details.cached_tokens, told.total_tokens) == (1009, 1000, 1013)

@@ -192,6 +192,27 @@ def test_media_that_bedrock_cannot_be_given_are_refused_by_their_path(part: Any,
     assert failure.value.metadata["param"] == f"messages[0].content[1].{param}"
 
 
+@pytest.mark.parametrize(
+    ("model", "is_taken"),
+    [
+        (CLAUDE_3_5, True),
+        (CLAUDE_4_6, True),
+        ("arn:aws:bedrock:us-east-1:1:application-inference-profile/abc123", True),
+        ("arn:aws:bedrock:us-east-1:1:inference-profile/us.anthropic.claude-opus-4-6-v1", True),
+        ("amazon.nova-pro-v1:0", False),
+        ("us.deepseek.r1-v1:0", False),
+        ("openai.gpt-oss-120b-1:0", False),
+        ("arn:aws:bedrock:us-east-1::foundation-model/meta.llama3-1-8b-instruct-v1:0", False),
+    ],
+)
+def test_thoughts_that_claude_has_signed_go_back_to_claude_alone(model: str, is_taken: bool) -> None:
+    thought = {"type": "reasoning.text", "format": "anthropic-claude-v1", "text": "Hm.", "signature": "s"}
+    found = asked(model, messages=[HI, {"role": "ROLE_ASSISTANT", "text": "Hi", "reasoningDetails": [thought]}, HI])
+    kinds = [kind for block in found.document["messages"][1]["content"] for kind in block]
+    assert kinds == (["reasoningContent", "text"] if is_taken else ["text"])
+    assert names(found) == ([], [] if is_taken else ["messages[1].reasoning_details"])
+
+
 @pytest.mark.parametrize("arguments", ["{", "[]", "1"])
 def test_arguments_that_a_model_did_not_write_as_an_object_are_said_as_a_text(arguments: str) -> None:
     call = {"id": "t1", "function": {"name": "now", "arguments": arguments}}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from headgate.v1.chat_pb2 import ChatCompletionSpec
-from headgate.v1.message_pb2 import ROLE_ASSISTANT, ROLE_TOOL, ROLE_USER
+from headgate.v1.message_pb2 import ROLE_ASSISTANT, ROLE_SYSTEM, ROLE_TOOL, ROLE_USER
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -331,6 +331,27 @@ async def test_a_result_of_no_call_is_refused_by_its_place(provider: Provider) -
     with pytest.raises(InvalidRequest) as raised:
         await answered(provider, call(messages=talk))
     assert raised.value.metadata["param"] == "messages[1].tool_call_id"
+
+
+async def test_what_the_model_said_in_several_messages_is_one_turn(provider: Provider, upstream: Upstream) -> None:
+    upstream.script(whole_answer(HELLO))
+    turns: list[dict[str, Any]] = [
+        {"role": ROLE_USER, "text": "Hi"},
+        {"role": ROLE_ASSISTANT, "text": "Let me see."},
+        {"role": ROLE_ASSISTANT, "tool_calls": [{"id": "c", "function": {"name": "now"}}]},
+        {"role": ROLE_ASSISTANT, "tool_calls": [{"id": "d", "function": {"name": "now"}}]},
+        {"role": ROLE_TOOL, "tool_call_id": "c", "text": "noon"},
+        {"role": ROLE_SYSTEM, "text": "Be brief."},
+        {"role": ROLE_TOOL, "tool_call_id": "d", "text": "noon"},
+    ]
+    await answered(provider, call(messages=turns))
+    contents = (await upstream.received()).json()["contents"]
+    assert [(content["role"], len(content["parts"])) for content in contents] == [
+        ("user", 1),
+        ("model", 3),
+        ("user", 2),
+    ]
+    assert [next(iter(part)) for part in contents[1]["parts"]] == ["text", "functionCall", "functionCall"]
 
 
 async def test_reasoning_of_another_vendor_is_not_sent(provider: Provider, upstream: Upstream) -> None:
