@@ -1,8 +1,10 @@
 """What a public key may do: ask a gateway by its id, with few parameters, a few times."""
 
 import re
+import sys
 import time
 from collections.abc import Iterable, Sequence
+from ipaddress import IPv6Address, IPv6Network
 from math import ceil
 from typing import Any, Literal, NamedTuple
 
@@ -11,7 +13,7 @@ from headgate.v1.message_pb2 import ChatMessage
 
 from gateway_core.call import Call
 from gateway_core.config import PublicKeysConfig, WindowConfig
-from gateway_core.errors import ParameterNotAllowed, PermissionDenied, RateLimited
+from gateway_core.errors import ContextTooLong, ParameterNotAllowed, PermissionDenied, RateLimited
 from gateway_core.limit_header import SECOND_US, counted, one_limit_headers
 from gateway_core.unsupported import extra_fields
 
@@ -147,6 +149,17 @@ class Use:
         self.tokens = tokens
 
 
+def network(address: str) -> str:
+    """What is counted as one address: of IPv6 a network of 64 bits, which one customer has for itself (RFC 6177)."""
+    if ":" not in address:
+        return address
+    try:
+        parsed = IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(parsed.ipv4_mapped or IPv6Network((int(parsed) >> 64 << 64, 64)))
+
+
 class PublicLimits:
     """The windows of public keys, in this process."""
 
@@ -155,17 +168,26 @@ class PublicLimits:
         self._per_address = Windows(config.per_address)
         self._per_key = Windows(config.per_key)
         windows = (*config.per_address, *config.per_key)
-        self.counts_tokens = any(window.input_tokens is not None for window in windows)
+        limits = [window.input_tokens for window in windows if window.input_tokens is not None]
+        self.counts_tokens = bool(limits)
         """Whether input tokens are limited too."""
+        self._tokens_at_most = min(limits, default=sys.maxsize)
 
     def admit(self, key_id: str, address: str, now: float | None = None, *, tokens: int = 0) -> Use:
         """Counts a call; raises RateLimited, and counts nothing, where it is one too many. Time in seconds.
 
-        Takes its input tokens as estimated.
+        Takes its input tokens as estimated; raises ContextTooLong where no window has so many.
         """
         now = time.time() if now is None else now
-        subjects = (f"{key_id} {address}", key_id)
+        subjects = (f"{key_id} {network(address)}", key_id)
         both = (self._per_address, self._per_key)
+        if tokens > self._tokens_at_most:
+            raise ContextTooLong(
+                f"The prompt has about {tokens} tokens; a public key may be used for {self._tokens_at_most} at once.",
+                param="messages",
+                limit=str(self._tokens_at_most),
+                input_tokens=str(tokens),
+            )
         for windows, subject, whose in zip(both, subjects, ("address", "key"), strict=True):
             reached = windows.reached(subject, now, tokens)
             if reached is not None:

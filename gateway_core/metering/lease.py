@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -26,7 +27,10 @@ LIMITS_AT_MOST = 50_000
 class SharedLimit:
     """One limit of one subject. What all processes use together never exceeds it, but by corrections."""
 
-    __slots__ = ("_clock", "_database", "_elsewhere", "_empty_until_us", "_refilling", "_scope", "_size", "window")
+    __slots__ = (
+        *("__weakref__", "_clock", "_database", "_elsewhere", "_empty_until_us", "_refilling", "_scope", "_size"),
+        "window",
+    )
 
     def __init__(self, owner: "SharedLimits", scope: str, limit: int, seconds: int) -> None:
         """Takes what is limited: a name that all processes know it by."""
@@ -57,7 +61,11 @@ class SharedLimit:
         window = self.window
         if not window.take(units):
             return False
-        if self._refilling is None and window.granted - window.used < self._size // 4 and now_us > self._empty_until_us:
+        if (
+            self._refilling is None
+            and window.granted - window.used <= self._size // 4
+            and now_us > self._empty_until_us
+        ):
             self._refill(self._size, now_us)
         return True
 
@@ -149,6 +157,8 @@ class SharedLimits:
         """Takes the clock: microseconds since 1970."""
         self.database = database
         self._limits: dict[tuple[str, int, int], SharedLimit] = {}
+        # With those that are forgotten and that somebody still has: none may be there twice, and all are given back.
+        self._in_use: WeakValueDictionary[tuple[str, int, int], SharedLimit] = WeakValueDictionary()
         self._sweeping: asyncio.Task[None] | None = None
         self.now_us = now_us
 
@@ -161,7 +171,7 @@ class SharedLimits:
         if self._sweeping is not None:
             self._sweeping.cancel()
             await asyncio.wait({self._sweeping})
-        for limit in self._limits.values():
+        for limit in tuple(self._in_use.values()):
             try:
                 await limit.give_back()
             except StorageError as error:
@@ -175,14 +185,15 @@ class SharedLimits:
         if found is None:
             if len(self._limits) >= LIMITS_AT_MOST:
                 self._forget_ended()
-            found = self._limits[key] = SharedLimit(self, f"{scope}:{seconds}", units, seconds)
+            found = self._in_use.get(key) or SharedLimit(self, f"{scope}:{seconds}", units, seconds)
+            self._limits[key] = self._in_use[key] = found
         return found
 
     async def left(self, scope: str, units: int, seconds: int) -> tuple[int, int]:
         """What is left of a limit, less what other processes hold of it; and when its window ends, in microseconds."""
         now_us, length_us = self.now_us(), seconds * SECOND_US
         start_us = now_us - now_us % length_us
-        found = self._limits.get((scope, units, seconds))
+        found = self._in_use.get((scope, units, seconds))
         if found is not None:
             await found.settled()
         async with self.database.reading() as connection:

@@ -1,6 +1,6 @@
 """Admits a call or refuses it: by the account's plan, by limits in time, and by what it has."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -137,6 +137,7 @@ class Stage:
         if counts or any(limit.name == "tokens" for limit in limits):
             admitted.tokens = call.operation.prompt_token_count(call.request)
         check_context(plan, admitted.tokens)
+        check_windows(limits, admitted.tokens)
         await self._enter(call, plan, admitted)
         completion = count(output_tokens(call.request, USUAL_OUTPUT_TOKENS))
         expected = Tokens(prompt=admitted.tokens, completion=completion)
@@ -254,6 +255,20 @@ def check_context(plan: Plan, tokens: int) -> None:
             limit=str(limit),
             input_tokens=str(tokens),
         )
+
+
+def check_windows(limits: Iterable[Limit], tokens: int) -> None:
+    """Raises ContextTooLong where no window is ever long enough for a prompt: to wait would not help."""
+    for limit in limits:
+        most = limit.shared.window.limit
+        if limit.name == "tokens" and tokens > most:
+            length = counted(limit.shared.window.length_us // 1_000_000, "second")
+            raise ContextTooLong(
+                f"The prompt has about {tokens} tokens, and the account's limit is {most} in {length}.",
+                param="messages",
+                limit=str(most),
+                input_tokens=str(tokens),
+            )
 
 
 def give_back(admitted: Admitted) -> None:

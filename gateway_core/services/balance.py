@@ -1,6 +1,5 @@
 """BalanceService: what accounts have, what is added to it, and what is left of their limits."""
 
-import time
 from typing import Any
 
 from headgate.v1.balance_pb2 import LIMIT_MEASURE_INPUT_TOKENS, LIMIT_MEASURE_REQUESTS, Balance, Credit, LimitMeasure
@@ -40,10 +39,7 @@ from gateway_core.storage.database import Database
 from gateway_core.storage.errors import BalanceTooLarge
 from gateway_core.storage.identifier import new_id, now_us
 from gateway_core.storage.journal import reserved
-from gateway_core.storage.limit import granted
 from gateway_core.timestamp import time_us, timestamp
-
-SECOND_US = 1_000_000
 
 
 class BalanceService(BalanceServiceServicer):
@@ -123,16 +119,9 @@ class BalanceService(BalanceServiceServicer):
             )
 
     async def _add_limit(self, told: Balance, scope: str, measure: LimitMeasure, limit: int, seconds: int) -> None:
-        now = time.time_ns() // 1000
-        start_us = now - now % (seconds * SECOND_US)
-        async with self._database.reading() as connection:
-            used = await granted(connection, f"{scope}:{seconds}", start_us)
+        left, end_us = await self._limits.left(scope, limit, seconds)
         told.limits.add(
-            measure=measure,
-            window_seconds=seconds,
-            limit=limit,
-            remaining=max(0, limit - used),
-            reset_time=timestamp(start_us + seconds * SECOND_US),
+            measure=measure, window_seconds=seconds, limit=limit, remaining=left, reset_time=timestamp(end_us)
         )
 
     async def _bring_up_to_date(self, connection: Any, account_id: str) -> None:

@@ -27,9 +27,9 @@ class Changes:
     """Tells subscribers what changed.
 
     A callback is called in the event loop, must not wait, and may be told more than what changed, never less. While
-    PostgreSQL's notifications cannot be heard nothing is told; when they are heard again, that anything may have
-    changed. Publish what is changed by hand, never what is changed by every call: PostgreSQL commits transactions that
-    notify one after the other.
+    PostgreSQL's notifications cannot be heard it is told every half second, and once they are heard again, that
+    anything may have changed. Publish what is changed by hand, never what is changed by every call: PostgreSQL commits
+    transactions that notify one after the other.
     """
 
     def __init__(self, backend: Backend) -> None:

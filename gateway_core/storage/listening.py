@@ -9,7 +9,11 @@ import structlog
 
 from gateway_core.storage.errors import StorageUnavailable
 
-HEARTBEAT_SECONDS = 5.0
+HEARTBEAT_SECONDS = 0.4
+DISTRUST_SECONDS = 0.5
+"""Without an answer for so long, what is remembered may be wrong."""
+LOST_SECONDS = 5.0
+"""Without an answer for so long, the connection is given up."""
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 LOST = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, StorageUnavailable)
@@ -54,7 +58,8 @@ class Listening:
             await self._until_lost()
             self._drop()
             log.warning("changes_unheard", message="The connection that hears what other processes change is lost.")
-            await self._listen_again()
+            listening = asyncio.create_task(self._listen_again(), name="listening again")
+            await self._distrusting(listening)
             log.info("changes_heard_again")
             self._missed()
 
@@ -86,10 +91,30 @@ class Listening:
                     await self._lost.wait()
             except TimeoutError:
                 # A network that swallows packets closes nothing: only a question finds out.
-                try:
-                    await self._connection.fetchval("SELECT 1", timeout=HEARTBEAT_SECONDS)
-                except LOST:
+                if not await self._answers():
                     return
+
+    async def _answers(self) -> bool:
+        question = asyncio.ensure_future(self._connection.fetchval("SELECT 1", timeout=LOST_SECONDS))
+        try:
+            was_late = await self._distrusting(question)
+        except LOST:
+            return False
+        if was_late:
+            self._missed()
+        return True
+
+    async def _distrusting(self, task: asyncio.Future[Any]) -> bool:
+        """Waits for a task, and says again and again that changes may be missed while it lasts; whether it lasted."""
+        is_late = False
+        try:
+            while not (await asyncio.wait({task}, timeout=DISTRUST_SECONDS))[0]:
+                is_late = True
+                self._missed()
+        finally:
+            task.cancel()
+        await task
+        return is_late
 
     def _drop(self) -> None:
         if self._connection is not None:

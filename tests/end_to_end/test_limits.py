@@ -176,3 +176,21 @@ async def test_a_call_that_waits_too_long_is_refused_over_rest_and_at_its_deadli
             assert (await there.ask(there.limited)).status_code == 200
             lines = (await there.http.get("/metrics")).text.splitlines()
             assert "headgate_calls_queued 0.0" in lines
+
+
+async def test_the_balance_tells_what_the_headers_tell(tmp_path: Path) -> None:
+    async with world(tmp_path, {"windows": [{"window_seconds": DAY, "requests": 400}]}) as there:
+        answer = await there.ask(there.limited)
+        left = int(answer.headers["x-ratelimit-remaining-requests"])
+        balance = await there.http.get("/api/v1/balance", headers={"authorization": f"Bearer {there.limited}"})
+        assert [limit["remaining"] for limit in balance.json()["data"]["limits"]] == [left] == [399]
+
+
+async def test_a_prompt_that_no_window_ever_takes_is_wrong_and_not_one_too_many(tmp_path: Path) -> None:
+    plan = {"windows": [{"window_seconds": DAY, "input_tokens": 50}]}
+    async with world(tmp_path, plan) as there:
+        messages = [{"role": "user", "content": "hello " * 100}]
+        answer = await there.ask(there.limited, messages=messages)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_length_exceeded")
+        assert "retry-after" not in answer.headers
+        assert (await there.ask(there.limited)).status_code == 200

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway_core.config import Config, PublicKeysConfig
-from gateway_core.errors import RateLimited
+from gateway_core.errors import ContextTooLong, RateLimited
 from gateway_core.identity.public import PublicLimits, Windows
 
 NOON = 1_700_000_000.0 // 86400 * 86400 + 43200
@@ -80,11 +80,39 @@ def test_what_is_refused_for_the_key_is_not_counted_for_the_address() -> None:
     limits = tokens_limited(
         per_address=[{"seconds": 60, "input_tokens": 100}], per_key=[{"seconds": 5, "input_tokens": 50}]
     )
+    limits.admit("key", "192.0.2.1", NOON, tokens=10)
     for _ in range(10):
         with pytest.raises(RateLimited):
-            limits.admit("key", "192.0.2.1", NOON, tokens=51)
-    limits.admit("key", "192.0.2.1", NOON, tokens=50)
+            limits.admit("key", "192.0.2.1", NOON, tokens=41)
+    limits.admit("key", "192.0.2.1", NOON, tokens=40)
     limits.admit("key", "192.0.2.1", NOON + 5, tokens=50)
+
+
+def test_a_prompt_that_no_window_ever_takes_is_too_long_and_not_counted() -> None:
+    limits = tokens_limited(
+        per_address=[{"seconds": 60, "input_tokens": 100}], per_key=[{"seconds": 5, "input_tokens": 50}]
+    )
+    with pytest.raises(ContextTooLong) as refused:
+        limits.admit("key", "192.0.2.1", NOON, tokens=51)
+    assert refused.value.metadata == {"param": "messages", "limit": "50", "input_tokens": "51"}
+    limits.admit("key", "192.0.2.1", NOON, tokens=50)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", True),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+    ],
+)
+def test_a_network_of_ipv6_is_counted_as_one_address(one: str, other: str, *, same: bool) -> None:
+    limits = PublicLimits(PublicKeysConfig.model_validate({"per_address": [{"requests": 1, "seconds": 60}]}))
+    assert many(limits, one, NOON) == 1
+    assert many(limits, other, NOON) == (0 if same else 1)
 
 
 def test_tokens_are_trued_up_in_the_windows_that_have_not_ended() -> None:
@@ -123,6 +151,10 @@ def test_windows_count_what_a_plain_list_of_calls_counts(calls: list[tuple[int, 
             use = limits.admit("key", "192.0.2.1", now, tokens=tokens)
         except RateLimited:
             assert not fits
+            assert tokens <= limit
+            continue
+        except ContextTooLong:
+            assert tokens > limit
             continue
         assert fits
         if told is not None:

@@ -78,3 +78,31 @@ async def test_a_new_window_needs_a_new_lease(database: Database) -> None:
     limited.turn(NOW + 60 * SECOND_US)
     assert limited.window.left == 0
     assert await limited.acquire(1, NOW + 60 * SECOND_US)
+
+
+async def test_the_next_lease_of_a_small_limit_is_taken_before_this_one_is_used_up(database: Database) -> None:
+    limited, waited = limit(database, 60), 0
+    for _ in range(30):
+        if not limited.take(1, NOW):
+            waited += 1
+            assert await limited.acquire(1, NOW)
+        await limited.settled()
+    assert waited == 1  # the first
+
+
+async def test_leases_of_a_limit_that_was_idle_and_is_still_held_are_given_back(database: Database) -> None:
+    now = NOW
+    limits = SharedLimits(database, lambda: now)
+    held = limits.limit("account:a:requests", 1000, 60)  # as the stage `admit` holds it
+    held.turn(now)
+    assert await held.acquire(1, now)
+    now += 61 * SECOND_US
+    limits._forget_ended()  # as from time to time
+    held.turn(now)
+    assert await held.acquire(1, now)
+    await held.settled()
+    assert limits.limit("account:a:requests", 1000, 60) is held
+    limits._forget_ended()
+    await limits.close()
+    async with database.reading() as connection:
+        assert await granted(connection, "account:a:requests:60", held.window.start_us) == 1

@@ -51,7 +51,7 @@ CONFIG = Config.model_validate(
         "plans": {
             "three": {"windows": [{"window_seconds": 60, "requests": 3}]},
             "tokens": {"windows": [{"window_seconds": 60, "input_tokens": 100}]},
-            "both": {"windows": [{"window_seconds": 60, "requests": 3, "input_tokens": 10}]},
+            "both": {"windows": [{"window_seconds": 60, "requests": 3, "input_tokens": 60}]},
             "one": {"concurrent_calls_per_key": 1},
             "line": {"concurrent_calls_per_key": 1, "queued_calls_per_key": 1},
             "short": {"context_limit_tokens": 50},
@@ -144,9 +144,19 @@ async def test_tokens_are_trued_up_after_the_call(admission: Admission) -> None:
 
 async def test_a_call_that_one_limit_refuses_takes_nothing_of_the_others(admission: Admission) -> None:
     await admission.account()
+    await admission.stage(asked("both", words=40), answered)
     for _ in range(5):
         with pytest.raises(RateLimited, match="tokens"):
             await admission.stage(asked("both", words=40), answered)
+    await admission.stage(asked("both"), answered)
+
+
+async def test_a_prompt_that_no_window_ever_takes_is_too_long(admission: Admission) -> None:
+    await admission.account()
+    with pytest.raises(ContextTooLong, match="60 in 60 seconds") as refused:
+        await admission.stage(asked("both", words=80), answered)
+    assert refused.value.metadata["limit"] == "60"
+    await admission.stage(asked("both", words=40), answered)
 
 
 async def test_calls_of_a_key_at_the_same_time_are_limited_until_they_end(admission: Admission) -> None:
