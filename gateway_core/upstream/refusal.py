@@ -48,6 +48,11 @@ class Refusals:
         self._name = name
         self._hidden = hidden(config)
 
+    @property
+    def name(self) -> str:
+        """The provider's name in the configuration."""
+        return self._name
+
     def answer(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         """The error for an answer with a status of 400 or more."""
         said = told(body)

@@ -1,9 +1,11 @@
 """What a host's answer says, event by event, and whether it is whole."""
 
+import re
 import time
 from typing import Any
 
 import orjson
+import structlog
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 
 from gateway_core.call import Given
@@ -18,8 +20,21 @@ from gateway_core.upstream.sse import Event
 
 DONE = b"[DONE]"
 
-FAILED = "error"
-"""The finish reason of an answer that failed on its way, beside an error object or alone."""
+FAILED = frozenset({"error", "abort"})
+"""The finish reasons of an answer that failed on its way, beside an error object or alone.
+
+"abort" is that of vLLM and SGLang where the server gives an answer up, before a [DONE] (vllm-project/vllm#57082).
+"""
+
+OBJECT = ord("{")
+
+IN_CHUNKS = re.compile(rb'[][{}"\\]')
+"""What any piece of a chunk has: what has none of it is a word that keeps the connection, such as "ping"."""
+
+WORD_AT_MOST = 100
+"""Bytes of such a word."""
+
+LOG = structlog.get_logger("headgate.provider")
 
 CALLS = b"_call"
 """In every answer that calls a tool, or a function."""
@@ -38,12 +53,18 @@ USAGE_SECONDS = 10.0
 class Decoder:
     """Decodes one answer, whole or streamed."""
 
-    def __init__(self, refusals: Refusals, request_id: str, choice_count: int) -> None:
-        """Takes what makes the errors, what an answer without an id is named after, and how many answers are asked."""
+    def __init__(
+        self, refusals: Refusals, request_id: str, choice_count: int, *, tells_finish_reason: bool = True
+    ) -> None:
+        """Takes what makes the errors, what an answer without an id is named after, and how many answers are asked.
+
+        tells_finish_reason: whether the host tells of each answer why it ended, so that one without has not ended.
+        """
         self._refusals = refusals
         self._id = ""
         self._own_id = f"chatcmpl-{request_id}"
         self._choice_count = choice_count
+        self._tells_finish_reason = tells_finish_reason
         self._open: set[int] = set()
         self._ended: set[int] = set()
         self._places = Places()
@@ -76,12 +97,19 @@ class Decoder:
         name, data = event
         data = data.strip()
         if data == DONE:
+            if self._open and self._tells_finish_reason:
+                # Hosts exist that say so of whatever they have, when they stop or lose the model.
+                raise self._refusals.broken("ended its answer without a finish reason")
             self.is_done = True
             return None
         if not data:
             return None
         if name == "error":
             raise self._refusals.event(self._error(data))
+        if data[0] != OBJECT and is_word(data):
+            return None
+        if self._ended and self._is_passed_over(data):
+            return None
         document = self._decoded(data)
         said = self._continuation.event(document)
         if said is None:
@@ -107,6 +135,17 @@ class Decoder:
                 raise self._refusals.broken("sent an answer without a message")
         return Given(event)
 
+    def _is_passed_over(self, data: bytes) -> bool:
+        """Whether an event that is no JSON comes behind the ends of all answers, so that none loses anything by it."""
+        if not self.is_whole:
+            return False
+        try:
+            orjson.loads(data)
+        except orjson.JSONDecodeError:
+            LOG.warning("event_passed_over", provider=self._refusals.name, size=len(data))
+            return True
+        return False
+
     def _decoded(self, data: bytes) -> Any:
         try:
             document = orjson.loads(data)
@@ -129,7 +168,7 @@ class Decoder:
         for choice in event.choices:
             index = choice.index
             if choice.finish_reason:
-                if choice.finish_reason == FAILED:
+                if choice.finish_reason in FAILED:
                     raise self._failure(document)
                 self._open.discard(index)
                 self._ended.add(index)
@@ -159,3 +198,8 @@ class Decoder:
         except orjson.JSONDecodeError:
             return data.decode(errors="replace")
         return document.get("error", document) if isinstance(document, dict) else document
+
+
+def is_word(data: bytes) -> bool:
+    """Whether an event cannot be a chunk, nor a piece of one."""
+    return len(data) <= WORD_AT_MOST and IN_CHUNKS.search(data) is None

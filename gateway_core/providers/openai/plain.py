@@ -13,7 +13,7 @@ TEXTS = frozenset({"id", "model", "service_tier", "system_fingerprint"})
 COUNTS = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 DETAILS = {"prompt_tokens_details": PROMPT_DETAILS, "completion_tokens_details": COMPLETION_DETAILS}
 EMPTY_LISTS = frozenset({"annotations", "tool_calls"})
-FAILED = "error"
+FAILED = frozenset({"error", "abort"})
 
 
 def plain_answer(document: Any) -> ChatCompletionChunk | None:
@@ -104,7 +104,7 @@ def _is_choice(event: ChatCompletionChunk, choice: Any) -> bool:
             if not said:
                 return False
         elif name == "finish_reason":
-            ended = type(value) is str and value != FAILED and bool(value)
+            ended = type(value) is str and value not in FAILED and bool(value)
             if not ended:
                 return False
             added.finish_reason = value

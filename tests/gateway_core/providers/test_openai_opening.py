@@ -14,6 +14,7 @@ from gateway_core import errors
 from gateway_core.call import Call, Target
 from gateway_core.completion import fold
 from gateway_core.config import ProviderConfig, TimeoutsConfig
+from gateway_core.known.hosts import Quirks
 from gateway_core.providers import Provider, load
 from gateway_core.providers.openai import decoder
 from gateway_core.services.chat_completion import ChatCompletion
@@ -198,14 +199,14 @@ async def test_a_stream_whose_choice_ends_with_an_error_fails_after_what_was_sai
                 await anext(events)
 
 
-async def test_a_missing_finish_reason_is_taken_where_the_host_says_that_it_is_done(
-    upstream: Upstream, lab: Provider
-) -> None:
+async def test_a_missing_finish_reason_is_taken_where_the_host_tells_none(upstream: Upstream) -> None:
     upstream.script(sse_answer([event({"content": "Hello"})]), json_answer(choice(message={"content": "Hello"})))
+    lab = load("lab", ProviderConfig(kind="openai", base_url=upstream.base_url, quirks=Quirks(finish_reasons=False)))
     for stream in (True, False):
         completed = fold(await said(lab, new_call(stream=stream)))
         assert completed.choices[0].message.content == "Hello"
         assert not completed.choices[0].HasField("finish_reason")
+    await lab.close()
 
 
 async def test_a_consumer_that_is_busy_while_the_end_is_awaited_is_not_disturbed(
