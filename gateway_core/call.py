@@ -183,6 +183,8 @@ class Call(Generic[Request]):
     """Where it can go, the first choice first; set by the stage `route`."""
     target: Target | None = None
     """Where this attempt goes; set by the stage `fallback`."""
+    needs: frozenset[str] = frozenset()
+    """Parameters without which this attempt is in vain: refused where the target cannot take them, never dropped."""
     rewrites: list[Rewrite] = field(default_factory=list)
     """What was dropped or changed; complete once the answer is open."""
     upstream_request_id: str = ""

@@ -13,13 +13,14 @@ from gateway_core.errors import InvalidRequest, UnsupportedParameter
 def refuse_or_drop(call: Call[Any], names: Iterable[str], because: str = "the provider {} does not take it") -> None:
     """Refuses or drops parameters, by the target's `on_unsupported`, for a reason in which {} is the provider's name.
 
-    Raises UnsupportedParameter for the first, or adds a warning for each to the call, or does nothing.
+    Raises UnsupportedParameter for the first that is refused, or that the call needs; or adds a warning for each to the
+    call, or does nothing.
     """
     target = call.target
     assert target is not None, "the stage `fallback` sets the target"
     for name in names:
         sentence = because.format(target.provider)
-        if target.on_unsupported == "reject":
+        if target.on_unsupported == "reject" or name in call.needs:
             raise UnsupportedParameter(f"{name} is not supported: {sentence}.", param=name, provider=target.provider)
         if target.on_unsupported == "warn":
             call.rewrites.append(Rewrite(name, f"dropped, {sentence}"))

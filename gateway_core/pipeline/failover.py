@@ -1,5 +1,6 @@
 """Goes on at another target where one fails in the midst of a streamed answer."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -8,15 +9,16 @@ from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from headgate.v1.chat_pb2 import ChatCompletionSpec
 
 from gateway_core.call import Call, Events, Next, Target
-from gateway_core.errors import GatewayError, InvalidRequest, ProviderRefused
+from gateway_core.errors import GatewayError, InvalidRequest
 from gateway_core.metering.usage import token_count
 from gateway_core.routing.board import Board
-from gateway_core.routing.failure import TABLE, failure
+from gateway_core.routing.continued import Continued, continued_spec
+from gateway_core.routing.failure import TABLE, Failure, failure
 from gateway_core.routing.failure import Next as Where
 from gateway_core.routing.route import Route
 from gateway_core.routing.sent import CONTENT, Continuation, Differs, Repetition, Sent
 from gateway_core.telemetry import Telemetry
-from gateway_core.telemetry.record import CallRecord
+from gateway_core.telemetry.record import AttemptRecord, CallRecord, failed_attempt
 
 STARTED = ChatCompletionChunk()
 
@@ -35,6 +37,14 @@ class Way:
         self.failed: list[Target] = []
         self.first: GatewayError | None = None
         """The first failure: what the caller is told where nobody can go on."""
+        self.spoke: AttemptRecord | None = None
+        """The attempt whose words the caller has read last."""
+
+    @property
+    def attempt(self) -> AttemptRecord | None:
+        """The attempt that began last. None: nobody watches."""
+        seen = self.call.record
+        return seen.attempts[-1] if isinstance(seen, CallRecord) and seen.attempts else None
 
     @property
     def may_go_on(self) -> bool:
@@ -68,88 +78,100 @@ class Stage:
         way = Way(call, next)
         sent = way.sent
         joined: Joined | None = None
+        has_spoken = False
         try:
             yield STARTED
             while True:
                 try:
                     async for event in events:
-                        said: ChatCompletionChunk | None = event
-                        if joined is not None and (said := joined(event)) is None:
+                        said = event if joined is None else joined(event)
+                        if said is None:
                             continue
-                        assert said is not None, "checked above"
                         sent.note(said)
+                        has_spoken = True
                         yield said
                     return
-                except Differs:
-                    assert way.first is not None, "only another answer can differ"
-                    raise way.first from None
-                except GatewayError as error:
+                except (Differs, GatewayError) as error:
                     await events.aclose()
+                    if has_spoken:
+                        way.spoke = way.attempt
+                    has_spoken = False
                     events, joined = await self._other(way, error)
         finally:
             await events.aclose()
 
-    async def _other(self, way: Way, error: GatewayError) -> tuple[Events, Joined]:
+    async def _other(self, way: Way, error: Differs | GatewayError) -> tuple[Events, Joined]:
         """The events of a target that goes on, and how they are joined to what was sent; raises the first failure."""
-        first = way.first = way.first or error
-        call, what = way.call, failure(error)
-        if what is None or TABLE[what].next is not Where.ANY or not way.may_go_on or call.target is None:
-            raise first
-        way.failed.append(call.target)
-        assert isinstance(call.route, Route), "checked by may_go_on"
-        route = call.route.without(way.failed)
+        first = way.first
+        if first is not None:
+            # Whatever the caller is told, each target answers for its own failure; to say other words is none.
+            self._end_attempt(way, error if isinstance(error, GatewayError) else asyncio.CancelledError())
+        elif isinstance(error, GatewayError):
+            first = way.first = error
+        assert first is not None, "only another answer can differ"
+        route = self._route(way, error) if isinstance(error, GatewayError) else None
         if route is None or not self._board.budget.take(self._board.clock()):
-            raise first
-        self._end_attempt(call, error)
+            raise self._given_up(way, first) from None
+        if error is first:
+            self._end_attempt(way, first)
         try:
             return await self._opened(way, route)
         except GatewayError:
-            raise first from None
+            raise self._given_up(way, first) from None
+
+    def _route(self, way: Way, error: GatewayError) -> Route | None:
+        """The way to the targets that are left after a failure. None: nobody can go on."""
+        call, what = way.call, failure(error)
+        if what is None or TABLE[what].next is not Where.ANY or not way.may_go_on or call.target is None:
+            return None
+        way.failed.append(call.target)
+        assert isinstance(call.route, Route), "checked by may_go_on"
+        return call.route.without(way.failed, call)
 
     async def _opened(self, way: Way, route: Route) -> tuple[Events, Joined]:
         spec, sent = way.call.request, way.sent
         if sent.can_be_continued and is_free_text(spec):
             continuation = Continuation(sent)
-            asked = ChatCompletionSpec()
-            asked.CopyFrom(spec)
-            asked.prefill = spec.prefill + continuation.beginning
             told = token_count(len(sent.text(CONTENT)))
-            for limit in ("max_tokens", "max_completion_tokens"):
-                if spec.HasField(limit):
-                    setattr(asked, limit, max(1, getattr(spec, limit) - told))
+            continued = Continued(way.call.operation, continued_spec(spec, continuation.beginning, told))
             try:
-                again, events = await asked_again(way, asked, route)
-            except (InvalidRequest, ProviderRefused):
-                pass  # the target takes no beginning
+                events = await asked_again(way, route, continued)
+            except GatewayError as error:
+                is_wrong = isinstance(error, InvalidRequest) or failure(error) is Failure.REFUSED
+                if not is_wrong or not self._board.budget.take(self._board.clock()):
+                    raise
+                # The vendor takes no beginning, though nothing told of it.
             else:
-                if all(rewrite.name != "prefill" for rewrite in again.rewrites):
+                if continued.goes_on(way.call.target):
                     return events, lambda event: counted(continuation.event(event), told)
-                # It was left out: what comes is an answer from its beginning.
                 return events, Repetition(sent).event
-        _, events = await asked_again(way, spec, route)
-        return events, Repetition(sent).event
+        return await asked_again(way, route), Repetition(sent).event
 
-    def _end_attempt(self, call: Call[Any], error: GatewayError) -> None:
+    def _end_attempt(self, way: Way, error: BaseException) -> None:
         """Tells that the attempt has failed that had opened."""
-        seen = call.record
-        if isinstance(seen, CallRecord) and seen.attempts:
-            attempt = seen.attempts[-1]
+        attempt = way.attempt
+        if attempt is not None:
             self._attempts.failed(attempt, error)
-            told = error.metadata.get("upstream_status") or attempt.status
-            call.failed_attempts += (f"{attempt.target.provider}/{attempt.target.model}={told}",)
+            way.call.failed_attempts += (failed_attempt(attempt, error),)
+
+    def _given_up(self, way: Way, first: GatewayError) -> GatewayError:
+        """What the caller is told; the answer is that of the target whose words the caller has."""
+        if way.spoke is not None and way.call.attempt_count > 1:
+            self._attempts.last(way.spoke)
+            way.call.target = way.spoke.target
+        return first
 
 
-async def asked_again(way: Way, spec: ChatCompletionSpec, route: Route) -> tuple[Call[Any], Events]:
-    """Asks other targets; the call, and its events."""
+async def asked_again(way: Way, route: Route, operation: Continued | None = None) -> Events:
+    """The events of other targets."""
     call = way.call
-    again = replace(call, request=spec, route=route, targets=route.targets, rewrites=[])
+    again = replace(call, operation=operation or call.operation, route=route, targets=route.targets, rewrites=[])
     try:
-        events = await way.next(again)
+        return await way.next(again)
     finally:
         call.target, call.attempt_count = again.target, again.attempt_count
         call.failed_attempts = again.failed_attempts
         call.upstream_request_id = again.upstream_request_id
-    return again, events
 
 
 def is_free_text(spec: ChatCompletionSpec) -> bool:

@@ -15,7 +15,7 @@ from gateway_core.routing.race import Racer, fastest
 from gateway_core.routing.route import REGION, TAG, Place, Route
 from gateway_core.routing.trip import Trip
 from gateway_core.telemetry import Telemetry
-from gateway_core.telemetry.record import AttemptRecord
+from gateway_core.telemetry.record import AttemptRecord, failed_attempt
 
 
 class Stage:
@@ -187,6 +187,4 @@ class Stage:
 
     def _fail(self, call: Call[Any], attempt: AttemptRecord, error: BaseException) -> None:
         self._attempts.failed(attempt, error)
-        told = error.metadata.get("upstream_status") if isinstance(error, GatewayError) else None
-        target = attempt.target
-        call.failed_attempts += (f"{target.provider}/{target.model}={told or attempt.status}",)
+        call.failed_attempts += (failed_attempt(attempt, error),)

@@ -7,7 +7,7 @@ from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from gateway_core.call import Call, Events, Next, whole
 from gateway_core.errors import GatewayError, Internal
 from gateway_core.telemetry import Telemetry
-from gateway_core.telemetry.record import CallRecord
+from gateway_core.telemetry.record import CallRecord, failed_attempt
 
 FAULT = "Headgate failed; the log tells why, under the request id."
 STARTED = ChatCompletionChunk()
@@ -57,6 +57,7 @@ class Stage:
                 await events.aclose()
         except Exception as error:
             self._telemetry.end(record, error)
+            tell_attempt(record, error)
             failure = error if isinstance(error, GatewayError) else Internal(FAULT)
             if record.first_event_at is not None:
                 failure.metadata |= partial(record)
@@ -67,6 +68,12 @@ class Stage:
             self._telemetry.end(record, error)
             raise
         self._telemetry.end(record, None)
+
+
+def tell_attempt(record: CallRecord, error: Exception) -> None:
+    """Tells the caller of the attempt that had opened and failed with its call."""
+    if record.attempts and not record.attempts[-1].ended:
+        record.call.failed_attempts += (failed_attempt(record.attempts[-1], error),)
 
 
 def partial(record: CallRecord) -> dict[str, str]:

@@ -65,9 +65,10 @@ class Route:
         self.is_plain = not is_limited and not self.awaits_token and (self.is_alone or strategy == "ordered")
         """Whether there is nothing to decide until something fails: the first target is the first choice."""
 
-    def without(self, targets: Sequence[Target]) -> "Route | None":
-        """The way past some targets. None: there are no others."""
-        left = tuple(target for target in self.targets if target not in targets)
+    def without(self, targets: Sequence[Target], call: Call[Any]) -> "Route | None":
+        """The way past some targets. None: there are no others that the call may go to."""
+        places = self._asked_for(call) if REGION in call.metadata or TAG in call.metadata else self.places
+        left = tuple(place.target for place in places if place.target in self.targets and place.target not in targets)
         if not left:
             return None
         other = copy(self)

@@ -33,6 +33,8 @@ class Sent:
     def __init__(self) -> None:
         """Begins with nothing."""
         self._texts: dict[Part, list[str]] = {}
+        self.calls: set[int] = set()
+        """The places of the tool calls that have begun."""
         self._id = ""
         self._created = 0
         self._has_role = False
@@ -65,6 +67,7 @@ class Sent:
             self._texts.setdefault(part, []).append(text)
         if delta.tool_calls or delta.refusal:
             self._is_bare = False
+            self.calls.update(call.index for call in delta.tool_calls)
         for detail in delta.reasoning_details:
             if detail.signature or detail.data:
                 # What is signed must be sent back as it is: two models' reasoning cannot be one.
@@ -145,7 +148,7 @@ class Repetition:
         self._left = {part: text for part, text in sent.parts.items() if text}
         """What has still to be said again, by part."""
         self._has_thought = self._left.pop(REASONING, None) is not None
-        self._calls = {part.index for part in self._left if isinstance(part, Tool)}
+        self._calls = frozenset(sent.calls)
 
     @property
     def is_level(self) -> bool:
@@ -154,7 +157,7 @@ class Repetition:
 
     def event(self, event: ChatCompletionChunk) -> ChatCompletionChunk | None:
         """What the caller gets of an event. None: nothing. Raises Differs."""
-        if self.is_level and not self._has_thought:
+        if self.is_level and not self._has_thought and not self._calls:
             return self._sent.adapt(event)
         copy = self._sent.adapt(event)
         for choice in copy.choices:

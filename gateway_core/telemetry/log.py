@@ -240,7 +240,7 @@ def failed_attempts(record: CallRecord) -> list[str]:
     return [
         f"{attempt.target.provider}/{attempt.target.model}: {attempt.status}"[:CHARACTERS_AT_MOST]
         for attempt in record.attempts
-        if attempt.answer is None
+        if attempt.answer is None or attempt is not record.attempts[-1]
     ]
 
 

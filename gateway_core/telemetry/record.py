@@ -127,6 +127,12 @@ class AttemptRecord:
     """Told once, when it has ended."""
 
 
+def failed_attempt(attempt: AttemptRecord, error: BaseException) -> str:
+    """What callers are told of an attempt that failed: "lab/tiny=503", or the reason where there is no HTTP status."""
+    told = error.metadata.get("upstream_status") if isinstance(error, GatewayError) else None
+    return f"{attempt.target.provider}/{attempt.target.model}={told or status(error, attempt.call)}"
+
+
 def status(error: BaseException | None, call: Call[Any]) -> str:
     """What ended a call in one word: "ok", "cancelled", or the reason of the contract in lower case, shortened."""
     if error is None:

@@ -8,12 +8,18 @@ from typing import Any
 
 import openai
 import pytest
+from grpc import StatusCode, aio
+from headgate.v1.chat_completion_service_pb2 import StreamChatCompletionRequest
+from headgate.v1.chat_completion_service_pb2_grpc import ChatCompletionServiceStub
+from headgate.v1.chat_pb2 import ChatCompletionSpec
+from headgate.v1.message_pb2 import ROLE_USER, ChatMessage
 from headgate.v1.usage_pb2 import USAGE_STATUS_FAILED, USAGE_STATUS_OK
 from headgate.v1.usage_service_pb2 import ListUsageRecordsRequest
 from headgate.v1.usage_service_pb2_grpc import UsageServiceStub
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from gateway_core.config import (
+    CircuitConfig,
     Config,
     ModelConfig,
     ProviderConfig,
@@ -41,6 +47,7 @@ BREAKS: dict[str, Sequence[Step]] = {
     "silence": [Silence()],
     "no JSON": [b"data: {oops\n\n"],
     "an error": [b'data: {"error": {"message": "Overloaded.", "type": "overloaded_error"}}\n\n'],
+    "[DONE] too soon": [b"data: [DONE]\n\n"],
     "an event of another form": [b"data: [1, 2]\n\n"],
 }
 
@@ -107,6 +114,8 @@ async def test_an_answer_that_is_repeated_word_for_word_goes_on(
     assert len([1 for chunk in chunks for c in chunk.choices if c.delta.role]) <= 1
     (line,) = [line for line in log() if line["event"] == "call"]
     assert (line["status"], line["attempts"], line["provider"]) == ("ok", 2, "spare")
+    (failed,) = line["failed_attempts"]
+    assert failed.startswith("lab/tiny: provider_")
 
 
 @pytest.mark.parametrize("at", range(2, len(WHOLE) - 2))
@@ -165,6 +174,18 @@ async def test_a_tool_call_goes_on_with_its_arguments(upstream: Upstream, spare:
     assert "".join(call.function.arguments or "" for call in calls) == '{"city": "Lisbon"}'
     assert [call.id for call in calls if call.id] == ["call_a"]
     assert "".join(call.function.name or "" for call in calls) == "look"
+
+
+async def test_a_call_of_which_only_the_id_was_told_keeps_it(upstream: Upstream, spare: Upstream) -> None:
+    begun = event({"role": "assistant", "tool_calls": [{"index": 0, "id": "call_a", "type": "function"}]})
+    upstream.script(sse_answer([begun, Cut()], done=False))
+    again = {"index": 0, **called("look", "{}", "call_b")}
+    spare.script(sse_answer([event({"role": "assistant", "tool_calls": [again]}), event({}, "tool_calls")]))
+    async with running(config(upstream, spare)) as gateway, client(gateway) as sdk:
+        chunks = await read(sdk)
+    calls = [call for chunk in chunks for c in chunk.choices for call in c.delta.tool_calls or ()]
+    assert [call.id for call in calls if call.id] == ["call_a"]
+    assert [call.function.name for call in calls if call.function and call.function.name] == ["look"]
 
 
 async def test_a_third_target_goes_on_where_the_second_fails_too(upstream: Upstream, spare: Upstream) -> None:
@@ -253,3 +274,144 @@ async def test_the_ledger_has_one_record_and_both_attempts(spare: Upstream, upst
         ("lab", USAGE_STATUS_FAILED, "0"),
         ("spare", USAGE_STATUS_OK, "0.000017"),
     ]
+
+
+def rest_of(request: Any) -> Any:
+    """What a model of Anthropic's says that goes on with the beginning it is given, or says all."""
+    said = request.json()["messages"][-1]
+    if said["role"] != "assistant":
+        return claude.streamed_answer(claude.message(claude.text(SAID)))
+    texts = [said["content"]] if isinstance(said["content"], str) else [part["text"] for part in said["content"]]
+    return claude.streamed_answer(claude.message(claude.text(SAID[len(texts[-1].removeprefix("Well: ")) :])))
+
+
+@pytest.mark.parametrize("on_unsupported", ["drop", "warn", "reject"])
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+async def test_the_answer_is_whole_whatever_is_done_with_unsupported_parameters(
+    upstream: Upstream, spare: Upstream, kind: str, on_unsupported: Any
+) -> None:
+    upstream.script(broken(7, [Cut()]))
+    spare.script(sse_answer(WHOLE) if kind == "openai" else rest_of)
+    made = config(upstream, spare, kind)
+    row = made.models["small"]
+    targets = tuple(each.model_copy(update={"on_unsupported": on_unsupported}) for each in row.targets)
+    models = {"small": row.model_copy(update={"targets": targets})}
+    async with running(made.model_copy(update={"models": models})) as gateway, client(gateway) as sdk:
+        assert texts(await read(sdk)) == SAID
+    assert len(spare.requests) == 1
+
+
+async def test_what_is_asked_anew_may_be_as_long_as_the_caller_allows(upstream: Upstream, spare: Upstream) -> None:
+    upstream.script(broken(7, [Cut()]))
+    spare.script(sse_answer(WHOLE))
+    async with running(config(upstream, spare)) as gateway, client(gateway) as sdk:
+        assert texts(await read(sdk, max_tokens=20)) == SAID
+    assert [each.json()["max_tokens"] for each in spare.requests] == [20]
+
+
+async def test_a_limit_that_names_none_stays_none(upstream: Upstream, spare: Upstream) -> None:
+    upstream.script(broken(7, [Cut()]))
+    spare.script(rest_of)
+    async with running(config(upstream, spare, "anthropic")) as gateway, client(gateway) as sdk:
+        assert texts(await read(sdk, extra_body={"max_tokens": -1})) == SAID
+    assert all(each.json()["max_tokens"] != 1 for each in spare.requests)
+
+
+async def test_what_the_first_target_went_on_with_is_one_turn_with_its_words(
+    upstream: Upstream, spare: Upstream
+) -> None:
+    upstream.script(broken(7, [Cut()]))
+    spare.script(rest_of)
+    async with running(config(upstream, spare, "anthropic")) as gateway, client(gateway) as sdk:
+        said = [*HI, {"role": "assistant", "content": "Well: "}]
+        chunks = [chunk async for chunk in await sdk.chat.completions.create(model="small", messages=said, stream=True)]
+    assert texts(chunks) == SAID
+    (asked,) = spare.requests
+    assert [turn["role"] for turn in asked.json()["messages"]] == ["user", "assistant"]
+    assert asked.json()["messages"][-1]["content"] == "Well: " + "".join(PIECES[:6]).rstrip()
+
+
+async def test_a_second_target_that_fails_is_not_asked_once_more_for_want_of_a_beginning(
+    upstream: Upstream, spare: Upstream
+) -> None:
+    upstream.script(broken(7, [Cut()]))
+    spare.script(json_answer(refusal("Out of order."), 500))
+    async with running(config(upstream, spare, "anthropic")) as gateway, client(gateway) as sdk:
+        with pytest.raises(openai.APIError, match="broke off"):
+            await read(sdk)
+    assert len(spare.requests) == 2, "once, and one retry"
+
+
+async def test_a_model_that_refuses_the_beginning_is_asked_anew(upstream: Upstream, spare: Upstream) -> None:
+    upstream.script(broken(7, [Cut()]))
+    refused = json_answer(refusal("This model does not support assistant message prefill."), 400)
+    spare.script(lambda request: refused if request.json()["messages"][-1]["role"] == "assistant" else rest_of(request))
+    async with running(config(upstream, spare, "anthropic")) as gateway, client(gateway) as sdk:
+        assert texts(await read(sdk)) == SAID
+    assert len(spare.requests) == 2
+
+
+async def test_a_target_that_says_other_words_has_not_failed(upstream: Upstream, spare: Upstream, log: Log) -> None:
+    upstream.script(broken(7, [Cut()]))
+    spare.script(sse_answer(streamed("Good ", "morning.")))
+    routing = RoutingConfig(circuit=CircuitConfig(failures=1))
+    async with running(config(upstream, spare, routing=routing)) as gateway, client(gateway) as sdk:
+        with pytest.raises(openai.APIError, match="broke off"):
+            await read(sdk)
+        board = {each.provider: each.circuit for each in gateway.core.board.told()}
+        await reached(lambda: any(line["event"] == "call" for line in log()))
+    assert board == {"lab": "open", "spare": "closed"}
+    (line,) = [line for line in log() if line["event"] == "call"]
+    assert (line["provider"], line["attempts"]) == ("lab", 2), "the words that the caller has are the first target's"
+
+
+async def test_a_target_elsewhere_does_not_go_on_with_a_call_for_one_region(
+    upstream: Upstream, spare: Upstream
+) -> None:
+    upstream.script(broken(7, [Cut()]))
+    spare.script(sse_answer(WHOLE))
+    made = config(upstream, spare)
+    row = made.models["small"]
+    targets = tuple(
+        each.model_copy(update={"region": region}) for each, region in zip(row.targets, ("eu", "us"), strict=True)
+    )
+    models = {"small": row.model_copy(update={"targets": targets})}
+    async with running(made.model_copy(update={"models": models})) as gateway, client(gateway) as sdk:
+        with pytest.raises(openai.APIError, match="broke off"):
+            await read(sdk, extra_headers={"x-headgate-region": "eu"})
+    assert not spare.requests
+
+
+async def test_the_trailers_tell_how_each_attempt_ended(upstream: Upstream, spare: Upstream) -> None:
+    upstream.script(broken(7, [Cut()]))
+    spare.script(broken(9, [b'data: {"error": {"message": "Overloaded.", "type": "overloaded_error"}}\n\n']))
+    spec = ChatCompletionSpec(model="small", messages=[ChatMessage(role=ROLE_USER, text="hi")])
+    async with (
+        running(config(upstream, spare)) as gateway,
+        aio.insecure_channel(gateway.grpc_address) as channel,
+    ):
+        stub = ChatCompletionServiceStub(channel)
+        stream = stub.StreamChatCompletion(StreamChatCompletionRequest(spec=spec), timeout=5)
+        with pytest.raises(aio.AioRpcError) as failed:
+            async for _ in stream:
+                pass
+        assert failed.value.code() == StatusCode.UNAVAILABLE
+        told = dict(await stream.trailing_metadata())
+    assert told["x-headgate-attempts"] == "lab/tiny=provider_broken, spare/large=529"
+
+
+async def test_an_attempt_that_fails_with_its_call_is_told_as_failed(upstream: Upstream, spare: Upstream) -> None:
+    upstream.script(broken(7, [Cut()]))
+    spec = ChatCompletionSpec(model="small", messages=[ChatMessage(role=ROLE_USER, text="hi")])
+    async with (
+        running(config(upstream, spare, routing=RoutingConfig(failover=False))) as gateway,
+        aio.insecure_channel(gateway.grpc_address) as channel,
+    ):
+        stub = ChatCompletionServiceStub(channel)
+        stream = stub.StreamChatCompletion(StreamChatCompletionRequest(spec=spec), timeout=5)
+        with pytest.raises(aio.AioRpcError) as failed:
+            async for _ in stream:
+                pass
+        assert failed.value.code() == StatusCode.UNAVAILABLE
+        told = dict(await stream.trailing_metadata())
+    assert told["x-headgate-attempts"] == "lab/tiny=provider_broken"
