@@ -1,50 +1,12 @@
-"""JSON Schemas of answers and strict tools, in the form that Anthropic takes: descriptions say what it would refuse.
+"""JSON Schemas of answers and strict tools, in the form that Anthropic takes.
 
 Source: https://platform.claude.com/docs/en/build-with-claude/structured-outputs (JSON Schema limitations).
 """
 
 from typing import Any
 
-import orjson
-
 from gateway_core.providers.anthropic.carried import Carried
-
-KEPT = frozenset({"$ref", "type", "enum", "const", "description", "title", "default", "required"})
-FORMATS = frozenset(
-    {"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"}
-)  # fmt: skip
-BY_NAME = frozenset({"properties", "$defs", "definitions"})
-"""Keywords that hold schemas by name."""
-LISTS = {"anyOf": "anyOf", "oneOf": "anyOf", "allOf": "allOf"}
-"""Keywords that hold lists of schemas, and the words for them."""
-UNSAID = frozenset({"$schema", "$id", "$comment", "additionalProperties"})
-"""What says nothing to a model, or is decided here."""
-
-
-def clean_schema(schema: Any, changed: set[str]) -> Any:
-    """A schema that is taken: closed objects, and the other limits in words. Adds the keywords that it does without."""
-    if not isinstance(schema, dict):
-        return schema
-    found: dict[str, Any] = {}
-    unsaid: dict[str, Any] = {}
-    for name, value in schema.items():
-        inner = inner_schemas(name, value, changed)
-        if inner is not None:
-            found[str(LISTS.get(name, name))] = inner
-        elif is_kept(name, value):
-            found[name] = value
-        elif name not in UNSAID:
-            unsaid[name] = value
-    if has_type(schema, "object") or "properties" in schema:
-        found["additionalProperties"] = False
-        if schema.get("additionalProperties", False) is not False:
-            changed.add("additionalProperties")
-    if unsaid:
-        changed.update(unsaid)
-        said = orjson.dumps(unsaid).decode()
-        described = found.get("description")
-        found["description"] = f"{described}\n\n{said}" if described else said
-    return found
+from gateway_core.upstream.closed_schema import clean_schema
 
 
 def told_schema(schema: Any, carried: Carried, path: str) -> Any:
@@ -54,27 +16,3 @@ def told_schema(schema: Any, carried: Carried, path: str) -> Any:
     if changed:
         carried.change(path, f"changed, the provider does not hold answers to {', '.join(sorted(changed))}")
     return found
-
-
-def inner_schemas(name: str, value: Any, changed: set[str]) -> Any:
-    """What a keyword that holds schemas holds, cleaned; None for any other."""
-    if name in BY_NAME and isinstance(value, dict):
-        return {key: clean_schema(inner, changed) for key, inner in value.items()}
-    if name in LISTS and isinstance(value, list):
-        return [clean_schema(inner, changed) for inner in value]
-    return clean_schema(value, changed) if name == "items" and isinstance(value, dict) else None
-
-
-def is_kept(name: str, value: Any) -> bool:
-    """Whether a keyword is taken as it is."""
-    if name == "format":
-        return isinstance(value, str) and value in FORMATS
-    if name == "minItems":
-        return value in (0, 1)
-    return name in KEPT
-
-
-def has_type(schema: dict[str, Any], name: str) -> bool:
-    """Whether values of a schema may be of a type."""
-    kind = schema.get("type")
-    return kind == name or (isinstance(kind, list) and name in kind)

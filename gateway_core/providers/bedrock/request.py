@@ -6,6 +6,7 @@ in extra_json under their names, of whatever format the rest is, and `thinking`,
 
 from typing import Any
 
+import orjson
 from headgate.v1 import message_pb2
 from headgate.v1.chat_pb2 import ChatCompletionSpec
 from headgate.v1.message_pb2 import ChatMessage
@@ -159,8 +160,10 @@ def put_format(found: Written, spec: ChatCompletionSpec) -> None:
     form = spec.response_format
     if form.type == "json_schema" and form.json_schema.schema_json:
         path = "response_format.json_schema"
-        json_object(form.json_schema.schema_json, f"{path}.schema_json")
-        schema: Document = {"schema": form.json_schema.schema_json, "name": form.json_schema.name}
+        asked = json_object(form.json_schema.schema_json, f"{path}.schema_json")
+        closed = found.closed(asked, path)
+        text = form.json_schema.schema_json if closed == asked else orjson.dumps(closed).decode()
+        schema: Document = {"schema": text, "name": form.json_schema.name}
         if form.json_schema.description:
             schema["description"] = form.json_schema.description
         found.extra(form.json_schema.extra_json, path)

@@ -33,6 +33,8 @@ def tool_blocks(tool: Tool, path: str, written: Written) -> list[Document]:
     schema = NO_ARGUMENTS
     if function.parameters_json:
         schema = json_object(function.parameters_json, f"{path}.function.parameters_json") or NO_ARGUMENTS
+    if function.strict:
+        schema = written.closed(schema, f"{path}.function.parameters")
     spec["inputSchema"] = {"json": schema}
     if function.strict:
         spec["strict"] = True

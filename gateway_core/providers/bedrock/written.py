@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from gateway_core.call import Rewrite
+from gateway_core.upstream.closed_schema import clean_schema
 from gateway_core.upstream.json_text import Document, json_object
 
 CACHE_CONTROL = "cache_control"
@@ -31,6 +32,15 @@ class Written:
     def leave_out(self, path: str, because: str = "the provider {} does not take it") -> None:
         """Notes what was left out, and why; {} is the provider's name."""
         self.left_out.setdefault(path, because)
+
+    def closed(self, schema: Document, path: str) -> Document:
+        """A schema that Bedrock takes; tells what keywords it does without."""
+        changed: set[str] = set()
+        cleaned: Document = clean_schema(schema, changed)
+        if changed:
+            reason = f"changed, Bedrock does not hold answers to {', '.join(sorted(changed))}"
+            self.rewrites.append(Rewrite(path, reason))
+        return cleaned
 
     def extra(self, extra_json: str, path: str, *, is_answer: bool = False) -> Document | None:
         """Notes the unknown fields of a part as left out; but a mark for the prompt cache becomes a block.

@@ -20,7 +20,7 @@ from gateway_core.providers.anthropic.carried import Carried
 from gateway_core.providers.anthropic.decoder import Decoder
 from gateway_core.providers.anthropic.facts import facts, table
 from gateway_core.providers.anthropic.request import request_document
-from gateway_core.providers.anthropic.schema import clean_schema
+from gateway_core.upstream.closed_schema import clean_schema
 from gateway_core.upstream.refusal import Refusals
 from gateway_core.upstream.sse import Event
 from rest_bridge.dialects.openai.request import chat_completion_spec

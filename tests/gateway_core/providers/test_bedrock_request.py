@@ -259,3 +259,20 @@ def test_a_service_tier_is_told_where_bedrock_has_it(tier: str, written_tier: An
     found = asked(serviceTier=tier)
     assert found.document.get("serviceTier") == written_tier
     assert ("service_tier" in found.left_out) == (tier == "scale")
+
+
+def test_a_schema_that_would_be_refused_says_in_words_what_it_cannot_hold_the_model_to() -> None:
+    text = '{"type": "object", "properties": {"age": {"type": "integer", "minimum": 0}}}'
+    form = {"type": "json_schema", "jsonSchema": {"name": "a", "schemaJson": text}}
+    tool = {"function": {"name": "now", "parametersJson": text, "strict": True}}
+    found = asked(responseFormat=form, tools=[tool])
+    closed = {
+        "type": "object",
+        "properties": {"age": {"type": "integer", "description": '{"minimum":0}'}},
+        "additionalProperties": False,
+    }
+    structure = found.document["outputConfig"]["textFormat"]["structure"]
+    assert orjson.loads(structure["jsonSchema"]["schema"]) == closed
+    assert found.document["toolConfig"]["tools"][0]["toolSpec"]["inputSchema"]["json"] == closed
+    paths = ["tools[0].function.parameters", "response_format.json_schema"]
+    assert names(found) == ([], paths)
