@@ -28,8 +28,8 @@ FAILED = frozenset({"error", "abort"})
 
 OBJECT = ord("{")
 
-IN_CHUNKS = re.compile(rb'[][{}"\\]')
-"""What any piece of a chunk has: what has none of it is a word that keeps the connection, such as "ping"."""
+NO_WORD = re.compile(rb'[][{}"\\]|[^ -~]')
+"""What any piece of a chunk has, or no word: what has none of it keeps the connection, such as "ping"."""
 
 WORD_AT_MOST = 100
 """Bytes of such a word."""
@@ -202,4 +202,4 @@ class Decoder:
 
 def is_word(data: bytes) -> bool:
     """Whether an event cannot be a chunk, nor a piece of one."""
-    return len(data) <= WORD_AT_MOST and IN_CHUNKS.search(data) is None
+    return len(data) <= WORD_AT_MOST and NO_WORD.search(data) is None

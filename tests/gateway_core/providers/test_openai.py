@@ -226,6 +226,7 @@ BREAKS: dict[str, tuple[Sequence[Step | Any], type[errors.GatewayError], str]] =
     "an error in a word": ([delta("Hel"), b"event: error\ndata: overloaded\n\n"], errors.ProviderBroken, "overloaded"),
     "one of two choices ended": ([delta("a", index=1), delta("Hel", "stop")], errors.ProviderBroken, "broke"),
     "no JSON": ([delta("Hel"), b"data: {oops\n\n"], errors.ProviderBroken, "not JSON"),
+    "no text": ([delta("Hel"), b"data: \xff\xfe\xfa\n\n"], errors.ProviderBroken, "not JSON"),
     "no object": ([delta("Hel"), b"data: [1]\n\n"], errors.ProviderBroken, "makes no sense"),
     "no choices": ([delta("Hel"), {"choices": "x"}], errors.ProviderBroken, "makes no sense"),
     "an error": ([delta("Hel"), {"error": {"message": "The GPU is on fire."}}], errors.ProviderBroken, "on fire"),
