@@ -80,11 +80,8 @@ class Seen:
         return told if self.deadline is None else {**told, "x-request-timeout": f"{self.deadline:.3f}"}
 
     def check(self, reasons: Sequence[str | None]) -> None:
-        """Raises Wrong where what was told as an answer is not whole and exact.
-
-        A host that says that it is done need not say why.
-        """
-        if len(reasons) > 1 or not {None, "tool_calls" if self.tools else "stop"}.issuperset(reasons):
+        """Raises Wrong where what was told as an answer is not whole and exact."""
+        if list(reasons) != ["tool_calls" if self.tools else "stop"]:
             raise Wrong(f"finish reasons: {reasons}")
         text = "".join(self.text)
         if self.tools:

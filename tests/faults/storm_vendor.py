@@ -56,7 +56,7 @@ SLOW_SECONDS = 0.7
 """More than the models' rows allow for a first token, and more than the providers' timeouts for a next."""
 FINAL = frozenset({"content filter", "a wrong request", "an event of the filter", "too long"})
 """What no other target is asked for, or none that is not larger."""
-HARMLESS = frozenset({"no finish", "no [DONE]", "a stray answer behind", "ends after its finish"})
+HARMLESS = frozenset({"no [DONE]", "a stray answer behind", "ends after its finish"})
 """What may not be seen at all."""
 
 
@@ -333,6 +333,7 @@ STREAM_FAULTS: dict[str, Fault] = {
     "reset in the midst": lambda v, w: v.broken_off(w, Reset()),
     "silence in the midst": lambda v, w: v.broken_off(w, Silence()),
     "ends in the midst": lambda v, w: v.broken_off(w, b"0\r\n\r\n"),
+    "[DONE] in the midst": lambda v, w: v.broken_off(w, chunk(b"data: [DONE]\n\n"), b"0\r\n\r\n"),
     "no JSON in the midst": lambda v, w: v.broken_off(w, chunk(b'data: {"choices": [{"index": 0, "delta": {"con\n\n'), *v.framed(v.steps(w)[-2:])[1:]),
     "no text in the midst": lambda v, w: v.broken_off(w, chunk(b"data: \xff\xfe\xfa\n\n"), *v.framed(v.steps(w)[-2:])[1:]),
     "another form in the midst": lambda v, w: v.broken_off(w, chunk(b"data: [1, 2]\n\n"), *v.framed(v.steps(w)[-2:])[1:]),
