@@ -102,6 +102,7 @@ class Stage:
     async def _race(self, trip: Trip, place: Place, delay: float, call: Call[Any], next: Next[Any]) -> Events:
         """Asks a second target where the first is late; the first that has a token answers, the other is cancelled."""
         racers = [self._racer(trip, place, call, next)]
+        events: Events | None = None
         try:
             if not await racers[0].is_done_within(delay) and (step := trip.beside()) is not None:
                 call.attempt_count += 1
@@ -110,7 +111,7 @@ class Stage:
             winner = await fastest(racers)
             events = winner.win()
         finally:
-            await self._stop(trip, call, racers)
+            await self._stop(trip, call, racers, events)
         call.target = winner.call.target
         call.rewrites[:] = winner.call.rewrites
         call.upstream_request_id = winner.call.upstream_request_id
@@ -122,11 +123,21 @@ class Stage:
         attempt = self._begin(call, place)
         return Racer(place, call, attempt, self._opened(trip, place, attempt, next))
 
-    async def _stop(self, trip: Trip, call: Call[Any], racers: Sequence[Racer[AttemptRecord]]) -> None:
+    async def _stop(
+        self, trip: Trip, call: Call[Any], racers: Sequence[Racer[AttemptRecord]], won: Events | None
+    ) -> None:
         """Ends those that have not won, and tells what became of the second."""
         for racer in racers:
-            if await racer.stop():
-                self._fail(racer.call, racer.attempt, asyncio.CancelledError())
+            racer.cancel()
+        for racer in racers:
+            try:
+                if await racer.stop():
+                    self._fail(racer.call, racer.attempt, asyncio.CancelledError())
+            except BaseException:
+                # The caller leaves in this very moment.
+                if won is not None:
+                    await won.aclose()
+                raise
             if not racer.has_won and any(other.has_won for other in racers):
                 racer.place.state.lose()
         for second in racers[1:]:

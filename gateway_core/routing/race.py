@@ -15,7 +15,7 @@ Attempt = TypeVar("Attempt")
 class Racer(Generic[Attempt]):
     """One attempt, in a task of its own; it must be stopped."""
 
-    __slots__ = ("_task", "attempt", "call", "has_won", "place")
+    __slots__ = ("_is_cancelled", "_task", "attempt", "call", "has_won", "place")
 
     def __init__(self, place: Place, call: Call[Any], attempt: Attempt, opening: Coroutine[Any, Any, Events]) -> None:
         """Takes where it goes, the call as this attempt sees it, whatever knows of it, and what opens it."""
@@ -23,6 +23,7 @@ class Racer(Generic[Attempt]):
         self.call = call
         self.attempt = attempt
         self._task = asyncio.create_task(opening, name=f"attempt {call.attempt_count} of {call.request_id}")
+        self._is_cancelled = False
         self.has_won = False
 
     async def is_done_within(self, seconds: float) -> bool:
@@ -43,12 +44,20 @@ class Racer(Generic[Attempt]):
         self.has_won = True
         return self._task.result()
 
+    def cancel(self) -> None:
+        """Asks it to end, unless it has won."""
+        if not self.has_won and not self._is_cancelled:
+            # Once only: a second time it would be disturbed while it closes its answer.
+            self._is_cancelled = True
+            self._task.cancel()
+
     async def stop(self) -> bool:
         """Ends it, unless it has won; whether it had opened, in vain."""
         if self.has_won:
             return False
-        self._task.cancel()
-        await asyncio.wait((self._task,))
+        self.cancel()
+        if not self._task.done():
+            await asyncio.wait((self._task,))
         if self._task.cancelled() or self._task.exception() is not None:
             return False
         await self._task.result().aclose()

@@ -404,6 +404,30 @@ async def test_where_both_fail_the_first_ones_failure_is_told() -> None:
     assert world.calls[0].failed_attempts == ("a/m=provider_timeout", "b/m=500")
 
 
+async def test_a_caller_who_leaves_while_the_loser_is_ended_leaves_no_answer_open() -> None:
+    world = hedging()
+    is_closing, may_close = asyncio.Event(), asyncio.Event()
+
+    async def slow_to_close() -> Events:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            is_closing.set()
+            await may_close.wait()
+        raise AssertionError
+
+    world.scripts["a"] = slow_to_close
+    task = asyncio.create_task(world.answer())
+    await asyncio.wait_for(is_closing.wait(), 5)
+    task.cancel()
+    await asyncio.wait((task,))
+    assert task.cancelled()
+    assert world.closed == ["b"]
+    may_close.set()
+    await reached(lambda: not [each for each in asyncio.all_tasks() if each.get_name().startswith("attempt")])
+    assert [place.state.in_flight for place in world.board.made_route("small", world.calls[0].targets).places] == [0, 0]
+
+
 async def test_a_caller_who_leaves_ends_both_attempts() -> None:
     world = hedging()
     world.scripts |= {"a": hanging, "b": silent_after_the_role}
