@@ -30,6 +30,8 @@ class Family(NamedTuple):
     """Whether temperature and top_p may be told together."""
     takes_prefill: bool = True
     """Whether the conversation may end with the beginning of the answer."""
+    can_rest: bool = True
+    """Whether it can be kept from reasoning, where it reasons."""
 
     @property
     def is_claude(self) -> bool:
@@ -38,6 +40,7 @@ class Family(NamedTuple):
 
 
 TOP_K = ("top_k",)
+RESTLESS = Family("adaptive", top_k=TOP_K, takes_sampling=False, takes_prefill=False, can_rest=False)
 UP_TO_HIGH = ("low", "medium", "high")
 
 # By the id of a model, whatever region or ARN stands before it. The first row that fits counts. Read 2026-11-21.
@@ -46,7 +49,11 @@ FAMILIES: tuple[tuple[str, Family], ...] = (
     ("anthropic.claude-[3vi]*", Family(top_k=TOP_K)),
     ("anthropic.claude-*-4-[0-9][0-9][0-9]*", Family("budget", EFFORTS, TOP_K)),
     ("anthropic.claude-*-4-[15]-*", Family("budget", EFFORTS, TOP_K, takes_both=False)),
+    ("anthropic.claude-*-4-[15]", Family("budget", EFFORTS, TOP_K, takes_both=False)),
     ("anthropic.claude-*-4-6*", Family("adaptive", (*UP_TO_HIGH, "max"), TOP_K, takes_both=False, takes_prefill=False)),
+    ("anthropic.claude-fable-*", RESTLESS),
+    ("anthropic.claude-mythos-*", RESTLESS),
+    ("anthropic.claude-opus-5-5*", RESTLESS),
     ("anthropic.claude-*", Family("adaptive", top_k=TOP_K, takes_sampling=False, takes_prefill=False)),
     ("amazon.nova-2-*", Family("nova", UP_TO_HIGH, ("inferenceConfig", "topK"))),
     ("amazon.nova-*", Family(top_k=("inferenceConfig", "topK"))),
@@ -90,6 +97,8 @@ def takes_signed_thoughts(model: str) -> bool:
 
 def thinking(kin: Family, effort: str, max_tokens: int | None) -> Thinking | None:
     """How a family is told how much to reason; None where it cannot be told."""
+    if effort == "none" and not kin.can_rest:
+        return None
     if effort == "none" and kin.reasoning in RESTING:
         return Thinking(dict(RESTING[kin.reasoning]), effort)
     level = known_effort(kin.efforts, effort)

@@ -276,3 +276,10 @@ def test_a_schema_that_would_be_refused_says_in_words_what_it_cannot_hold_the_mo
     assert found.document["toolConfig"]["tools"][0]["toolSpec"]["inputSchema"]["json"] == closed
     paths = ["tools[0].function.parameters", "response_format.json_schema"]
     assert names(found) == ([], paths)
+
+
+@pytest.mark.parametrize(("model", "is_told"), [("us.anthropic.claude-opus-5-5-v1", False), (CLAUDE_5, True)])
+def test_a_model_that_cannot_rest_is_not_told_to(model: str, is_told: bool) -> None:
+    found = asked(model, reasoningEffort="none")
+    assert (MODELS in found.document) is is_told
+    assert names(found) == ([] if is_told else ["reasoning_effort"], [])
