@@ -51,7 +51,8 @@ class Provider:
 
     async def open_chat_completion(self, call: Call[ChatCompletionSpec]) -> Events:
         """Answers with the text of the last user message."""
-        refuse_or_drop(call, sorted(found(call, self._unsupported, extra_format="echo")))
+        # It says the beginning of its answer again, so it cannot go on with another's.
+        refuse_or_drop(call, sorted(found(call, self._unsupported | call.needs, extra_format="echo")))
         if any(part.WhichOneof("part") != "text" for message in call.request.messages for part in message.parts.parts):
             call.rewrites.append(Rewrite("messages", "only text is echoed"))
         return self._events(call)

@@ -292,13 +292,20 @@ async def test_the_answer_is_whole_whatever_is_done_with_unsupported_parameters(
 ) -> None:
     upstream.script(broken(7, [Cut()]))
     spare.script(sse_answer(WHOLE) if kind == "openai" else rest_of)
-    made = config(upstream, spare, kind)
-    row = made.models["small"]
-    targets = tuple(each.model_copy(update={"on_unsupported": on_unsupported}) for each in row.targets)
-    models = {"small": row.model_copy(update={"targets": targets})}
-    async with running(made.model_copy(update={"models": models})) as gateway, client(gateway) as sdk:
+    made = config(upstream, spare, kind, on_unsupported=on_unsupported)
+    async with running(made) as gateway, client(gateway) as sdk:
         assert texts(await read(sdk)) == SAID
     assert len(spare.requests) == 1
+
+
+async def test_the_echo_says_no_beginning_twice(upstream: Upstream, spare: Upstream) -> None:
+    upstream.script(broken(7, [Cut()]))
+    made = config(upstream, spare)
+    providers = {**made.providers, "spare": ProviderConfig(kind="echo")}
+    said: list[Any] = [{"role": "user", "content": SAID}]
+    async with running(made.model_copy(update={"providers": providers})) as gateway, client(gateway) as sdk:
+        stream = await sdk.chat.completions.create(model="small", messages=said, stream=True)
+        assert texts([chunk async for chunk in stream]) == SAID
 
 
 async def test_what_is_asked_anew_may_be_as_long_as_the_caller_allows(upstream: Upstream, spare: Upstream) -> None:
