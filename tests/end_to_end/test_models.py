@@ -9,7 +9,7 @@ import pytest
 from grpc import StatusCode, aio
 from headgate.v1 import key_pb2
 from headgate.v1.account_pb2 import Account
-from headgate.v1.account_service_pb2 import CreateAccountRequest
+from headgate.v1.account_service_pb2 import CreateAccountRequest, UpdateAccountRequest
 from headgate.v1.account_service_pb2_grpc import AccountServiceStub
 from headgate.v1.gateway_pb2 import Gateway as GatewayMessage
 from headgate.v1.gateway_pb2 import OwnEndpoint
@@ -70,14 +70,15 @@ async def world(upstream: Upstream, tmp_path: Path) -> AsyncIterator[World]:
     upstream.script(json_answer(ANSWER))
     async with kept(tmp_path, upstream, models=MODELS, plans=PLANS) as opened:
         accounts, keys = AccountServiceStub(opened.channel), KeyServiceStub(opened.channel)
-        secrets = {"root": ROOT}
+        secrets, account_ids = {"root": ROOT}, dict[str, str]()
 
         async def account(name: str, **fields: Any) -> None:
             request = CreateAccountRequest(account=Account(name=name, **fields))
-            secrets[name] = (await accounts.CreateAccount(request, metadata=bearer(ROOT))).secret
+            made = await accounts.CreateAccount(request, metadata=bearer(ROOT))
+            secrets[name], account_ids[name] = made.secret, made.account.id
 
         await account("ann")
-        await account("planned", plan="little")
+        await account("planned")
         await account("poor", plan="none")
         await account("thrifty", plan="cheap")
         await account("bounded", allowed_models=["large"])
@@ -90,6 +91,9 @@ async def world(upstream: Upstream, tmp_path: Path) -> AsyncIterator[World]:
                 wished = CreateGatewayRequest(gateway=message)
                 made = (await opened.gateways.CreateGateway(wished, metadata=bearer(secrets[owner]))).gateway
                 slugs[made.name], ids[made.name] = made.slug, made.id
+        # Only now: with the plan it makes no gateway on what it may not ask.
+        planned = UpdateAccountRequest(account=Account(id=account_ids["planned"], plan="little"))
+        await accounts.UpdateAccount(planned, metadata=bearer(ROOT))
         for label, allowed in (("only small", ["small"]), ("only slug", [slugs["ann l"]]), ("only id", [ids["ann o"]])):
             key = CreateKeyRequest(label=label, kind=key_pb2.KEY_KIND_PRIVATE, allowed_models=allowed)
             secrets[label] = (await keys.CreateKey(key, metadata=bearer(secrets["ann"]))).secret
