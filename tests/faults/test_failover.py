@@ -422,3 +422,24 @@ async def test_an_attempt_that_fails_with_its_call_is_told_as_failed(upstream: U
         assert failed.value.code() == StatusCode.UNAVAILABLE
         told = dict(await stream.trailing_metadata())
     assert told["x-headgate-attempts"] == "lab/tiny=provider_broken"
+
+
+async def test_what_was_delivered_is_charged_with_the_attempt_that_said_it(
+    spare: Upstream, upstream: Upstream, tmp_path: Path
+) -> None:
+    upstream.script(broken(7, [Cut()]))
+    spare.script(json_answer(refusal("Out of order."), 500))
+    lab, other = ({"kind": "openai", "base_url": each.base_url, "lists_models": False} for each in (upstream, spare))
+    targets = [{"provider": "lab", "model": "tiny"}, {"provider": "spare", "model": "large"}]
+    price = {"input_per_million": 1, "output_per_million": 2}
+    models = {"small": {"targets": targets, "price": price}}
+    async with kept(tmp_path, upstream, providers={"lab": lab, "spare": other}, models=models) as gateway:
+        with pytest.raises(openai.APIError, match="broke off"):
+            await read(gateway.sdk)
+        usage = UsageServiceStub(gateway.channel)
+        told = await usage.ListUsageRecords(ListUsageRecordsRequest(), metadata=bearer(ROOT))
+    (record,) = told.records
+    assert (record.status, record.provider) == (USAGE_STATUS_FAILED, "lab")
+    assert record.charged_usd != "0"
+    costs = sorted((each.provider, each.cost_usd) for each in record.attempts)
+    assert costs == [("lab", record.charged_usd), ("spare", "0"), ("spare", "0")]
