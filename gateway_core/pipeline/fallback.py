@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from gateway_core.call import Call, Events, Next
-from gateway_core.errors import DeadlineExceeded, GatewayError, ProviderTimeout, ProviderUnauthorized
+from gateway_core.errors import DeadlineExceeded, GatewayError, InvalidRequest, ProviderTimeout, ProviderUnauthorized
 from gateway_core.routing.beginning import begun
 from gateway_core.routing.board import Board
 from gateway_core.routing.failure import FIRST_TOKEN
@@ -74,17 +74,23 @@ class Stage:
     async def _go_on(self, trip: Trip, place: Place, error: GatewayError, call: Call[Any], next: Next[Any]) -> Events:
         """Tries again, here and elsewhere, after a failure."""
         told = error
-        while (step := trip.after(place, error)) is not None:
+        step = trip.after(place, error)
+        while step is not None:
             if step.wait_seconds:
                 await self._sleep(step.wait_seconds)
             place = step.place
             try:
                 return await self._open(trip, place, call, next)
+            except InvalidRequest:
+                # What this target cannot take says nothing of the failure of the one before.
+                step = trip.past()
+                continue
             except GatewayError as another:
                 error = another
             # That the key was refused is nothing that a caller can do anything about.
             if not isinstance(error, ProviderUnauthorized) or isinstance(told, ProviderUnauthorized):
                 told = error
+            step = trip.after(place, error)
         raise told
 
     async def _open(self, trip: Trip, place: Place, call: Call[Any], next: Next[Any]) -> Events:

@@ -87,6 +87,16 @@ class Trip:
             self._retries += 1
         return step
 
+    def past(self) -> Step | None:
+        """The step after a target that cannot take the request, while others may. None: the call fails."""
+        now = self._means.clock()
+        step = self._next()
+        if step is None or self._is_late(now) or not self._means.budget.take(now):
+            return None
+        self._left.remove(step.place)
+        self._retries = 0
+        return step
+
     def note(self, place: Place, error: GatewayError) -> None:
         """Takes note of what a failure says of its target, and of the others."""
         what = failure(error)

@@ -93,6 +93,23 @@ async def test_a_wrong_request_is_tried_once() -> None:
     assert innermost.asked == ["a"]
 
 
+@pytest.mark.parametrize("third_is_well", [True, False])
+async def test_what_the_second_target_cannot_take_hides_no_failure_of_the_first(third_is_well: bool) -> None:
+    failures: dict[str, GatewayError] = {
+        "a": ProviderUnreachable("It is not there.", provider="a"),
+        "b": InvalidRequest("It takes no images.", param="messages"),
+    }
+    if not third_is_well:
+        failures["c"] = InvalidRequest("It takes no images either.", param="messages")
+    innermost = Innermost(failures.get)
+    if third_is_well:
+        assert len(await opened(innermost, call())) == 1
+    else:
+        with pytest.raises(ProviderUnreachable):
+            await opened(innermost, call())
+    assert innermost.asked == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize(
     ("status", "count"),
     [
