@@ -132,12 +132,16 @@ class ResumableStream:
             raise
         finally:
             self.is_over = True
-            # What was asked can be large, and is of no use any more while the answer is kept.
-            self.call.request = type(self.call.request)()
-            self.call.record = self.call.route = None
+            # What was asked can be large, and is of no use any more while the answer is kept. At the next turn of the
+            # loop: the telemetry tells of the call at the end of this one.
+            asyncio.get_running_loop().call_soon(self._forget)
             self._tell()
             if self.listener is None and self._expiry is None:
                 self._over(self)
+
+    def _forget(self) -> None:
+        self.call.request = type(self.call.request)()
+        self.call.record = self.call.route = None
 
     async def _read(self, events: Events) -> None:
         while True:

@@ -13,6 +13,9 @@ from gateway_core.routing.budget import RetryBudget
 from gateway_core.routing.failure import TABLE, Failure, Next, Rule, Wait, failure
 from gateway_core.routing.route import Place, Route
 
+TWO = 2.0
+"""Tokens: one for the same target, and one for the next."""
+
 
 class Means(NamedTuple):
     """What all trips have in common."""
@@ -75,7 +78,9 @@ class Trip:
         rule = TABLE[what]
         now = self._means.clock()
         self.note(place, error)
-        step = self._again(place, rule, error, now)
+        is_last_token = self._means.budget.left() < TWO and self.has_next and rule.next is not Next.NONE
+        # Where one attempt more can be paid for it goes to a target that has not failed.
+        step = None if is_last_token else self._again(place, rule, error, now)
         if step is None and rule.next is not Next.NONE:
             step = self._next()
         if step is None or self._is_late(now + step.wait_seconds) or not self._means.budget.take(now):

@@ -231,6 +231,7 @@ async def test_a_stream_that_nobody_continues_in_time_is_cancelled(
         assert refused.value.code() is StatusCode.NOT_FOUND
         assert not gateway.core.streams._streams
     (line,) = [line for line in log() if line["event"] == "call" and line["operation"] == "chat"]
+    assert line["requested_model"]
     assert line["status"] == "cancelled"
 
 

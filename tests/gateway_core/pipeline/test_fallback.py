@@ -6,7 +6,7 @@ from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from headgate.v1.chat_pb2 import ChatCompletionSpec
 
 from gateway_core.call import Call, Events, Rewrite, Target
-from gateway_core.config import Config
+from gateway_core.config import Config, RoutingConfig
 from gateway_core.errors import DeadlineExceeded, GatewayError, InvalidRequest, ProviderRefused, ProviderUnreachable
 from gateway_core.pipeline import Stage, compose, fallback, route
 from gateway_core.routing.board import Board
@@ -91,6 +91,16 @@ async def test_a_wrong_request_is_tried_once() -> None:
     with pytest.raises(InvalidRequest):
         await opened(innermost, call())
     assert innermost.asked == ["a"]
+
+
+async def test_the_last_attempt_that_can_be_paid_for_goes_to_another_target() -> None:
+    config = Config(routing=RoutingConfig(retry_budget=0, retry_reserve=1))
+    stage = fallback.Stage(Telemetry(config), Board(config), sleep=no_time)
+    failed = ProviderRefused("It failed.", provider="a", upstream_status="500")
+    innermost = Innermost(lambda provider: failed if provider == "a" else None)
+    events = await stage(call(*TARGETS[:2]), innermost)
+    await events.aclose()
+    assert innermost.asked == ["a", "b"]
 
 
 @pytest.mark.parametrize("third_is_well", [True, False])
