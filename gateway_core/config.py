@@ -1,22 +1,20 @@
 """The shape of the one config file: frozen, unknown keys are errors, secrets print as stars."""
 
-import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, field_validator, model_validator
+from pydantic import Field, IPvAnyNetwork, SecretStr, field_validator, model_validator
 
 from gateway_core.call import OnUnsupported
+from gateway_core.config_part import CorsConfig, Count, Part, Seconds, WebhooksConfig
 from gateway_core.database_url import database_url_problem
 from gateway_core.known.hosts import Quirks, completed
 from gateway_core.known.models import Feature
 
 MEBIBYTE = 1024 * 1024
 
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
 PricePerMillion = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 PriceClass = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")]
 TargetWord = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
@@ -33,11 +31,7 @@ class MissingReference(ValueError):
         self.path = path
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class ListenConfig(_Part):
+class ListenConfig(Part):
     """Where the server listens, as "host:port"; port 0 takes a free one, null turns it off."""
 
     http: str | None = "127.0.0.1:8080"
@@ -54,7 +48,7 @@ class ListenConfig(_Part):
         return value
 
 
-class TimeoutsConfig(_Part):
+class TimeoutsConfig(Part):
     """How long to wait for a provider, in seconds. A caller's deadline bounds all of them."""
 
     connect_seconds: Seconds = 10
@@ -67,7 +61,7 @@ class TimeoutsConfig(_Part):
     """For the whole call."""
 
 
-class AwsConfig(_Part):
+class AwsConfig(Part):
     """Who asks Amazon Bedrock, and where. What is not here is taken from the environment: AWS_REGION and the like."""
 
     region: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")] | None = None
@@ -87,7 +81,7 @@ class AwsConfig(_Part):
         return self
 
 
-class ProviderConfig(_Part):
+class ProviderConfig(Part):
     """A provider: a host that runs models, and the wire format that it speaks."""
 
     kind: Literal["anthropic", "bedrock", "echo", "gemini", "ollama", "openai"]
@@ -142,7 +136,7 @@ class ProviderConfig(_Part):
         return self
 
 
-class PriceConfig(_Part):
+class PriceConfig(Part):
     """What a model costs, in US dollars for a million tokens."""
 
     input_per_million: PricePerMillion | None = None
@@ -155,7 +149,7 @@ class PriceConfig(_Part):
     """None: as output."""
 
 
-class TargetConfig(_Part):
+class TargetConfig(Part):
     """Where requests for a model go."""
 
     provider: str
@@ -174,7 +168,7 @@ class TargetConfig(_Part):
     """What its provider takes, for the strategy `cost` alone: callers pay the model's price. None: not known."""
 
 
-class ModelConfig(_Part):
+class ModelConfig(Part):
     """A model under a short name."""
 
     targets: Annotated[tuple[TargetConfig, ...], Field(min_length=1)]
@@ -202,7 +196,7 @@ class ModelConfig(_Part):
     """Names of parameters that it takes, whatever the table of known models says."""
 
 
-class CircuitConfig(_Part):
+class CircuitConfig(Part):
     """When a target that fails is left alone."""
 
     window_seconds: Seconds = 30
@@ -215,7 +209,7 @@ class CircuitConfig(_Part):
     """Until one call tries again."""
 
 
-class RoutingConfig(_Part):
+class RoutingConfig(Part):
     """What bounds further attempts."""
 
     retry_budget: Annotated[float, Field(ge=0, le=10)] = 0.2
@@ -231,7 +225,7 @@ class RoutingConfig(_Part):
     circuit: CircuitConfig = CircuitConfig()
 
 
-class DetachConfig(_Part):
+class DetachConfig(Part):
     """What streams may take that go on without their callers."""
 
     at_most_seconds: Annotated[float, Field(ge=0, le=86400, allow_inf_nan=False)] = 300
@@ -244,7 +238,7 @@ class DetachConfig(_Part):
     """What the ids of such streams begin with, by which a proxy finds the process. None: a random word."""
 
 
-class LimitsConfig(_Part):
+class LimitsConfig(Part):
     """What one client may take of the server."""
 
     request_body_bytes: Count = 32 * MEBIBYTE
@@ -268,22 +262,7 @@ class LimitsConfig(_Part):
     """Networks of bridges in processes of their own, whose word for their callers' addresses the core believes."""
 
 
-class CorsConfig(_Part):
-    """Which web pages may call from browsers."""
-
-    allowed_origins: frozenset[str] = frozenset()
-    """As browsers name them: "https://app.example.com"; "*" is every page."""
-
-    @field_validator("allowed_origins")
-    @classmethod
-    def _are_origins(cls, value: frozenset[str]) -> frozenset[str]:
-        for origin in sorted(value - {"*"}):
-            if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@*\sA-Z]+", origin):
-                raise ValueError(f'{origin!r} must be like "https://app.example.com": small letters, no path')
-        return value
-
-
-class WindowConfig(_Part):
+class WindowConfig(Part):
     """Most requests and input tokens in a time."""
 
     seconds: Annotated[int, Field(ge=1, le=31 * 86400)]
@@ -305,7 +284,7 @@ def _windows(*limits: tuple[int, int, int]) -> tuple[WindowConfig, ...]:
     )
 
 
-class PublicKeysConfig(_Part):
+class PublicKeysConfig(Part):
     """What public keys may be used for, beside the plans of their accounts; each process counts for itself."""
 
     per_address: tuple[WindowConfig, ...] = _windows(
@@ -317,14 +296,14 @@ class PublicKeysConfig(_Part):
     )
 
 
-class ReserveWindowConfig(_Part):
+class ReserveWindowConfig(Part):
     """How much of a reserve there is in a time."""
 
     window_seconds: WindowSeconds
     units: Annotated[int, Field(ge=1, le=10**12)]
 
 
-class ReserveModelConfig(_Part):
+class ReserveModelConfig(Part):
     """A model that a reserve covers."""
 
     model: Annotated[str, Field(min_length=1)]
@@ -332,7 +311,7 @@ class ReserveModelConfig(_Part):
     """Units that a call takes for each US dollar of its cost."""
 
 
-class PlanReserveConfig(_Part):
+class PlanReserveConfig(Part):
     """What is used before the balance is. A call takes of every window, or of none."""
 
     windows: Annotated[tuple[ReserveWindowConfig, ...], Field(min_length=1)]
@@ -347,7 +326,7 @@ class PlanReserveConfig(_Part):
         return self
 
 
-class PlanWindowConfig(_Part):
+class PlanWindowConfig(Part):
     """What an account may use in a time, over all its keys."""
 
     window_seconds: WindowSeconds
@@ -355,7 +334,7 @@ class PlanWindowConfig(_Part):
     input_tokens: Annotated[int, Field(ge=0)] | None = None
 
 
-class PlanConfig(_Part):
+class PlanConfig(Part):
     """What an account may use, and at what price."""
 
     description: Annotated[str, Field(max_length=512)] = ""
@@ -391,7 +370,7 @@ class PlanConfig(_Part):
         return self
 
 
-class LogConfig(_Part):
+class LogConfig(Part):
     """How the server tells what it does."""
 
     format: Literal["auto", "json", "console"] = "auto"
@@ -399,7 +378,7 @@ class LogConfig(_Part):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-class Config(_Part):
+class Config(Part):
     """The one config file."""
 
     data_directory: Path | None = None
@@ -423,9 +402,11 @@ class Config(_Part):
     limits: LimitsConfig = LimitsConfig()
     detach: DetachConfig = DetachConfig()
     cors: CorsConfig = CorsConfig()
+    webhooks: WebhooksConfig = WebhooksConfig()
     log: LogConfig = LogConfig()
     private_endpoint_networks: tuple[IPvAnyNetwork, ...] = ()
-    """Networks that are not public in which endpoints of gateways' owners may be all the same: "10.1.0.0/16"."""
+    """Networks that are not public in which endpoints of gateways' owners, and of webhooks, may be all the same:
+    "10.1.0.0/16". Where there are any, webhooks may go over HTTP without TLS."""
     known_models: bool = True
     """Whether the table of known models counts where rows leave facts and prices open."""
     unpriced_models: Literal["refuse", "allow"] = "refuse"

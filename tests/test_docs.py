@@ -8,10 +8,11 @@ from headgate.v1.error_reason_pb2 import ErrorReason
 from pydantic import BaseModel
 
 from gateway_core.config import Config, LimitsConfig, ListenConfig, LogConfig, ModelConfig, PriceConfig, ProviderConfig
+from gateway_core.config_part import WebhooksConfig
 
 ROOT = Path(__file__).parents[1]
 PARTS: tuple[type[BaseModel], ...] = (
-    Config, ListenConfig, ProviderConfig, ModelConfig, PriceConfig, LimitsConfig, LogConfig,
+    Config, ListenConfig, ProviderConfig, ModelConfig, PriceConfig, LimitsConfig, LogConfig, WebhooksConfig,
 )  # fmt: skip
 
 
