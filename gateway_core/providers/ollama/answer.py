@@ -151,13 +151,22 @@ def seconds(value: Any) -> int:
 
 
 def token(document: dict[str, Any]) -> TokenLogprob:
-    """A token and its log probability, with the alternatives. Raises ValueError for anything else."""
+    """A token and its log probability, with the alternatives. Raises ValueError, TypeError for anything else."""
+    read = lone_token(document)
+    read.top_logprobs.extend(lone_token(top) for top in entries(document, "top_logprobs"))
+    return read
+
+
+def lone_token(document: dict[str, Any]) -> TokenLogprob:
+    """A token and its log probability: an alternative has none of its own. Raises as `token`."""
     logprob = document.get("logprob")
     if type(logprob) is not float and type(logprob) is not int:
         raise ValueError("its logprobs have no logprob")
     read = TokenLogprob(token=text(document, "token"), logprob=logprob)
     utf8 = document.get("bytes")
     if utf8 is not None:
+        # Of a number `bytes` would make as many zeros, and take the memory that they need.
+        if type(utf8) is not list:
+            raise ValueError("the bytes of its tokens are not a list")
         read.utf8 = bytes(utf8)
-    read.top_logprobs.extend(token(top) for top in entries(document, "top_logprobs"))
     return read

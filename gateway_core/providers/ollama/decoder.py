@@ -3,7 +3,6 @@
 from typing import Any
 
 import orjson
-from google.protobuf.message import EncodeError
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 
 from gateway_core.providers.ollama.answer import Answer
@@ -47,7 +46,7 @@ class Decoder:
         document = self._decoded(line)
         try:
             return self._answer.chunk(document)
-        except (ValueError, TypeError, OverflowError, EncodeError) as error:
+        except (ValueError, TypeError) as error:
             raise self._refusals.broken(f"sent an answer that makes no sense: {error}") from None
 
     def whole(self, data: bytes) -> ChatCompletionChunk:

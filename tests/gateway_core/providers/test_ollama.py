@@ -281,18 +281,6 @@ async def test_a_list_that_is_none_is_refused(make: Make, upstream: Upstream, do
         await make().list_models()
 
 
-@pytest.mark.parametrize("broken", ["\ud800", "a\udfff"])
-def test_half_of_a_surrogate_pair_in_a_token_is_an_answer_or_broken(broken: str) -> None:
-    tokens = [
-        {"token": broken, "logprob": -0.5},
-        {"token": "a", "logprob": -1, "top_logprobs": [{"token": broken, "logprob": -1}]},
-    ]
-    document = ended({**line("Hi"), "logprobs": tokens})
-    refusals = Refusals("lab", ProviderConfig(kind="ollama", base_url="http://127.0.0.1:1"))
-    with suppress(errors.ProviderError):
-        fold([Decoder(refusals, "r").whole(json.dumps(document).encode())])
-
-
 @settings(max_examples=300, deadline=None)
 @given(seed=st.integers(0, 2**32), count=st.integers(1, 4))
 def test_whatever_a_line_holds_it_is_an_answer_or_broken(seed: int, count: int) -> None:
