@@ -8,13 +8,17 @@ import tempfile
 from pathlib import Path
 from types import FrameType
 
-from bench.process import ROOT
-from bench.report import report, table
-from bench.run import DidNotStart, Options, measurements
+from bench.figures import figures_of
+from bench.process import ROOT, DidNotStart
+from bench.report import report
+from bench.run import measurements
+from bench.scenario import QUICK, Options
 from bench.servers import SERVERS
 
-QUICK = Options(rounds=1, seconds=0.3, requests=200, warmup_seconds=0.05)
-"""Enough to see that everything answers; its numbers say nothing."""
+
+def numbers(text: str) -> tuple[int, ...]:
+    """The numbers of callers, as the command line tells them: `1,16,64`."""
+    return tuple(max(1, int(number)) for number in text.split(","))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,7 +31,13 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--rounds", type=int, default=usual.rounds, help="default: %(default)s")
     result.add_argument("--seconds", type=float, default=usual.seconds, help="of each phase; default: %(default)s")
     result.add_argument("--requests", type=int, default=usual.requests, help="most per phase; default: %(default)s")
-    result.add_argument("--connections", type=int, default=usual.connections, help="callers; default: %(default)s")
+    result.add_argument(
+        "--connections",
+        type=numbers,
+        default=usual.connections,
+        metavar="N,…",
+        help="callers at once; default: 1,16,64,256",
+    )
     result.add_argument("--rate", type=float, default=usual.rate, help="requests/s for latency; default: %(default)s")
     result.add_argument("--only", action="append", metavar="SERVER", help=f"measure this one; repeatable ({names})")
     result.add_argument("--json", type=Path, default=ROOT / "build" / "bench.json", help="default: build/bench.json")
@@ -43,7 +53,7 @@ def options_of(arguments: argparse.Namespace) -> Options:
         rounds=max(1, arguments.rounds),
         seconds=arguments.seconds,
         requests=max(1, arguments.requests),
-        connections=max(1, arguments.connections),
+        connections=arguments.connections,
         rate=max(1.0, arguments.rate),
     )
 
@@ -76,10 +86,10 @@ def main() -> int:
     except DidNotStart as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    figures = report(found, options, skipped)
+    figures = figures_of(found, options, skipped)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
-    print(table(figures))
+    print(report(figures))
     return 1 if figures["failed"] else 0
 
 

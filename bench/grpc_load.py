@@ -1,4 +1,8 @@
-"""The gRPC side of the load: grpc.aio clients over one channel, as an internal service would call."""
+"""The gRPC side of the load: grpc.aio clients over few channels, as an internal service would call."""
+
+import asyncio
+from dataclasses import dataclass
+from itertools import cycle
 
 import grpc
 from google.protobuf.empty_pb2 import Empty
@@ -12,6 +16,15 @@ from bench.floor import SERVICE, STREAM, UNARY
 from bench.wrong_answer import WrongAnswer
 
 DEADLINE_SECONDS = 30.0
+CALLERS_PER_CHANNEL = 64
+
+
+def channels(port: int, callers: int) -> list["grpc.aio.Channel"]:
+    """A connection for each 64 callers, or part of them."""
+    # Channels of one target share a connection unless each has a pool of its own.
+    own = [("grpc.use_local_subchannel_pool", 1)]
+    count = -(-callers // CALLERS_PER_CHANNEL)
+    return [grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=own) for _ in range(count)]
 
 
 def spec(model: str, stream: bool) -> ChatCompletionSpec:
@@ -28,33 +41,48 @@ def spec(model: str, stream: bool) -> ChatCompletionSpec:
     )
 
 
+@dataclass(frozen=True)
+class ChatPlace:
+    """Where the contract's service is asked, by how many callers at once."""
+
+    port: int
+    key: str
+    callers: int
+    timeout_seconds: float = DEADLINE_SECONDS
+
+
 class ChatClient:
     """Asks for a chat completion through the generated stub."""
 
-    def __init__(self, port: int, model: str, stream: bool, key: str = "bench") -> None:
-        self._metadata = (("authorization", f"Bearer {key}"),)
-        self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
-        self._stub = chat_completion_service_pb2_grpc.ChatCompletionServiceStub(self._channel)
+    def __init__(self, place: ChatPlace, model: str, stream: bool) -> None:
+        self._metadata = (("authorization", f"Bearer {place.key}"),)
+        self._timeout = place.timeout_seconds
+        self._channels = channels(place.port, place.callers)
+        stubs = map(chat_completion_service_pb2_grpc.ChatCompletionServiceStub, self._channels)
+        self._stubs = cycle(list(stubs))
         self._stream = stream
         self._unary_request = CreateChatCompletionRequest(spec=spec(model, stream=False))
         self._stream_request = StreamChatCompletionRequest(spec=spec(model, stream=True))
 
-    async def ask(self) -> None:
-        """Asks once and checks the answer; raises WrongAnswer. Chunks may be merged on their way, text may not."""
+    async def ask(self, begun: asyncio.Event | None = None) -> None:
+        """Asks once and checks the answer; raises WrongAnswer. Chunks may be merged on their way, text may not.
+
+        The event is set when the first chunk has come.
+        """
         try:
-            flaw = await (self._stream_flaw() if self._stream else self._unary_flaw())
+            flaw = await (self._stream_flaw(begun) if self._stream else self._unary_flaw())
         except grpc.aio.AioRpcError as error:
             raise WrongAnswer(f"{error.code().name}: {error.details()}") from error
         if flaw is not None:
             raise WrongAnswer(flaw)
 
     async def close(self) -> None:
-        """Closes the channel."""
-        await self._channel.close()
+        """Closes the channels."""
+        await asyncio.gather(*(channel.close() for channel in self._channels))
 
     async def _unary_flaw(self) -> str | None:
-        response = await self._stub.CreateChatCompletion(
-            self._unary_request, timeout=DEADLINE_SECONDS, metadata=self._metadata
+        response = await next(self._stubs).CreateChatCompletion(
+            self._unary_request, timeout=self._timeout, metadata=self._metadata
         )
         completion = response.completion
         if len(completion.choices) != 1:
@@ -62,13 +90,15 @@ class ChatClient:
         choice = completion.choices[0]
         return chat_flaw(choice.message.content, choice.finish_reason, completion.usage.total_tokens)
 
-    async def _stream_flaw(self) -> str | None:
+    async def _stream_flaw(self, begun: asyncio.Event | None) -> str | None:
         pieces: list[str] = []
         finish_reason = None
         total_tokens = None
-        async for response in self._stub.StreamChatCompletion(
-            self._stream_request, timeout=DEADLINE_SECONDS, metadata=self._metadata
+        async for response in next(self._stubs).StreamChatCompletion(
+            self._stream_request, timeout=self._timeout, metadata=self._metadata
         ):
+            if begun is not None:
+                begun.set()
             chunk = response.chunk
             for choice in chunk.choices:
                 pieces.append(choice.delta.content)
@@ -81,21 +111,21 @@ class ChatClient:
 class FloorClient:
     """Calls the gRPC server that does nothing."""
 
-    def __init__(self, port: int, stream: bool) -> None:
-        self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+    def __init__(self, port: int, stream: bool, callers: int) -> None:
+        self._channels = channels(port, callers)
         codec = (Empty.SerializeToString, Empty.FromString)
-        self._unary = self._channel.unary_unary(f"/{SERVICE}/{UNARY}", *codec)
-        self._pieces = self._channel.unary_stream(f"/{SERVICE}/{STREAM}", *codec)
+        self._unary = cycle([one.unary_unary(f"/{SERVICE}/{UNARY}", *codec) for one in self._channels])
+        self._pieces = cycle([one.unary_stream(f"/{SERVICE}/{STREAM}", *codec) for one in self._channels])
         self._stream = stream
 
     async def ask(self) -> None:
         """Calls once and counts the messages; raises WrongAnswer."""
         try:
             if not self._stream:
-                await self._unary(Empty(), timeout=DEADLINE_SECONDS)
+                await next(self._unary)(Empty(), timeout=DEADLINE_SECONDS)
                 return
             count = 0
-            async for _ in self._pieces(Empty(), timeout=DEADLINE_SECONDS):
+            async for _ in next(self._pieces)(Empty(), timeout=DEADLINE_SECONDS):
                 count += 1
         except grpc.aio.AioRpcError as error:
             raise WrongAnswer(f"{error.code().name}: {error.details()}") from error
@@ -103,5 +133,5 @@ class FloorClient:
             raise WrongAnswer(f"{count} messages instead of {EVENT_COUNT}")
 
     async def close(self) -> None:
-        """Closes the channel."""
-        await self._channel.close()
+        """Closes the channels."""
+        await asyncio.gather(*(channel.close() for channel in self._channels))

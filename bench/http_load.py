@@ -1,6 +1,8 @@
 """The HTTP side of the load: raw HTTP/1.1 over kept connections, an asyncio.Protocol each."""
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import httptools
@@ -20,6 +22,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._pieces: list[bytes] = []
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+        self.begun: asyncio.Event | None = None
+        """Set, where there is one, when something of the body has come."""
 
     @property
     def is_open(self) -> bool:
@@ -57,6 +61,8 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         self._pieces.append(body)
+        if self.begun is not None:
+            self.begun.set()
 
     def on_message_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -71,26 +77,38 @@ class Connection(asyncio.Protocol):
             self._answer.set_exception(WrongAnswer(flaw))
 
 
+@dataclass(frozen=True)
+class HttpPlace:
+    """Where an HTTP server is asked, and what is sent beside the body."""
+
+    port: int
+    path: str
+    key: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
 class HttpClient:
     """Asks for a chat completion in OpenAI's dialect, over as many connections as callers ask at once."""
 
-    def __init__(self, port: int, path: str, model: str, stream: bool, key: str = "bench") -> None:
-        self._port = port
+    def __init__(self, place: HttpPlace, model: str, stream: bool) -> None:
+        self._port = place.port
         self._flaw = stream_flaw if stream else completion_flaw
         self._right: set[bytes] = set()
         self._free: list[Connection] = []
         self._opened: list[Connection] = []
         body = request_body(model, stream)
+        more = "".join(f"{name}: {value}\r\n" for name, value in place.headers.items())
         head = (
-            f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
-            f"Accept: application/json\r\nAuthorization: Bearer {key}\r\nUser-Agent: bench\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
+            f"POST {place.path} HTTP/1.1\r\nHost: 127.0.0.1:{place.port}\r\nContent-Type: application/json\r\n"
+            f"Accept: application/json\r\nAuthorization: Bearer {place.key}\r\nUser-Agent: bench\r\n"
+            f"{more}Content-Length: {len(body)}\r\n\r\n"
         )
         self._request = head.encode() + body
 
-    async def ask(self) -> None:
-        """Asks once and checks the answer; raises WrongAnswer."""
+    async def ask(self, begun: asyncio.Event | None = None) -> None:
+        """Asks once and checks the answer; raises WrongAnswer. The event is set when something of the body has come."""
         connection = await self._connection()
+        connection.begun = begun
         status, body = await connection.ask(self._request)
         if status != 200:
             raise WrongAnswer(f"status {status}: {body[:300]!r}")

@@ -9,13 +9,14 @@ import json
 import sys
 import time
 from dataclasses import asdict, dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 import uvloop
 
-from bench.grpc_load import ChatClient, FloorClient
-from bench.http_load import HttpClient
+from bench.grpc_load import ChatClient, ChatPlace, FloorClient
+from bench.http_load import HttpClient, HttpPlace
 from bench.process import Ended, cpu_seconds, resident_bytes
+from bench.scenario import Wire
 from bench.wrong_answer import WrongAnswer
 
 OVERTIME_SECONDS = 20.0
@@ -38,7 +39,7 @@ class Client(Protocol):
 class Job:
     """What is measured of whom."""
 
-    wire: Literal["http", "chat", "floor"]
+    wire: Wire
     """Protocol: OpenAI's REST API, the contract's gRPC service, or the gRPC server that does nothing."""
     port: int
     stream: bool
@@ -48,6 +49,8 @@ class Job:
     path: str = ""
     key: str = "bench"
     """What callers send as theirs."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """Beside what every HTTP request has."""
     connections: int = 16
     """Callers at the same time; each asks as soon as it was answered."""
     rate: float = 0
@@ -78,10 +81,10 @@ class Outcome:
 def client_of(job: Job) -> Client:
     """The client that a job asks for."""
     if job.wire == "http":
-        return HttpClient(job.port, job.path, job.model, job.stream, job.key)
+        return HttpClient(HttpPlace(job.port, job.path, job.key, job.headers), job.model, job.stream)
     if job.wire == "chat":
-        return ChatClient(job.port, job.model, job.stream, job.key)
-    return FloorClient(job.port, job.stream)
+        return ChatClient(ChatPlace(job.port, job.key, job.connections), job.model, job.stream)
+    return FloorClient(job.port, job.stream, job.connections)
 
 
 async def closed_loop(client: Client, callers: int, requests: int, seconds: float) -> list[float]:

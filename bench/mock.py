@@ -1,15 +1,21 @@
 """The mock upstream: an OpenAI-compatible server that costs next to nothing, in a process of its own.
 
-`python -m bench.mock --port PORT` serves until SIGTERM or SIGINT, then prints its own CPU per request. The model `tiny`
-streams its events in one write, `tiny-apart` one by one.
+`python -m bench.mock --port PORT` serves until SIGTERM or SIGINT, then prints its own CPU per request. The name of the
+model says how the events of a stream are written: `tiny` gives each to the socket by itself, one after the other, as
+servers do that flush each event; `tiny-one-write` all at once; `tiny-apart` one every 5 ms; `tiny-held` stops after the
+first until `GET /release` lets all that are held be finished.
 """
 
 import argparse
 import asyncio
+import os
 import signal
 import time
 from collections import deque
-from typing import Any
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, ClassVar
 
 import httptools
 import orjson
@@ -17,9 +23,14 @@ import uvloop
 
 from bench.answers import completion, stream_events
 
-APART_SUFFIX = "-apart"
-"""Ending of the names of models whose events come apart."""
-MODELS = ("tiny", "tiny" + APART_SUFFIX)
+MODEL = "tiny"
+ONE_WRITE_MODEL = "tiny-one-write"
+APART_MODEL = "tiny-apart"
+HELD_MODEL = "tiny-held"
+MODELS = (MODEL, ONE_WRITE_MODEL, APART_MODEL, HELD_MODEL)
+
+MOST_EVENTS_PER_SECOND = 12_000
+"""Of the streams whose events come apart: with more of them open, each is slower, so that load and mock keep up."""
 
 _STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
@@ -46,9 +57,10 @@ def chunks(include_usage: bool) -> list[bytes]:
 
 _LISTED = [{"id": model, "object": "model", "created": 1_760_000_000, "owned_by": "bench"} for model in MODELS]
 _MODELS = json_answer(b"200 OK", orjson.dumps({"object": "list", "data": _LISTED}))
+_RELEASED = json_answer(b"200 OK", b"{}")
 _COMPLETION = json_answer(b"200 OK", completion())
 _CHUNKS = {include_usage: chunks(include_usage) for include_usage in (False, True)}
-_BURSTS = {key: _STREAM_HEAD + b"".join(parts) + _LAST_CHUNK for key, parts in _CHUNKS.items()}
+_ONE_WRITE = {key: _STREAM_HEAD + b"".join(parts) + _LAST_CHUNK for key, parts in _CHUNKS.items()}
 _NOT_FOUND = error_answer(b"404 Not Found", "There is nothing here.")
 _BAD_BODY = error_answer(b"400 Bad Request", "The body is not a chat completion request.")
 
@@ -58,6 +70,10 @@ class MockProtocol(asyncio.Protocol):
 
     answered = 0
     """Requests answered by this process."""
+    paced = 0
+    """Streams now open whose events come apart."""
+    held: ClassVar[list[Callable[[], None]]] = []
+    """What finishes each stream that is held."""
 
     def __init__(self, pace_seconds: float) -> None:
         self._pace = pace_seconds
@@ -66,7 +82,6 @@ class MockProtocol(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._url = self._body = b""
         self._waiting: deque[tuple[bytes, bytes, bytes, bool]] = deque()
-        self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -74,8 +89,6 @@ class MockProtocol(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         self._transport = None
         self._waiting.clear()
-        if self._timer is not None:
-            self._timer.cancel()
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -105,6 +118,8 @@ class MockProtocol(asyncio.Protocol):
             self._complete_chat(body)
         elif method == b"GET" and url == b"/v1/models":
             self._finish(_MODELS)
+        elif method == b"GET" and url == b"/release":
+            self._release()
         else:
             self._finish(_NOT_FOUND)
 
@@ -118,19 +133,50 @@ class MockProtocol(asyncio.Protocol):
             return
         if not stream:
             self._finish(_COMPLETION)
-        elif str(model).endswith(APART_SUFFIX):
+        elif model == ONE_WRITE_MODEL:
+            self._finish(_ONE_WRITE[include_usage])
+        elif model == APART_MODEL:
+            MockProtocol.paced += 1
             self._send_next(_CHUNKS[include_usage], 0)
+        elif model == HELD_MODEL:
+            parts = _CHUNKS[include_usage]
+            self._write(_STREAM_HEAD + parts[0] + parts[1])
+            MockProtocol.held.append(partial(self._finish, b"".join(parts[2:]) + _LAST_CHUNK))
         else:
-            self._finish(_BURSTS[include_usage])
+            self._send_each(_CHUNKS[include_usage])
 
-    def _send_next(self, parts: list[bytes], place: int) -> None:
+    def _release(self) -> None:
+        held, MockProtocol.held = MockProtocol.held, []
+        for finish in held:
+            finish()
+        self._finish(_RELEASED)
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def _send_each(self, parts: list[bytes]) -> None:
+        """Gives each event to the kernel by itself. uvloop's transport would gather them into one write."""
         if self._transport is None:
             return
-        if place == len(parts) - 1:
+        socket = self._transport.get_extra_info("socket").fileno()
+        for part in (_STREAM_HEAD + parts[0], *parts[1:-1]):
+            sent = 0
+            if self._transport.get_write_buffer_size() == 0:
+                with suppress(OSError):  # a full buffer, or a caller that left: the transport sees to it
+                    sent = os.write(socket, part)
+            if sent < len(part):
+                self._transport.write(part[sent:])
+        self._finish(parts[-1] + _LAST_CHUNK)
+
+    def _send_next(self, parts: list[bytes], place: int) -> None:
+        if self._transport is None or place == len(parts) - 1:
+            MockProtocol.paced -= 1
             self._finish(parts[place] + _LAST_CHUNK)
             return
         self._transport.write(_STREAM_HEAD + parts[0] if place == 0 else parts[place])
-        self._timer = self._loop.call_later(self._pace, self._send_next, parts, place + 1)
+        pace = max(self._pace, MockProtocol.paced / MOST_EVENTS_PER_SECOND)
+        self._loop.call_later(pace, self._send_next, parts, place + 1)
 
     def _finish(self, answer: bytes) -> None:
         if self._transport is None:

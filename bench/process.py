@@ -1,6 +1,7 @@
 """Processes of a run: started on chosen cores, measured from outside, ended by their own ids."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -20,6 +21,10 @@ class Ended(Exception):
     """A process that should be measured has ended."""
 
 
+class DidNotStart(Exception):
+    """A process of the run was not ready in time, or ended."""
+
+
 @dataclass(frozen=True)
 class Cores:
     """Which cores the servers under test and the load with the mock upstream run on; empty means all."""
@@ -35,10 +40,37 @@ class Cores:
             return Cores(frozenset(), frozenset())
         return Cores(frozenset(cores[:1]), frozenset(cores[1:2]))
 
+    @property
+    def all(self) -> frozenset[int]:
+        """Both."""
+        return self.server | self.load
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where a process runs."""
+
+    cores: frozenset[int]
+    """Empty: all."""
+    environment: Mapping[str, str]
+    directory: Path = ROOT
+
+
+def most_open_files() -> int:
+    """The hard limit of open files, to which each process of a run raises its own."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+def _enter(cores: frozenset[int], open_files: int) -> None:
+    """In the new process, before its program begins."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
+    if cores:
+        os.sched_setaffinity(0, cores)
+
 
 @contextmanager
 def running(
-    command: list[str], cores: frozenset[int], log: Path, environment: Mapping[str, str], piped: bool = False
+    command: list[str], surroundings: Surroundings, log: Path, piped: bool = False
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """A process in a session of its own; what it writes goes to the log, or, piped, what it writes to stdout to us.
 
@@ -47,13 +79,13 @@ def running(
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
-            cwd=ROOT,
-            env=dict(environment),
+            cwd=surroundings.directory,
+            env=dict(surroundings.environment),
             stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
             stdout=subprocess.PIPE if piped else output,
             stderr=output,
             start_new_session=True,
-            preexec_fn=partial(os.sched_setaffinity, 0, cores) if cores else None,
+            preexec_fn=partial(_enter, surroundings.cores, most_open_files()),
         )
     try:
         yield process
@@ -107,14 +139,19 @@ def cpu_seconds(pid: int) -> float:
     The sum of utime and stime of /proc/<pid>/stat, read through the process's CPU clock, which counts in nanoseconds
     where the file rounds to 10 ms. The number of that clock is what clock_getcpuclockid(3) returns on Linux.
     """
-    total = 0.0
+    return sum(cpu_seconds_of_each(pid).values())
+
+
+def cpu_seconds_of_each(pid: int) -> dict[int, float]:
+    """CPU time of a process and of each of its descendants, by process id, in seconds; raises Ended."""
+    found = {}
     for member in family(pid):
         try:
-            total += time.clock_gettime(~member << 3 | 2)
+            found[member] = time.clock_gettime(~member << 3 | 2)
         except OSError as error:
             if member == pid:
                 raise Ended(f"process {pid} has ended") from error
-    return total
+    return found
 
 
 def resident_bytes(pid: int) -> int:

@@ -7,73 +7,30 @@ import select
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from bench.load import OVERTIME_SECONDS, Job, Outcome
-from bench.mock import APART_SUFFIX
-from bench.process import Cores, free_port, running
-from bench.servers import Asking, Place, Server, plain_environment
+from bench.process import Cores, DidNotStart, Surroundings, free_port, running
+from bench.scenario import Measure, Options, Scenario, Wire, asked_for, counts
+from bench.server import Asking, Place, Server, plain_environment
 
 START_SECONDS = 30.0
-
-
-class DidNotStart(Exception):
-    """A process of the run was not ready in time, or ended."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How much is measured."""
-
-    rounds: int = 3
-    seconds: float = 1.0
-    """Of each phase that counts."""
-    requests: int = 200_000
-    """Most requests of each phase that counts."""
-    warmup_seconds: float = 0.25
-    connections: int = 16
-    rate: float = 200
-    """Requests per second where latency is measured."""
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """One kind of request."""
-
-    name: str
-    wires: tuple[Literal["http", "chat", "floor"], ...]
-    stream: bool = False
-    apart: bool = False
-    """Whether the events come one by one."""
-    fixed_rate: bool = False
-    """Whether requests come at a fixed rate, for their latency, and not as fast as they are answered."""
-
-
-SCENARIOS = (
-    Scenario("REST unary", ("http",)),
-    Scenario("REST stream, burst", ("http",), stream=True),
-    Scenario("REST stream, apart", ("http",), stream=True, apart=True),
-    Scenario("gRPC unary", ("chat", "floor")),
-    Scenario("gRPC stream, burst", ("chat", "floor"), stream=True),
-    Scenario("REST unary, fixed rate", ("http",), fixed_rate=True),
-    Scenario("gRPC unary, fixed rate", ("chat", "floor"), fixed_rate=True),
-)
 
 
 @dataclass
 class Measurements:
     """What a run measured."""
 
-    outcomes: dict[tuple[str, str], list[Outcome]] = field(default_factory=dict)
-    """By scenario and server, one for each round."""
-    flaws: dict[tuple[str, str], str] = field(default_factory=dict)
-    """Why a scenario and server have no outcomes; the scenario is "start" where the server did not."""
+    outcomes: dict[Measure, list[Outcome]] = field(default_factory=dict)
+    """One for each round."""
+    flaws: dict[Measure, str] = field(default_factory=dict)
+    """Why a measure has no outcomes; the scenario is "start" where the server did not."""
     start_seconds: dict[str, float] = field(default_factory=dict)
     """From starting the process to its first answer, by server."""
 
@@ -86,6 +43,10 @@ class Started:
     place: Place
     pid: int
     asking: Asking
+
+    def model(self, name: str) -> str:
+        """What the server calls a model of the mock's."""
+        return self.asking.models.get(name, self.server.model_prefix + name)
 
 
 class Load:
@@ -122,61 +83,76 @@ class Run:
         self._mock_port = free_port()
         mock_log, load_log = directory / "mock.log", directory / "load.log"
         mock_command = [sys.executable, "-m", "bench.mock", "--port", str(self._mock_port)]
-        self._mock = stack.enter_context(running(mock_command, self._cores.load, mock_log, os.environ))
+        beside = Surroundings(self._cores.load, os.environ)
+        self._mock = stack.enter_context(running(mock_command, beside, mock_log))
         _wait(self._mock, mock_log, partial(_answers, self._mock_port, "/v1/models"))
         load_command = [sys.executable, "-m", "bench.load"]
-        self._load = Load(
-            stack.enter_context(running(load_command, self._cores.load, load_log, os.environ, piped=True))
-        )
+        self._load = Load(stack.enter_context(running(load_command, beside, load_log, piped=True)))
 
-    def start(self, server: Server) -> Started | None:
-        """Starts a server; None, with a flaw noted, where it does not start."""
-        own = self._directory / server.name.replace(" ", "-")
-        own.mkdir()
+    @property
+    def mock_port(self) -> int:
+        """Where the mock upstream listens."""
+        return self._mock_port
+
+    @property
+    def cores(self) -> Cores:
+        """Which cores servers and load run on."""
+        return self._cores
+
+    def start(self, server: Server, cores: frozenset[int] | None = None) -> Started | None:
+        """Starts a server, on the servers' core unless others are given; None, with a flaw noted, if it does not."""
+        own = Path(tempfile.mkdtemp(dir=self._directory))
         place = Place(free_port(), free_port(), self._mock_port, own)
         log = own / "log"
         begun = time.perf_counter()
-        command, environment = server.command(place), plain_environment(server)
-        process = self._stack.enter_context(running(command, self._cores.server, log, environment))
+        command = server.command(place)
+        surroundings = Surroundings(
+            self._cores.server if cores is None else cores, plain_environment(server), server.directory
+        )
+        process = self._stack.enter_context(running(command, surroundings, log))
         try:
             if "http" in server.wires:
-                _wait(process, log, partial(_answers, place.http_port, server.ready_path))
+                _wait(process, log, partial(_answers, place.http_port, server.ready_path), server.start_seconds)
             if server.wires & {"chat", "floor"}:
-                _wait(process, log, partial(_accepts, place.grpc_port))
+                _wait(process, log, partial(_accepts, place.grpc_port), server.start_seconds)
+            self.found.start_seconds.setdefault(server.name, time.perf_counter() - begun)
+            asking = server.prepared(place)
         except DidNotStart as error:
-            self.found.flaws["start", server.name] = str(error)
+            self.found.flaws[Measure("start", server.name, 0)] = str(error)
             return None
-        self.found.start_seconds[server.name] = time.perf_counter() - begun
-        return Started(server, place, process.pid, server.prepared(place))
+        return Started(server, place, process.pid, asking)
 
-    def measure(self, scenario: Scenario, one: Started) -> None:
+    def measure(self, scenario: Scenario, one: Started, connections: int) -> None:
         """Measures one scenario of one server, where it speaks it and was right so far."""
-        key = scenario.name, one.server.name
+        key = Measure(scenario.name, one.server.name, connections)
         wire = next((wire for wire in scenario.wires if wire in one.server.wires), None)
         if wire is None or key in self.found.flaws:
             return
-        model = "tiny" + (APART_SUFFIX if scenario.apart else "")
-        job = Job(
-            wire=wire,
-            port=one.place.http_port if wire == "http" else one.place.grpc_port,
-            stream=scenario.stream,
-            server_pid=one.pid,
-            mock_pid=self._mock.pid,
-            model=one.asking.models.get(model, one.server.model_prefix + model),
-            key=one.asking.key,
-            path=one.server.path,
-            connections=self._options.connections,
-            rate=self._options.rate if scenario.fixed_rate else 0,
-            requests=self._options.requests,
-            seconds=self._options.seconds,
-            warmup_seconds=self._options.warmup_seconds,
-        )
-        outcome = self._load.outcome(job)
+        outcome = self._load.outcome(self._job(scenario, one, wire, connections))
         if outcome.flaw is None and outcome.requests:
             self.found.outcomes.setdefault(key, []).append(outcome)
         else:
             self.found.flaws[key] = outcome.flaw or "nothing was answered"
             self.found.outcomes.pop(key, None)
+
+    def _job(self, scenario: Scenario, one: Started, wire: Wire, connections: int) -> Job:
+        options = self._options
+        return Job(
+            wire=wire,
+            port=one.place.http_port if wire == "http" else one.place.grpc_port,
+            stream=scenario.stream,
+            server_pid=one.pid,
+            mock_pid=self._mock.pid,
+            model=one.model(scenario.model),
+            key=one.asking.key,
+            headers=dict(one.asking.headers),
+            path=one.server.path,
+            connections=connections,
+            rate=options.rate if scenario.fixed_rate else 0,
+            requests=options.requests,
+            seconds=options.rate_seconds if scenario.fixed_rate else options.seconds,
+            warmup_seconds=options.warmup_seconds,
+        )
 
 
 def measurements(servers: list[Server], options: Options, directory: Path) -> Measurements:
@@ -186,18 +162,22 @@ def measurements(servers: list[Server], options: Options, directory: Path) -> Me
         started = [one for server in servers if (one := run.start(server)) is not None]
         for number in range(options.rounds):
             print(f"round {number + 1} of {options.rounds} …", file=sys.stderr, flush=True)
-            for scenario in SCENARIOS:
-                for one in started if number % 2 == 0 else reversed(started):
-                    run.measure(scenario, one)
+            turn = started if number % 2 == 0 else started[::-1]
+            for scenario, connections in asked_for(options):
+                for one in turn:
+                    if connections in counts(scenario, one.server.everywhere, options):
+                        run.measure(scenario, one, connections)
     return run.found
 
 
-def _wait(process: "subprocess.Popen[bytes]", log: Path, ready: Callable[[], bool]) -> None:
+def _wait(
+    process: "subprocess.Popen[bytes]", log: Path, ready: Callable[[], bool], seconds: float = START_SECONDS
+) -> None:
     """Waits until a server is ready; raises DidNotStart with the end of its log."""
-    end = time.monotonic() + START_SECONDS
+    end = time.monotonic() + seconds
     while not ready():
         if process.poll() is not None or time.monotonic() > end:
-            became = f"is not ready after {START_SECONDS:.0f} s" if process.returncode is None else "ended"
+            became = f"is not ready after {seconds:.0f} s" if process.returncode is None else "ended"
             tail = log.read_text(errors="replace").strip()[-800:]
             raise DidNotStart(f"it {became}; the end of its log: {tail or '(empty)'}")
         time.sleep(0.02)

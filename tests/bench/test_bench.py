@@ -24,11 +24,12 @@ from headgate.v1.chat_completion_service_pb2_grpc import (
 )
 from headgate.v1.token_usage_pb2 import TokenUsage
 
+from bench import headgate
 from bench.answers import PIECES, TEXT, TOTAL_TOKENS, completion, completion_flaw, stream_events, stream_flaw
 from bench.load import Job, Outcome, outcome
-from bench.mock import json_answer
+from bench.mock import MockProtocol, json_answer
 from bench.process import ROOT, Ended, cpu_seconds, family, free_port
-from bench.servers import SERVERS, headgate_absence
+from bench.servers import SERVERS
 
 ABSENCES = {server.name: server.absence for server in SERVERS}
 
@@ -98,7 +99,7 @@ def rows(figures: dict[str, Any], server: str) -> dict[str, dict[str, Any]]:
     return {row["scenario"]: row for row in figures["rows"] if row["server"] == server}
 
 
-@pytest.mark.parametrize("model", ["tiny", "tiny-apart"])
+@pytest.mark.parametrize("model", ["tiny", "tiny-one-write", "tiny-apart"])
 async def test_the_mock_upstream_answers_the_openai_sdk(model: str) -> None:
     with mock_upstream() as base_url:
         async with openai.AsyncOpenAI(base_url=base_url, api_key="bench", max_retries=0) as client:
@@ -116,6 +117,45 @@ async def test_the_mock_upstream_answers_the_openai_sdk(model: str) -> None:
             assert chunks[-1].usage.total_tokens == TOTAL_TOKENS
             with pytest.raises(openai.BadRequestError):
                 await client.post("/chat/completions", body={"no": "model"}, cast_to=object)
+
+
+async def test_streams_that_are_held_end_whole_when_they_are_released() -> None:
+    with mock_upstream() as base_url:
+        async with openai.AsyncOpenAI(base_url=base_url, api_key="bench", max_retries=0) as client:
+            await connected(client)
+            messages: Any = [{"role": "user", "content": "Hello"}]
+            streams = [
+                await client.chat.completions.create(model="tiny-held", messages=messages, stream=True)
+                for _ in range(2)
+            ]
+            for stream in streams:
+                begun = [(await anext(stream)).choices[0].delta.content for _ in range(2)]
+                assert begun == ["", PIECES[0]]
+            await client.get(f"{base_url.removesuffix('/v1')}/release", cast_to=object)
+            for stream in streams:
+                rest = [chunk.choices[0].delta.content or "" async for chunk in stream]
+                assert "".join([PIECES[0], *rest]) == TEXT
+
+
+@pytest.mark.parametrize(("model", "writes"), [("tiny", 33), ("tiny-one-write", 0)])
+async def test_each_event_of_a_burst_is_written_by_itself(
+    model: str, writes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    write = os.write
+
+    def counted(descriptor: int, data: bytes) -> int:
+        written.append(write(descriptor, data))
+        return written[-1]
+
+    monkeypatch.setattr(os, "write", counted)
+    server = await asyncio.get_running_loop().create_server(lambda: MockProtocol(0.001), "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        found = await outcome(replace(job(port), stream=True, model=model, requests=1, warmup_seconds=0))
+    assert found.flaw is None
+    # The last event goes with the end of the body, by way of the transport.
+    assert len(written) == writes
 
 
 def test_right_answers_have_no_flaw() -> None:
@@ -235,19 +275,19 @@ def test_the_cpu_of_children_counts_and_an_ended_process_has_none() -> None:
 def test_a_quick_run_measures_envoy_and_the_floor(tmp_path: Path) -> None:
     figures = quick_run(tmp_path, "direct", "envoy", "grpc.aio floor")
     assert rows(figures, "direct").keys() == rows(figures, "envoy").keys()
-    assert len(rows(figures, "envoy")) == 4
-    assert len(rows(figures, "grpc.aio floor")) == 3
+    assert len(rows(figures, "envoy")) == 5
+    assert len(rows(figures, "grpc.aio floor")) == 4
     assert all(row["requests"] > 0 for row in figures["rows"])
     assert {"p50", "p95", "p99"} == rows(figures, "envoy")["REST unary, fixed rate"]["latency_ms"].keys()
 
 
-@pytest.mark.skipif(headgate_absence() is not None, reason=str(headgate_absence()))
+@pytest.mark.skipif(headgate.absence() is not None, reason=str(headgate.absence()))
 def test_a_quick_run_measures_headgate_over_rest_and_grpc(tmp_path: Path) -> None:
-    headgate = rows(quick_run(tmp_path, "headgate", "grpc.aio floor"), "headgate")
-    assert len(headgate) == 7
-    assert all(row["requests"] > 0 for row in headgate.values())
-    assert "cpu_us_per_event" in headgate["gRPC stream, burst"]
-    assert "ratio_to_floor" in headgate["gRPC unary"]
+    measured = rows(quick_run(tmp_path, "headgate", "grpc.aio floor"), "headgate")
+    assert len(measured) == 9
+    assert all(row["requests"] > 0 for row in measured.values())
+    assert "cpu_us_per_event" in measured["gRPC stream, burst"]
+    assert "ratio_to_floor" in measured["gRPC unary"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
