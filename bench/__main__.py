@@ -8,7 +8,8 @@ import tempfile
 from pathlib import Path
 from types import FrameType
 
-from bench.figures import figures_of
+from bench.figures import Figures, figures_of
+from bench.memory import memory
 from bench.process import ROOT, DidNotStart
 from bench.report import report
 from bench.run import measurements
@@ -39,6 +40,9 @@ def parser() -> argparse.ArgumentParser:
         help="callers at once; default: 1,16,64,256",
     )
     result.add_argument("--rate", type=float, default=usual.rate, help="requests/s for latency; default: %(default)s")
+    result.add_argument(
+        "--open-streams", type=int, default=usual.open_streams, help="idle ones, 0 to 10000; default: %(default)s"
+    )
     result.add_argument("--only", action="append", metavar="SERVER", help=f"measure this one; repeatable ({names})")
     result.add_argument("--json", type=Path, default=ROOT / "build" / "bench.json", help="default: build/bench.json")
     result.add_argument("--quick", action="store_true", help="a smoke run: all rows answer, the numbers say nothing")
@@ -55,6 +59,7 @@ def options_of(arguments: argparse.Namespace) -> Options:
         requests=max(1, arguments.requests),
         connections=arguments.connections,
         rate=max(1.0, arguments.rate),
+        open_streams=arguments.open_streams,
     )
 
 
@@ -77,20 +82,24 @@ def main() -> int:
     asked = [server for server in SERVERS if not arguments.only or server.name in arguments.only]
     skipped = {server.name: reason for server in asked if (reason := server.absence()) is not None}
     options = options_of(arguments)
+    held: list[Figures] = []
     try:
         with tempfile.TemporaryDirectory(prefix="headgate-bench-") as directory:
             present = [server for server in asked if server.name not in skipped]
             found = measurements(present, options, Path(directory))
+            if options.open_streams:
+                holding = [server for server in present if server.everywhere and server.wires & {"http", "chat"}]
+                held = list(memory(holding, options, Path(directory)))
     except KeyboardInterrupt:
         return 130
     except DidNotStart as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    figures = figures_of(found, options, skipped)
+    figures = figures_of(found, options, skipped) | {"open_streams": held}
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
     print(report(figures))
-    return 1 if figures["failed"] else 0
+    return 1 if figures["failed"] or any(row["flaw"] for row in held) else 0
 
 
 if __name__ == "__main__":

@@ -19,11 +19,11 @@ DEADLINE_SECONDS = 30.0
 CALLERS_PER_CHANNEL = 64
 
 
-def channels(port: int, callers: int) -> list["grpc.aio.Channel"]:
-    """A connection for each 64 callers, or part of them."""
+def channels(port: int, callers: int, share: int = CALLERS_PER_CHANNEL) -> list["grpc.aio.Channel"]:
+    """A connection for each 64 callers, or what else their share is."""
     # Channels of one target share a connection unless each has a pool of its own.
     own = [("grpc.use_local_subchannel_pool", 1)]
-    count = -(-callers // CALLERS_PER_CHANNEL)
+    count = -(-callers // share)
     return [grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=own) for _ in range(count)]
 
 
@@ -48,6 +48,7 @@ class ChatPlace:
     port: int
     key: str
     callers: int
+    callers_per_channel: int = CALLERS_PER_CHANNEL
     timeout_seconds: float = DEADLINE_SECONDS
 
 
@@ -57,7 +58,7 @@ class ChatClient:
     def __init__(self, place: ChatPlace, model: str, stream: bool) -> None:
         self._metadata = (("authorization", f"Bearer {place.key}"),)
         self._timeout = place.timeout_seconds
-        self._channels = channels(place.port, place.callers)
+        self._channels = channels(place.port, place.callers, place.callers_per_channel)
         stubs = map(chat_completion_service_pb2_grpc.ChatCompletionServiceStub, self._channels)
         self._stubs = cycle(list(stubs))
         self._stream = stream

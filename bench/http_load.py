@@ -13,6 +13,8 @@ from bench.wrong_answer import WrongAnswer
 KNOWN_BODIES = 64
 """How many right bodies are kept, so that an equal one needs no second look."""
 
+CONNECTIONS_PER_ADDRESS = 2000
+
 
 class Connection(asyncio.Protocol):
     """One kept connection: one request at a time."""
@@ -130,6 +132,10 @@ class HttpClient:
             connection = self._free.pop()
             if connection.is_open:
                 return connection
-        _, connection = await asyncio.get_running_loop().create_connection(Connection, "127.0.0.1", self._port)
+        # Servers limit the connections of one address, as they should.
+        others = len(self._opened) // CONNECTIONS_PER_ADDRESS
+        address = (f"127.0.0.{1 + others}", 0) if others else None
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(Connection, "127.0.0.1", self._port, local_addr=address)
         self._opened.append(connection)
         return connection

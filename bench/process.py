@@ -2,6 +2,7 @@
 
 import os
 import resource
+import select
 import signal
 import socket
 import subprocess
@@ -91,6 +92,20 @@ def running(
         yield process
     finally:
         _end(process)
+
+
+def line_of(process: "subprocess.Popen[bytes]", job: str, patience_seconds: float) -> bytes:
+    """What a piped process answers to a line, a line as well; raises DidNotStart where none comes in time."""
+    stdin, stdout = process.stdin, process.stdout
+    assert stdin is not None
+    assert stdout is not None
+    stdin.write(job.encode() + b"\n")
+    stdin.flush()
+    readable, _, _ = select.select([stdout], [], [], patience_seconds)
+    line = stdout.readline() if readable else b""
+    if not line:
+        raise DidNotStart(f"the load generator does not answer (it has {patience_seconds:.0f} s)")
+    return line
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

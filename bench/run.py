@@ -3,7 +3,6 @@
 import http.client
 import json
 import os
-import select
 import socket
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.load import OVERTIME_SECONDS, Job, Outcome
-from bench.process import Cores, DidNotStart, Surroundings, free_port, running
+from bench.process import Cores, DidNotStart, Surroundings, free_port, line_of, running
 from bench.scenario import Measure, Options, Scenario, Wire, asked_for, counts
 from bench.server import Asking, Place, Server, plain_environment
 
@@ -57,17 +56,8 @@ class Load:
 
     def outcome(self, job: Job) -> Outcome:
         """Has a job done; raises DidNotStart where the process itself fails."""
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None
-        assert stdout is not None
-        stdin.write(json.dumps(asdict(job)).encode() + b"\n")
-        stdin.flush()
         patience = job.warmup_seconds + job.seconds + 2 * OVERTIME_SECONDS + START_SECONDS
-        readable, _, _ = select.select([stdout], [], [], patience)
-        line = stdout.readline() if readable else b""
-        if not line:
-            raise DidNotStart(f"the load generator does not answer (it has {patience:.0f} s)")
-        return Outcome(**json.loads(line))
+        return Outcome(**json.loads(line_of(self._process, json.dumps(asdict(job)), patience)))
 
 
 class Run:

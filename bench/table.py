@@ -59,6 +59,31 @@ def latency_table(rows: Sequence[Figures]) -> list[str]:
     return aligned(_LATENCY_HEAD, [_latency_cells(row) for row in rows if "latency_ms" in row])
 
 
+def memory_table(rows: Sequence[Figures]) -> list[str]:
+    """What open streams take, a row for each server and wire."""
+    head = [
+        "server",
+        "wire",
+        "streams",
+        "whole",
+        "KiB/stream",
+        "MiB before",
+        "open",
+        "after",
+        "opened in s",
+        "finished",
+    ]
+    names = ("streams", "whole", "kib_per_stream", "mib_before", "mib_open", "mib_after", "open_seconds")
+    return aligned(
+        head,
+        [
+            [row["server"], row["wire"], *(str(row[name]) for name in (*names, "finish_seconds"))]
+            for row in rows
+            if row.get("streams")
+        ],
+    )
+
+
 def _cpu_cells(row: Figures) -> list[str]:
     return [
         row["scenario"],

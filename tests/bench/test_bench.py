@@ -92,6 +92,7 @@ def quick_run(directory: Path, *servers: str) -> dict[str, Any]:
     assert all(server in run.stdout for server in servers)
     figures: dict[str, Any] = json.loads(target.read_text())
     assert figures["failed"] == []
+    assert [row for row in figures["open_streams"] if row["flaw"] or row["whole"] != row["streams"]] == []
     return figures
 
 
