@@ -13,6 +13,9 @@ from gateway_core.services.plain_text import check_texts
 
 Response = TypeVar("Response")
 
+CallerOf = Callable[[Context], Awaitable[Caller]]
+"""Tells who calls a service; raises Unauthenticated, KeyExpired, PermissionDenied."""
+
 
 class Access:
     """Tells a service who calls it."""
@@ -50,16 +53,27 @@ class Access:
         work: Callable[[Caller], Awaitable[Response]],
         request: Message,
     ) -> Response:
-        """What work gives for the caller; what fails ends the RPC. Takes the RPC in a word, and what it asks.
+        """What work gives for the caller, as `answered` says, whose key is private."""
+        return await answered(self.private, context, operation, work, request)
 
-        Public keys, and texts with a NUL character, do not come so far as to work.
-        """
-        rpc = Rpc(context, operation)
-        try:
-            caller = await self.private(context)
-            check_texts(request)
-            response = await work(caller)
-        except Exception as error:
-            await rpc.failed(error)
-        rpc.succeeded()
-        return response
+
+async def answered(
+    caller_of: CallerOf,
+    context: Context,
+    operation: str,
+    work: Callable[[Caller], Awaitable[Response]],
+    request: Message,
+) -> Response:
+    """What work gives for the caller; what fails ends the RPC. Takes the RPC in a word, and what it asks.
+
+    Who may not call, and texts with a NUL character, do not come so far as to work.
+    """
+    rpc = Rpc(context, operation)
+    try:
+        caller = await caller_of(context)
+        check_texts(request)
+        response = await work(caller)
+    except Exception as error:
+        await rpc.failed(error)
+    rpc.succeeded()
+    return response

@@ -1,9 +1,7 @@
 """GatewayService: the gateways of the caller's account."""
 
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Callable
 
-from google.protobuf.message import Message
 from headgate.v1.gateway_pb2 import Gateway
 from headgate.v1.gateway_service_pb2 import (
     CreateGatewayRequest,
@@ -25,16 +23,11 @@ from gateway_core.catalog.catalog import Catalog
 from gateway_core.catalog.gateway_book import GatewayBook, Rules
 from gateway_core.catalog.gateway_check import Facts, check
 from gateway_core.errors import InvalidRequest, ModelNotAllowed, ModelNotFound
+from gateway_core.services.access import CallerOf, answered
 from gateway_core.services.askable import Askable, AskedBy
-from gateway_core.services.edge import Context, Rpc
-from gateway_core.services.plain_text import check_texts
+from gateway_core.services.edge import Context
 from gateway_core.services.spec import check as check_spec
 from gateway_core.upstream.reach import Reach
-
-Response = TypeVar("Response")
-
-CallerOf = Callable[[Context], Awaitable[Caller]]
-"""Tells who calls a service; raises Unauthenticated, KeyExpired, PermissionDenied."""
 
 
 class GatewayService(GatewayServiceServicer):
@@ -51,7 +44,7 @@ class GatewayService(GatewayServiceServicer):
         async def create(caller: Caller) -> CreateGatewayResponse:
             return CreateGatewayResponse(gateway=await self._book.create(caller, request.gateway))
 
-        return await self._answer("create_gateway", context, request, create)
+        return await answered(self._caller_of, context, "create_gateway", create, request)
 
     async def GetGateway(self, request: GetGatewayRequest, context: Context) -> GetGatewayResponse:
         """Tells of one gateway."""
@@ -59,7 +52,7 @@ class GatewayService(GatewayServiceServicer):
         async def get(caller: Caller) -> GetGatewayResponse:
             return GetGatewayResponse(gateway=await self._book.get(caller, request.id))
 
-        return await self._answer("get_gateway", context, request, get)
+        return await answered(self._caller_of, context, "get_gateway", get, request)
 
     async def ListGateways(self, request: ListGatewaysRequest, context: Context) -> ListGatewaysResponse:
         """Lists the gateways."""
@@ -68,7 +61,7 @@ class GatewayService(GatewayServiceServicer):
             page = await self._book.page(caller, request.page_size, request.page_token, request.name_contains)
             return ListGatewaysResponse(gateways=page.gateways, next_page_token=page.next_token)
 
-        return await self._answer("list_gateways", context, request, listed)
+        return await answered(self._caller_of, context, "list_gateways", listed, request)
 
     async def UpdateGateway(self, request: UpdateGatewayRequest, context: Context) -> UpdateGatewayResponse:
         """Changes a gateway."""
@@ -77,7 +70,7 @@ class GatewayService(GatewayServiceServicer):
             paths = list(request.update_mask.paths) if request.HasField("update_mask") else None
             return UpdateGatewayResponse(gateway=await self._book.update(caller, request.gateway, paths))
 
-        return await self._answer("update_gateway", context, request, update)
+        return await answered(self._caller_of, context, "update_gateway", update, request)
 
     async def DeleteGateway(self, request: DeleteGatewayRequest, context: Context) -> DeleteGatewayResponse:
         """Deletes a gateway."""
@@ -86,20 +79,7 @@ class GatewayService(GatewayServiceServicer):
             await self._book.delete(caller, request.id)
             return DeleteGatewayResponse()
 
-        return await self._answer("delete_gateway", context, request, delete)
-
-    async def _answer(
-        self, operation: str, context: Context, request: Message, act: Callable[[Caller], Awaitable[Response]]
-    ) -> Response:
-        rpc = Rpc(context, operation)
-        try:
-            caller = await self._caller_of(context)
-            check_texts(request)
-            response = await act(caller)
-        except Exception as error:
-            await rpc.failed(error)
-        rpc.succeeded()
-        return response
+        return await answered(self._caller_of, context, "delete_gateway", delete, request)
 
 
 def rules(catalog: Catalog, reach: Reach, asked_by: AskedBy) -> Rules:
