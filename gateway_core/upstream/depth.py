@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+import orjson
+
 DEEPEST = 200
 """Arrays and objects inside each other. What writes JSON here gives up at 254, what reads it at 1,024."""
 
@@ -21,6 +23,14 @@ def is_within(text: str | bytes, value: Any) -> bool:
         if not level:
             return True
     return False
+
+
+def value_within(text: str | bytes) -> Any:
+    """A value read from JSON text; raises ValueError where it is none, or nests deeper than DEEPEST."""
+    value = orjson.loads(text)
+    if not is_within(text, value):
+        raise ValueError(f"it nests deeper than {DEEPEST} arrays and objects")
+    return value
 
 
 def containers(values: Iterable[Any]) -> list[Any]:

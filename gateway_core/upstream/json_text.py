@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import orjson
 
 from gateway_core.errors import InvalidRequest
-from gateway_core.upstream.depth import DEEPEST, is_within
+from gateway_core.upstream.depth import DEEPEST, is_within, value_within
 
 Document = dict[str, Any]
 Item = TypeVar("Item")
@@ -38,10 +38,10 @@ def given_arguments(text: str) -> Document:
     conversation can go on.
     """
     try:
-        value = orjson.loads(text) if text.strip() else {}
-    except orjson.JSONDecodeError:
+        value = value_within(text) if text.strip() else {}
+    except ValueError:
         value = None
-    return value if type(value) is dict and is_within(text, value) else {"INVALID_JSON": text}
+    return value if type(value) is dict else {"INVALID_JSON": text}
 
 
 def documents(items: Iterable[Item], name: str, write: Callable[[Item], list[Any]]) -> list[Any]:

@@ -11,6 +11,7 @@ import orjson
 from headgate.v1.chat_completion_pb2 import Annotation, AnswerMessage
 
 from gateway_core.providers.anthropic.message import CONTENT, REASONING_FORMAT
+from gateway_core.upstream.depth import value_within
 
 TOOL_USES = frozenset({"tool_use"})
 PLACED_IN_TEXT = "web_search_result_location"
@@ -133,7 +134,7 @@ def think(said: AnswerMessage, block: Block, text: str) -> None:
 def finished(block: Block) -> dict[str, Any]:
     """A block of another kind, with the input that came in pieces."""
     text = "".join(block.pieces)
-    return {**block.document, "input": orjson.loads(text)} if text else block.document
+    return {**block.document, "input": value_within(text)} if text else block.document
 
 
 def cite(said: AnswerMessage, citation: Any, start: int, end: int) -> None:

@@ -14,7 +14,7 @@ from headgate.v1.message_pb2 import ROLE_ASSISTANT
 from gateway_core.completion.message import folded_message
 from gateway_core.providers.anthropic.block import Blocks, listed, mapping, word
 from gateway_core.providers.anthropic.usage import usage
-from gateway_core.upstream.depth import DEEPEST, SHORT, is_within
+from gateway_core.upstream.document import document_of
 from gateway_core.upstream.refusal import Refusals
 from gateway_core.upstream.sse import Event
 
@@ -67,10 +67,10 @@ class Decoder:
         """What an event of the stream says; None where that is nothing. Raises ProviderError."""
         if not event.data.strip():
             return None
-        document = self._decoded(event.data)
+        document = document_of(event.data, self._refusals)
         kind = document.get("type")
         if kind == "error" or event.name == "error":
-            raise self._refusals.event(document.get("error", document))
+            raise self._refusals.event(document)
         try:
             return self._said(kind, document)
         except (ValueError, TypeError) as error:
@@ -78,9 +78,9 @@ class Decoder:
 
     def whole(self, data: bytes) -> ChatCompletionChunk:
         """What a whole answer says. Raises ProviderError."""
-        document = self._decoded(data)
+        document = document_of(data, self._refusals)
         if document.get("type") == "error":
-            raise self._refusals.event(document.get("error", document))
+            raise self._refusals.event(document)
         try:
             pieces = [AnswerMessage(role=ROLE_ASSISTANT)]
             for index, block in enumerate(listed(document.get("content"))):
@@ -90,17 +90,6 @@ class Decoder:
             return self._ended(document, mapping(document.get("usage")), pieces)
         except (ValueError, TypeError) as error:
             raise self._refusals.broken(f"sent an answer that makes no sense: {error}") from None
-
-    def _decoded(self, data: bytes) -> dict[str, Any]:
-        try:
-            document = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            raise self._refusals.broken("sent an answer that is not JSON") from None
-        if type(document) is not dict:
-            raise self._refusals.broken("sent an answer that is not a JSON object")
-        if len(data) > SHORT and not is_within(data, document):
-            raise self._refusals.broken(f"sent an answer that nests deeper than {DEEPEST} arrays and objects")
-        return document
 
     def _said(self, kind: Any, document: dict[str, Any]) -> ChatCompletionChunk | None:
         if kind == "message_start":

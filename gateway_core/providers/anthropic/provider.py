@@ -3,7 +3,6 @@
 Sources: https://platform.claude.com/docs/en/api/overview (headers, request-id), …/api/errors, …/api/models/list.
 """
 
-import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -24,6 +23,7 @@ from gateway_core.providers.anthropic.request import FOREIGN, request_document
 from gateway_core.unsupported import found, refuse_or_drop
 from gateway_core.upstream.attempt import name_of_attempt
 from gateway_core.upstream.http import Upstream
+from gateway_core.upstream.listing import Page, listed
 from gateway_core.upstream.refusal import Refusals
 from gateway_core.upstream.sse import EventReader
 from gateway_core.upstream.stream import refused, streamed
@@ -46,12 +46,8 @@ NEUTRAL = {
 }  # fmt: skip
 """Values that ask for nothing that the provider does not do anyway."""
 
-MODELS_SECONDS = 30
-"""How long a list of models may take."""
-
-PAGES_AT_MOST = 20
-PAGE = 1000
-"""Models on a page, at most."""
+MODELS = "/models?limit=1000"
+"""The path of the first page of the list of models, the longest that there is."""
 
 REQUEST_ID = "request-id"
 
@@ -99,25 +95,7 @@ class Provider:
         """The models that the host lists, page by page."""
         if not self._lists_models:
             return []
-        deadline = asyncio.get_running_loop().time() + MODELS_SECONDS
-        listed: list[Model] = []
-        after = ""
-        for _ in range(PAGES_AT_MOST):
-            answer = await self._upstream.open("GET", f"/models?limit={PAGE}{after}", deadline=deadline)
-            if answer.status >= 400:
-                raise await refused(answer, self._refusals)
-            try:
-                page = orjson.loads(await answer.read())
-                listed += models(page)
-            except ValueError:
-                raise self._refusals.broken("sent a list of models that makes no sense") from None
-            finally:
-                answer.abort()
-            last = page.get("last_id")
-            if page.get("has_more") is not True or not isinstance(last, str) or not last:
-                break
-            after = f"&after_id={quote(last, safe='')}"
-        return listed
+        return await listed(self._upstream, self._refusals, MODELS, page)
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -178,16 +156,21 @@ def begins(event: ChatCompletionChunk) -> bool:
     )
 
 
-def models(document: Any) -> list[Model]:
-    """The models on a page of a list; raises ValueError where it is none. Source: Anthropic's ModelInfo."""
+def page(document: Any) -> Page:
+    """The models on a page of a list, and the path of the next page; raises ValueError where it is none.
+
+    Source: Anthropic's ModelInfo.
+    """
     entries = document.get("data") if isinstance(document, dict) else None
     if not isinstance(entries, list):
         raise ValueError("there is no list")
-    listed = []
+    found = []
     for entry in entries:
         if isinstance(entry, dict) and isinstance(entry.get("id"), str) and entry["id"]:
-            listed.append(model(dict(entry)))
-    return listed
+            found.append(model(dict(entry)))
+    last = document.get("last_id")
+    goes_on = document.get("has_more") is True and isinstance(last, str) and last
+    return found, f"{MODELS}&after_id={quote(last, safe='')}" if goes_on else ""
 
 
 def model(entry: dict[str, Any]) -> Model:

@@ -11,7 +11,7 @@ from headgate.v1.chat_completion_pb2 import AnswerMessage, ChatCompletionChunk
 
 from gateway_core.providers.bedrock.answer import Answer, Document, Nonsense, finish_reason, part, parts, text
 from gateway_core.providers.bedrock.usage import usage
-from gateway_core.upstream.depth import DEEPEST, is_within
+from gateway_core.upstream.document import document_of
 from gateway_core.upstream.event_stream import Message
 from gateway_core.upstream.refusal import Refusals
 
@@ -74,7 +74,7 @@ class Decoder:
         read = EVENTS.get(headers.get(":event-type", ""))
         if read is None:
             return None
-        document = self._decoded(message.payload)
+        document = document_of(message.payload, self._refusals)
         try:
             return read(self, document)
         except (ValueError, TypeError) as error:
@@ -82,7 +82,7 @@ class Decoder:
 
     def whole(self, data: bytes) -> ChatCompletionChunk:
         """What a whole answer says. Raises ProviderError."""
-        document = self._decoded(data)
+        document = document_of(data, self._refusals)
         try:
             return self._whole(document)
         except (ValueError, TypeError) as error:
@@ -152,17 +152,6 @@ class Decoder:
         extra = {name: document[name] for name in CARRIED if document.get(name) is not None}
         if extra:
             event.extra_json = orjson.dumps(extra).decode()
-
-    def _decoded(self, data: bytes) -> Document:
-        try:
-            document = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            raise self._refusals.broken("sent an answer that is not JSON") from None
-        if not isinstance(document, dict):
-            raise self._refusals.broken("sent an answer that is not a JSON object")
-        if not is_within(data, document):
-            raise self._refusals.broken(f"sent an answer that nests deeper than {DEEPEST} arrays and objects")
-        return document
 
     def _nonsense(self, error: Exception) -> Exception:
         why = str(error) if isinstance(error, Nonsense) else "a field has a value that cannot be"

@@ -5,7 +5,6 @@ event that says why (no `[DONE]`), and tells failures on its way as events with 
 """
 
 import time
-from typing import Any
 
 import orjson
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
@@ -13,7 +12,7 @@ from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from gateway_core.providers.gemini.answer import FAULTS, UNSIGNED_CALL, Speaker, index_of
 from gateway_core.providers.gemini.reading import Document, inner, objects, text
 from gateway_core.providers.gemini.usage import put_usage
-from gateway_core.upstream.depth import DEEPEST, SHORT, is_within
+from gateway_core.upstream.document import document_of
 from gateway_core.upstream.refusal import Refusals
 from gateway_core.upstream.sse import Event
 
@@ -67,31 +66,18 @@ class Decoder:
     def event(self, event: Event) -> ChatCompletionChunk | None:
         """What an event of the stream says; None where that is nothing. Raises ProviderError."""
         data = event.data.strip()
-        return self._said(self._decoded(data)) if data else None
+        return self._said(document_of(data, self._refusals)) if data else None
 
     def whole(self, data: bytes) -> ChatCompletionChunk:
         """What a whole answer says. Raises ProviderError."""
-        event = self._said(self._decoded(data))
+        event = self._said(document_of(data, self._refusals))
         if not self._speakers:
             raise self._refusals.broken("sent an answer without candidates")
         if not self.is_whole:
             raise self._refusals.broken("sent an answer that does not say why it ended")
         return event
 
-    def _decoded(self, data: bytes) -> Any:
-        try:
-            document = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            raise self._refusals.broken("sent an answer that is not JSON") from None
-        if len(data) > SHORT and not is_within(data, document):
-            raise self._refusals.broken(f"sent an answer that nests deeper than {DEEPEST} arrays and objects")
-        return document
-
-    def _said(self, document: Any) -> ChatCompletionChunk:
-        if type(document) is not dict:
-            raise self._refusals.broken("sent an answer that is not a JSON object")
-        if document.get("error"):
-            raise self._refusals.event(document["error"])
+    def _said(self, document: Document) -> ChatCompletionChunk:
         try:
             self._check(document)
             return self._chunk(document)

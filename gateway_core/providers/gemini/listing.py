@@ -7,6 +7,7 @@ import orjson
 from headgate.v1.model_pb2 import Model
 
 from gateway_core.providers.gemini.reading import Document, objects, text, whole
+from gateway_core.upstream.listing import Page
 
 PREFIX = "models/"
 
@@ -18,19 +19,18 @@ KNOWN = frozenset({"name", "inputTokenLimit", "outputTokenLimit"})
 
 PAGE_SIZE = 1000
 
-PAGES_AT_MOST = 20
 
-
-def page_path(token: str) -> str:
-    """The path of a page of the list; takes what the page before it names it."""
+def page_path(token: str = "") -> str:
+    """The path of a page of the list; takes what the page before it names it, and gives the first without."""
     return f"/models?pageSize={PAGE_SIZE}" + (f"&pageToken={quote(token, safe='')}" if token else "")
 
 
-def page(document: Any) -> tuple[list[Model], str]:
-    """The models of a page that answer chats, and the name of the next page. Raises ValueError where it is none."""
+def page(document: Any) -> Page:
+    """The models of a page that answer chats, and the path of the next page. Raises ValueError where it is none."""
     if type(document) is not dict:
         raise ValueError("it is not a JSON object")
-    return [model(entry) for entry in objects(document, "models") if answers(entry)], text(document, "nextPageToken")
+    token = text(document, "nextPageToken")
+    return [model(entry) for entry in objects(document, "models") if answers(entry)], page_path(token) if token else ""
 
 
 def answers(entry: Document) -> bool:

@@ -4,10 +4,8 @@ Sources: https://ai.google.dev/api/generate-content (both methods), https://ai.g
 https://ai.google.dev/gemini-api/docs/api-key (the header).
 """
 
-import asyncio
 from collections.abc import Sequence
 
-import orjson
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from headgate.v1.chat_pb2 import ChatCompletionSpec
 from headgate.v1.model_pb2 import Model
@@ -18,11 +16,12 @@ from gateway_core.errors import UnsupportedParameter
 from gateway_core.providers.gemini.carried import FORMAT, Carried
 from gateway_core.providers.gemini.decoder import Decoder
 from gateway_core.providers.gemini.family import family
-from gateway_core.providers.gemini.listing import PAGES_AT_MOST, model_path, page, page_path
+from gateway_core.providers.gemini.listing import model_path, page, page_path
 from gateway_core.providers.gemini.request import EXTENSION, UNSUPPORTED, body, request_document
 from gateway_core.unsupported import found, refuse_or_drop
 from gateway_core.upstream.attempt import name_of_attempt
 from gateway_core.upstream.http import Upstream
+from gateway_core.upstream.listing import listed
 from gateway_core.upstream.refusal import Refusals
 from gateway_core.upstream.sse import EventReader
 from gateway_core.upstream.stream import refused, streamed
@@ -31,9 +30,6 @@ KEY = "x-goog-api-key"
 
 NAME = "responseId"
 """What the host calls an answer, in the answer."""
-
-MODELS_SECONDS = 30
-"""How long a list of models may take."""
 
 MEANT = frozenset({"reasoning_effort"})
 """What is not put in other words where the configuration says reject: it would be less than was asked for."""
@@ -82,23 +78,7 @@ class Provider:
         """The models that the host lists, of all pages."""
         if not self._lists_models:
             return []
-        deadline = asyncio.get_running_loop().time() + MODELS_SECONDS
-        listed: list[Model] = []
-        token = ""
-        for _ in range(PAGES_AT_MOST):
-            answer = await self._upstream.open("GET", page_path(token), deadline=deadline)
-            if answer.status >= 400:
-                raise await refused(answer, self._refusals)
-            try:
-                models, token = page(orjson.loads(await answer.read()))
-            except ValueError:
-                raise self._refusals.broken("sent a list of models that makes no sense") from None
-            finally:
-                answer.abort()
-            listed += models
-            if not token:
-                break
-        return listed
+        return await listed(self._upstream, self._refusals, page_path(), page)
 
     async def close(self) -> None:
         """Closes the connections."""

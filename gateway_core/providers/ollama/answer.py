@@ -39,10 +39,8 @@ class Answer:
         self.is_done = False
         """Whether Ollama said that it has ended."""
 
-    def chunk(self, document: Any) -> ChatCompletionChunk:
+    def chunk(self, document: dict[str, Any]) -> ChatCompletionChunk:
         """What a document says; raises ValueError where it is no answer."""
-        if type(document) is not dict:
-            raise ValueError("it is not a JSON object")
         message = document.get("message")
         is_done = document.get("done")
         if type(is_done) is not bool or (message is None and not is_done):

@@ -1,12 +1,9 @@
 """What an answer of Ollama's says, line by line, and whether it has ended."""
 
-from typing import Any
-
-import orjson
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 
 from gateway_core.providers.ollama.answer import Answer
-from gateway_core.upstream.depth import DEEPEST, SHORT, is_within
+from gateway_core.upstream.document import document_of
 from gateway_core.upstream.refusal import Refusals
 
 END_SECONDS = 0.1
@@ -43,7 +40,7 @@ class Decoder:
 
     def event(self, line: bytes) -> ChatCompletionChunk:
         """What a line of the stream says. Raises ProviderError."""
-        document = self._decoded(line)
+        document = document_of(line, self._refusals)
         try:
             return self._answer.chunk(document)
         except (ValueError, TypeError) as error:
@@ -55,14 +52,3 @@ class Decoder:
         if not self.is_done:
             raise self._refusals.broken("broke its answer off before its end")
         return event
-
-    def _decoded(self, data: bytes) -> Any:
-        try:
-            document = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            raise self._refusals.broken("sent an answer that is not JSON") from None
-        if len(data) > SHORT and not is_within(data, document):
-            raise self._refusals.broken(f"sent an answer that nests deeper than {DEEPEST} arrays and objects")
-        if type(document) is dict and document.get("error"):
-            raise self._refusals.event(document["error"])
-        return document

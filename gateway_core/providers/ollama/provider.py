@@ -1,6 +1,5 @@
 """One Ollama: asks it, and reads what it answers."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from gateway_core.providers.ollama.extra import FORMAT
 from gateway_core.providers.ollama.request import ELSEWHERE, is_satisfied, written
 from gateway_core.unsupported import found, refuse_or_drop
 from gateway_core.upstream.http import Upstream
+from gateway_core.upstream.listing import Page, listed
 from gateway_core.upstream.ndjson import LineReader
 from gateway_core.upstream.refusal import Refusals
 from gateway_core.upstream.stream import refused, streamed
@@ -45,9 +45,6 @@ UNSUPPORTED = ELSEWHERE | {
     "web_search_options",
 }
 """What POST /api/chat has no word for."""
-
-MODELS_SECONDS = 30
-"""How long a list of models may take."""
 
 
 class Provider:
@@ -85,16 +82,7 @@ class Provider:
         """The models that are on its disk."""
         if not self._lists_models:
             return []
-        deadline = asyncio.get_running_loop().time() + MODELS_SECONDS
-        answer = await self._upstream.open("GET", "/api/tags", deadline=deadline)
-        if answer.status >= 400:
-            raise await refused(answer, self._refusals)
-        try:
-            return models(orjson.loads(await answer.read()))
-        except ValueError:
-            raise self._refusals.broken("sent a list of models that makes no sense") from None
-        finally:
-            answer.abort()
+        return await listed(self._upstream, self._refusals, "/api/tags", models)
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -118,14 +106,17 @@ def begins(event: ChatCompletionChunk) -> bool:
     return bool(event.choices)
 
 
-def models(document: Any) -> list[Model]:
-    """The models in a decoded list; raises ValueError where it is none. Source: https://docs.ollama.com/api/tags"""
-    listed = document.get("models") if isinstance(document, dict) else None
-    if listed is None and isinstance(document, dict) and "models" in document:
-        return []
-    if not isinstance(listed, list):
+def models(document: Any) -> Page:
+    """The models in a decoded list, of one page; raises ValueError where it is none.
+
+    Source: https://docs.ollama.com/api/tags
+    """
+    entries = document.get("models") if isinstance(document, dict) else None
+    if entries is None and isinstance(document, dict) and "models" in document:
+        entries = []
+    if not isinstance(entries, list):
         raise ValueError("there is no list")
-    return [model for entry in listed if isinstance(entry, dict) and (model := model_of(entry)).id]
+    return [model for entry in entries if isinstance(entry, dict) and (model := model_of(entry)).id], ""
 
 
 def model_of(entry: dict[str, Any]) -> Model:

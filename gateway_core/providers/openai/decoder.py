@@ -14,7 +14,9 @@ from gateway_core.providers.openai.chunk import chunk
 from gateway_core.providers.openai.continuation import Continuation
 from gateway_core.providers.openai.place import Places
 from gateway_core.providers.openai.plain import plain_answer, plain_json
-from gateway_core.upstream.depth import DEEPEST, SHORT, is_within
+from gateway_core.upstream.depth import value_within
+from gateway_core.upstream.document import document_of
+from gateway_core.upstream.json_text import Document
 from gateway_core.upstream.refusal import Refusals
 from gateway_core.upstream.sse import Event
 
@@ -110,7 +112,9 @@ class Decoder:
             return None
         if self._ended and self._is_passed_over(data):
             return None
-        document = self._decoded(data)
+        document = document_of(data, self._refusals)
+        if CALLS in data:
+            self._places.number(document)
         said = self._continuation.event(document)
         if said is None:
             said = self._said(document)
@@ -123,7 +127,9 @@ class Decoder:
 
     def answer(self, data: bytes, *, as_json: bool) -> Given:
         """A whole answer, with its JSON document where that is wished for and at hand. Raises ProviderError."""
-        document = self._decoded(data)
+        document = document_of(data, self._refusals)
+        if CALLS in data:
+            self._places.number(document)
         event = plain_answer(document)
         if event is not None:
             return Given(event, json=plain_json(document) if as_json else None)
@@ -146,20 +152,7 @@ class Decoder:
             return True
         return False
 
-    def _decoded(self, data: bytes) -> Any:
-        try:
-            document = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            raise self._refusals.broken("sent an answer that is not JSON") from None
-        if len(data) > SHORT and not is_within(data, document):
-            raise self._refusals.broken(f"sent an answer that nests deeper than {DEEPEST} arrays and objects")
-        if type(document) is dict and document.get("error"):
-            raise self._refusals.event(document["error"])
-        if CALLS in data:
-            self._places.number(document)
-        return document
-
-    def _said(self, document: Any) -> ChatCompletionChunk:
+    def _said(self, document: Document) -> ChatCompletionChunk:
         try:
             event = chunk(document)
         except (ValueError, TypeError) as error:
@@ -187,15 +180,15 @@ class Decoder:
         if not event.created and event.choices:
             event.created = int(time.time())
 
-    def _failure(self, document: Any) -> ProviderError:
+    def _failure(self, document: Document) -> ProviderError:
         """Why an answer ended with an error, as far as the choice tells."""
         errors = [choice["error"] for choice in document["choices"] if choice.get("error")]
         return self._refusals.event(errors[0]) if errors else self._refusals.broken("ended its answer with an error")
 
     def _error(self, data: bytes) -> Any:
         try:
-            document = orjson.loads(data)
-        except orjson.JSONDecodeError:
+            document = value_within(data)
+        except ValueError:
             return data.decode(errors="replace")
         return document.get("error", document) if isinstance(document, dict) else document
 

@@ -1,6 +1,5 @@
 """One OpenAI-compatible host: asks it, and reads what it answers."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
@@ -22,6 +21,7 @@ from gateway_core.unsupported import found, refuse_or_drop
 from gateway_core.upstream.attempt import name_of_attempt
 from gateway_core.upstream.http import Upstream
 from gateway_core.upstream.json_text import Document
+from gateway_core.upstream.listing import Page, listed
 from gateway_core.upstream.refusal import Refusals
 from gateway_core.upstream.sse import EventReader
 from gateway_core.upstream.stream import refused, streamed
@@ -35,9 +35,6 @@ COMPLETIONS = "/chat/completions"
 
 MODEL_IN_URL = "{model}"
 """Stands in a base URL for the model, where a host wants it there: Azure's deployments."""
-
-MODELS_SECONDS = 30
-"""How long a list of models may take."""
 
 REQUEST_ID = "x-request-id"
 """What the host calls the request, as it wants to be told when asked about it.
@@ -94,16 +91,7 @@ class Provider:
         """The models that the host lists."""
         if not self._lists_models or self._path:
             return []
-        deadline = asyncio.get_running_loop().time() + MODELS_SECONDS
-        answer = await self._upstream.open("GET", "/models", deadline=deadline)
-        if answer.status >= 400:
-            raise await refused(answer, self._refusals)
-        try:
-            return models(orjson.loads(await answer.read()))
-        except ValueError:
-            raise self._refusals.broken("sent a list of models that makes no sense") from None
-        finally:
-            answer.abort()
+        return await listed(self._upstream, self._refusals, "/models", models)
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -167,15 +155,15 @@ def begins(event: ChatCompletionChunk) -> bool:
     return bool(event.choices) or event.HasField("usage")
 
 
-def models(document: Any) -> list[Model]:
-    """The models in a decoded list; raises ValueError where it is none. Source: OpenAI's list of Model."""
+def models(document: Any) -> Page:
+    """The models in a decoded list, of one page; raises ValueError where it is none. Source: OpenAI's list of Model."""
     entries = document.get("data") if isinstance(document, dict) else document
     if not isinstance(entries, list):
         raise ValueError("there is no list")
-    listed = []
+    found = []
     for entry in entries:
         if isinstance(entry, dict) and isinstance(entry.get("id"), str) and entry["id"]:
             model = Model()
             read(entry, model, MODEL)
-            listed.append(model)
-    return listed
+            found.append(model)
+    return found, ""

@@ -21,6 +21,7 @@ from gateway_core.providers.anthropic.decoder import Decoder
 from gateway_core.providers.anthropic.facts import facts, table
 from gateway_core.providers.anthropic.request import request_document
 from gateway_core.upstream.closed_schema import clean_schema
+from gateway_core.upstream.depth import DEEPEST
 from gateway_core.upstream.refusal import Refusals
 from gateway_core.upstream.sse import Event
 from rest_bridge.dialects.openai.request import chat_completion_spec
@@ -88,6 +89,23 @@ def test_whatever_events_hold_they_are_an_answer_or_broken(seed: int, count: int
             for document in documents
             if (said := reader.event(Event("message", json.dumps(document).encode()))) is not None
         )
+
+
+@pytest.mark.parametrize("depth", [DEEPEST + 1, 250, 400, 2000])
+def test_an_input_in_pieces_that_nests_too_deep_to_be_written_again_is_broken(depth: int) -> None:
+    begun, _, *_ = events(message(SEARCH))
+    search = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
+    pieces = [{"type": "input_json_delta", "partial_json": bracket * depth} for bracket in "[]"]
+    said = [
+        begun,
+        {"type": "content_block_start", "index": 0, "content_block": search},
+        *({"type": "content_block_delta", "index": 0, "delta": piece} for piece in pieces),
+    ]
+    reader = decoder()
+    for document in said:
+        reader.event(Event("message", orjson.dumps(document)))
+    with pytest.raises(errors.ProviderBroken, match="makes no sense"):
+        reader.event(Event("message", orjson.dumps({"type": "content_block_stop", "index": 0})))
 
 
 @given(requests)

@@ -18,6 +18,7 @@ from gateway_core.providers.ollama.decoder import Decoder as Ollama
 from gateway_core.providers.openai.decoder import Decoder as OpenAI
 from gateway_core.upstream.depth import DEEPEST
 from gateway_core.upstream.refusal import Refusals
+from gateway_core.upstream.sse import Event
 from tests.support import anthropic_vendor, bedrock_vendor, gemini_vendor, ollama_vendor
 from tests.support.json_mutation import places
 
@@ -166,3 +167,10 @@ def test_bytes_of_a_token_that_are_no_list_of_bytes_are_broken(utf8: Any) -> Non
     document = ollama_vendor.ended({**ollama_vendor.line("Hi"), "logprobs": [{**TOKEN, "bytes": utf8}]})
     with pytest.raises(errors.ProviderBroken, match="makes no sense"):
         Ollama(REFUSALS, "r").whole(written(document))
+
+
+@pytest.mark.parametrize("depth", [DEEPEST, 400, 1000])
+def test_an_event_named_error_is_one_however_deep_it_nests(depth: int) -> None:
+    told = b'{"message":' * depth + b'"No."' + b"}" * depth
+    with pytest.raises(errors.ProviderError):
+        OpenAI(REFUSALS, "r", 1).event(Event("error", told))

@@ -227,7 +227,7 @@ BREAKS: dict[str, tuple[Sequence[Step | Any], type[errors.GatewayError], str]] =
     "one of two choices ended": ([delta("a", index=1), delta("Hel", "stop")], errors.ProviderBroken, "broke"),
     "no JSON": ([delta("Hel"), b"data: {oops\n\n"], errors.ProviderBroken, "not JSON"),
     "no text": ([delta("Hel"), b"data: \xff\xfe\xfa\n\n"], errors.ProviderBroken, "not JSON"),
-    "no object": ([delta("Hel"), b"data: [1]\n\n"], errors.ProviderBroken, "makes no sense"),
+    "no object": ([delta("Hel"), b"data: [1]\n\n"], errors.ProviderBroken, "not a JSON object"),
     "no choices": ([delta("Hel"), {"choices": "x"}], errors.ProviderBroken, "makes no sense"),
     "an error": ([delta("Hel"), {"error": {"message": "The GPU is on fire."}}], errors.ProviderBroken, "on fire"),
     "an error in words": ([delta("Hel"), {"error": "on fire"}], errors.ProviderBroken, "on fire"),
@@ -304,7 +304,7 @@ async def test_a_host_that_streams_though_it_should_not_is_read_all_the_same(ups
     [
         ({"error": {"message": "No.", "code": 503}}, errors.ProviderRefused, "No."),
         ({"error": {"message": "No."}}, errors.ProviderBroken, "No."),
-        ([], errors.ProviderBroken, "makes no sense"),
+        ([], errors.ProviderBroken, "not a JSON object"),
         ({"choices": [1]}, errors.ProviderBroken, "makes no sense"),
     ],
 )
