@@ -387,6 +387,8 @@ class Config(Part):
     """"postgresql://user:password@host/database" or "sqlite:///path", which is relative to the data directory unless it
     begins with a slash. None: headgate.db in the data directory."""
     listen: ListenConfig = ListenConfig()
+    workers: Count | Literal["auto"] = 1
+    """Processes that share the addresses; auto: one for each processor."""
     storage: bool = True
     """Whether anything is kept. False: no accounts, no keys, no ledger; everybody who can connect is the operator."""
     authentication: Literal["required", "optional"] = "required"

@@ -29,7 +29,7 @@ from gateway_core.catalog.gateway_cache import GatewayCache
 from gateway_core.catalog.gateway_endpoint import Endpoints, EndpointTarget
 from gateway_core.catalog.known import Known, OfSnapshots, with_known_models
 from gateway_core.catalog.listing import Listing
-from gateway_core.config import Config, LimitsConfig, ProviderConfig
+from gateway_core.config import Config, ProviderConfig
 from gateway_core.identity.accounts import Accounts
 from gateway_core.identity.keyring import Everybody, Keyring
 from gateway_core.identity.keys import Keys
@@ -57,6 +57,7 @@ from gateway_core.pipeline import (
 )
 from gateway_core.providers import Provider
 from gateway_core.resume.streams import Streams
+from gateway_core.resume.worker import Worker, connection_seconds
 from gateway_core.routing.board import Board
 from gateway_core.services import unimplemented
 from gateway_core.services.access import Access
@@ -69,6 +70,7 @@ from gateway_core.services.gateway import GatewayService, rules
 from gateway_core.services.health import HealthService
 from gateway_core.services.key import KeyService
 from gateway_core.services.model import ModelService
+from gateway_core.services.peers import ResumeOnly, WorkerPeers
 from gateway_core.services.plan import PlanService
 from gateway_core.services.sockets import Sockets
 from gateway_core.services.usage import UsageService
@@ -95,10 +97,13 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 class Core:
     """The services of the contract, on a channel in this process and, where an address is given, on a socket."""
 
-    def __init__(self, config: Config, store: Store | None = None, root_key: str | None = None) -> None:
+    def __init__(
+        self, config: Config, store: Store | None = None, root_key: str | None = None, worker: Worker | None = None
+    ) -> None:
         """Builds everything; nothing runs yet. Without a store nothing is kept: no accounts, no ledger.
 
-        With one, the root key given is the operator's; without it one is made at the first start.
+        With one, the root key given is the operator's; without it one is made at the first start. A worker shares its
+        address with others.
         """
         self.config = with_known_models(with_echo(config))
         self._tariff = tariff(self.config)
@@ -111,8 +116,9 @@ class Core:
         if store is not None:
             self._keyring = Keyring(store.database, optional=config.authentication == "optional")
         self._access = Access(self._keyring or Everybody())
-        self.streams = Streams(config.detach)
+        self.streams = Streams(config.detach, worker)
         self.telemetry = Telemetry(self.config)
+        self._peers = None if worker is None else WorkerPeers(worker, self.telemetry.exposition)
         self.board = Board(self.config)
         self.telemetry.metrics.tell_routing(self.board)
         self.telemetry.metrics.tell_streams(lambda: len(self.streams))
@@ -134,6 +140,7 @@ class Core:
             ChatCompletionService(pipeline, Bridges(self.config.limits.trusted_bridges), self.streams, self._access),
             ModelService(catalog, self._gateways, self._asked_by, self._access),
         )
+        self._servicers[0].peers = self._peers
         self._kept = () if store is None or self._limits is None else self._kept_services(store, self._limits)
         self._gateway_service = self._kept_gateways(catalog)
         self._register(self.channel)
@@ -169,7 +176,7 @@ class Core:
             await self._ledger.start()
         self._listing.start()
         if self.config.listen.grpc is not None:
-            self._server = aio.server(options=server_options(self.config.limits))
+            self._server = aio.server(options=server_options(self.config, shares_port=self._peers is not None))
             self._register(Sockets(self._server))
             reflection.enable_server_reflection(
                 (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME),
@@ -177,20 +184,31 @@ class Core:
             )
             self.port = add_port(self._server, self.config.listen.grpc)
             await self._server.start()
+        if self._peers is not None:
+            await self._peers.start(self._register_resume)
         for service in ("", *SERVICES):
             await self._health.set(service, SERVING)
 
-    async def drain(self) -> None:
-        """Says NOT_SERVING and takes no new calls over the socket; waits for the open ones as long as configured."""
+    def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """The body of GET /metrics and its content type; of all workers where there are several."""
+        return self.telemetry.exposition(accept) if self._peers is None else self._peers.gathered(accept)
+
+    async def drain(self, seconds: float | None = None) -> None:
+        """Says NOT_SERVING and takes no new calls over the socket; waits for the open ones as long as configured.
+
+        Or for so many seconds.
+        """
         await self._health.enter_graceful_shutdown()
         self.streams.drain()
         if self._server is not None:
-            await self._server.stop(self.config.drain_seconds)
+            await self._server.stop(self.config.drain_seconds if seconds is None else seconds)
 
     async def close(self) -> None:
         """Ends what drain left, and everything else."""
         if self._server is not None:
             await self._server.stop(None)
+        if self._peers is not None:
+            await self._peers.close()
         await self.channel.close()
         await self.streams.close()
         await self._listing.close()
@@ -236,6 +254,10 @@ class Core:
             return service_of(gateway_service_pb2_grpc.GatewayServiceServicer, gateway_service_pb2)
         of_gateways = rules(catalog, Reach(self.config.private_endpoint_networks), self._asked_by)
         return GatewayService(GatewayBook(self._store, self._gateways, of_gateways), self._access.private)
+
+    def _register_resume(self, server: aio.Server) -> None:
+        only: Any = ResumeOnly(Sockets(server))
+        chat_completion_service_pb2_grpc.add_ChatCompletionServiceServicer_to_server(self._servicers[0], only)
 
     def _register(self, server: Any) -> None:
         chat, models = self._servicers
@@ -291,15 +313,18 @@ def innermost(by_name: Mapping[str, Provider]) -> Any:
     return ask
 
 
-def server_options(limits: LimitsConfig) -> list[tuple[str, int]]:
-    """The limits in gRPC's terms (grpc/impl/channel_arg_names.h)."""
+def server_options(config: Config, *, shares_port: bool) -> list[tuple[str, int]]:
+    """The limits in gRPC's terms (grpc/impl/channel_arg_names.h); takes whether other processes have the port, too."""
+    limits = config.limits
+    age = [("grpc.max_connection_age_ms", round(1000 * connection_seconds(config.drain_seconds)))]
     return [
+        *(age if shares_port else ()),
         ("grpc.max_receive_message_length", limits.grpc_message_bytes),
         ("grpc.max_send_message_length", limits.grpc_message_bytes),
         ("grpc.max_concurrent_streams", limits.grpc_streams_per_connection),
         ("grpc.max_metadata_size", limits.header_bytes),
         ("grpc.absolute_max_metadata_size", 2 * limits.header_bytes),
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(shares_port)),
         # A client may ping every 10 s, with or without calls, so that long silences do not look like dead connections.
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),

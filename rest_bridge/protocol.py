@@ -151,6 +151,18 @@ class LimitedHttpProtocol(asyncio.Protocol):
         else:
             last.keep_alive = False
 
+    def retire(self, idle_seconds: float) -> None:
+        """Lets the server end where another process goes on: the next answer is the last, and idle clients have time.
+
+        A request that is on its way while its connection is closed is lost; so only one that has been idle is closed.
+        """
+        self._is_ending = True
+        last = self._arriving
+        if last is not None and not last.is_complete:
+            last.keep_alive = False
+        elif not self._reader.quiet_bytes:
+            self._deadline.set(idle_seconds)
+
     # ---- what comes ----
 
     def data_received(self, data: bytes) -> None:

@@ -9,23 +9,29 @@ from gateway_core.call import Call, Caller, Next, Rewrite
 from gateway_core.config import DetachConfig
 from gateway_core.errors import NotFound, ShuttingDown
 from gateway_core.resume.stream import ResumableStream
+from gateway_core.resume.worker import Worker
 
 NAME = "detach"
 ID_AT_MOST = 200
 """Characters of an id that are told back."""
+NUMBER_DIGITS = 12
+"""Of a worker."""
 
 
 class Streams:
     """Owns their tasks.
 
     An id is "PROCESS-NUMBER-SECRET": by the first part a proxy finds the process, by the second this process finds the
-    stream, and the third keeps apart those who share a public key.
+    stream, and the third keeps apart those who share a public key. Where several workers are one process to the
+    outside, the number begins with that of the worker: "3w1f".
     """
 
-    def __init__(self, config: DetachConfig) -> None:
-        """Takes what they may take."""
+    def __init__(self, config: DetachConfig, worker: Worker | None = None) -> None:
+        """Takes what they may take, and which worker this is."""
         self._config = config
-        self._process = config.process or secrets.token_hex(4)
+        self._worker = worker
+        self._process = worker.process if worker is not None else config.process or secrets.token_hex(4)
+        self._prefix = f"{self._process}-" if worker is None else f"{self._process}-{worker.number}w"
         self._number = 0
         self._streams: dict[str, ResumableStream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -46,7 +52,7 @@ class Streams:
         if len(self._streams) >= config.calls and not self._forget_oldest():
             return Rewrite(NAME, "ignored, as many calls as may be go on without their callers if they must")
         self._number += 1
-        key = f"{self._process}-{self._number:x}"
+        key = f"{self._prefix}{self._number:x}"
         identity = f"{key}-{secrets.token_hex(16)}"
         stream = ResumableStream(identity, call, seconds, config.buffer_bytes, self._forget)
         self._streams[key] = stream
@@ -74,6 +80,14 @@ class Streams:
             raise NotFound(message, resource="stream", id=told, process=process)
         message = f"There is no stream {told!r}: its id is wrong, it was given up, or its time has passed."
         raise NotFound(message, resource="stream", id=told)
+
+    def worker_of(self, identity: str) -> int | None:
+        """The number of the other worker that runs or ran a stream. None: none does, by its id."""
+        if self._worker is None or not identity.startswith(f"{self._process}-"):
+            return None
+        number, mark, _ = identity.removeprefix(f"{self._process}-").partition("w")
+        is_number = mark and number.isascii() and number.isdigit() and len(number) <= NUMBER_DIGITS
+        return int(number) if is_number and int(number) != self._worker.number else None
 
     def bounded(self, seconds: float | None) -> float | None:
         """As much of a time as the configuration allows. None stays None."""

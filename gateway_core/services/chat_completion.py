@@ -27,6 +27,7 @@ from gateway_core.providers import Provider
 from gateway_core.resume.duration import asked_seconds
 from gateway_core.resume.stream import ResumableStream
 from gateway_core.resume.streams import Streams
+from gateway_core.resume.worker import Peers
 from gateway_core.services.access import Access
 from gateway_core.services.edge import (
     Bridges,
@@ -77,6 +78,9 @@ class ChatCompletion:
 
 class ChatCompletionService(ChatCompletionServiceServicer):
     """Answers chat completions by way of the pipeline."""
+
+    peers: Peers | None = None
+    """The other processes of this server, where it has any."""
 
     def __init__(self, pipeline: Next[ChatCompletionSpec], bridges: Bridges, streams: Streams, access: Access) -> None:
         """Takes the composed stages, the bridges that are believed, the streams that can be continued, and who may."""
@@ -140,6 +144,12 @@ class ChatCompletionService(ChatCompletionServiceServicer):
         """Continues a stream whose caller was lost."""
         rpc = Rpc(context, "resume_chat_completion")
         try:
+            other = self._streams.worker_of(request.id)
+            if other is not None and self.peers is not None:
+                async with aclosing(self.peers.resume(other, request, context)) as responses:
+                    async for response in responses:
+                        yield response
+                return  # the one that runs it tells of it
             stream = self._streams.find(request.id, await self._access.any(context))
             given = request.detach if request.HasField("detach") else None
             seconds = self._streams.bounded(asked_seconds(given, metadata_of(context)))

@@ -10,6 +10,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, MutableMapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import orjson
@@ -22,25 +25,45 @@ from gateway_core.errors import GatewayError, ProviderError
 from gateway_core.telemetry import names
 from gateway_core.telemetry.record import CallRecord
 
+if sys.platform == "win32":
+    fcntl = None
+else:
+    import fcntl
+
 CHARACTERS_AT_MOST = 500
 """Of a text that a caller or a provider wrote."""
 REWRITES_AT_MOST = 32
 
 Event = MutableMapping[str, Any]
 
+OF_ALL_LINES: dict[str, Any] = {}
+"""What every line of the process tells."""
+
 # They bring handlers of their own, or are silenced, where nobody tells them otherwise.
 FOREIGN_LOGGERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "grpc", "asyncio", "aiohttp")
 
 
-def configure_log(config: LogConfig, stream: BinaryIO | None = None) -> None:
+@dataclass(frozen=True, slots=True)
+class LogWorker:
+    """One of several processes that write to the same place."""
+
+    number: int
+    lock: Path
+    """A file that they lock in turn."""
+
+
+def configure_log(config: LogConfig, stream: BinaryIO | None = None, worker: LogWorker | None = None) -> None:
     """Sets up structlog and the standard library's logging, for the whole process; the last time counts.
 
     Lines go to the standard error, or to `stream`. Of the standard library's loggers, warnings and above are told.
     """
+    OF_ALL_LINES.clear()
+    if worker is not None:
+        OF_ALL_LINES[names.WORKER] = worker.number
     level = logging.getLevelNamesMapping()[config.level.upper()]
     terminal = (stream or sys.stderr).isatty()
     is_json = config.format == "json" or (config.format == "auto" and not terminal)
-    sink = Sink(stream, is_json=is_json)
+    sink = Sink(stream, is_json=is_json, turn=None if worker is None else Turn(worker.lock))
     structlog.configure(
         processors=[
             stamped,
@@ -61,20 +84,40 @@ def configure_log(config: LogConfig, stream: BinaryIO | None = None) -> None:
         foreign.propagate = True
 
 
+class Turn:
+    """Has one process at a time write: pipes mix what several write at once, beyond 4096 bytes (pipe(7), PIPE_BUF)."""
+
+    def __init__(self, path: Path) -> None:
+        """Takes the file that all of them lock; the lock ends with its process."""
+        self._file = path.open("ab")
+
+    def __enter__(self) -> None:
+        if fcntl is not None:
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        if fcntl is not None:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+
 class Sink:
     """Where lines end: the end of structlog's chain, one method for each level."""
 
-    def __init__(self, stream: BinaryIO | None, *, is_json: bool) -> None:
-        """Takes the stream (None: the standard error of the moment), and whether lines are JSON or for a terminal."""
+    def __init__(self, stream: BinaryIO | None, *, is_json: bool, turn: Turn | None = None) -> None:
+        """Takes the stream (None: the standard error of the moment), and whether lines are JSON or for a terminal.
+
+        And, where several processes write to the stream, whose turn it is.
+        """
         self.is_json = is_json
         self._stream = stream
         self._lock = threading.Lock()
+        self._turn = turn or nullcontext()
 
     def write(self, line: bytes) -> None:
         """Writes a line at once; one that cannot be written is lost, because a full disk must not fail a call."""
         stream = self._stream or sys.stderr.buffer
         try:
-            with self._lock:
+            with self._lock, self._turn:
                 stream.write(line)
                 stream.flush()
         except (OSError, ValueError):  # ValueError: the stream is closed
@@ -124,7 +167,7 @@ CLOCK = Clock()
 
 def stamped(_: WrappedLogger, level: str, event: Event) -> Event:
     """The event with its time and level, which lead the line."""
-    return {names.TIMESTAMP: CLOCK.now(), names.LEVEL: level, names.EVENT: event.pop("event"), **event}
+    return {names.TIMESTAMP: CLOCK.now(), names.LEVEL: level, names.EVENT: event.pop("event"), **OF_ALL_LINES, **event}
 
 
 def json_line(_: WrappedLogger, __: str, event: Event) -> bytes:
@@ -182,8 +225,8 @@ class CallLog:
 
     def _line(self, record: CallRecord, level: str) -> bytes:
         """What structlog's chain makes: the chain would cost more than all else that is told of a call."""
-        event = {names.TIMESTAMP: CLOCK.now(), names.LEVEL: level, names.EVENT: names.CALL, **call_fields(record)}
-        return json_line(self._log, level, event)
+        head = {names.TIMESTAMP: CLOCK.now(), names.LEVEL: level, names.EVENT: names.CALL, **OF_ALL_LINES}
+        return json_line(self._log, level, head | call_fields(record))
 
     def _send(self, lines: list[bytes]) -> None:
         if lines and self._json_sink is not None:
