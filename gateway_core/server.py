@@ -102,8 +102,7 @@ class Core:
     ) -> None:
         """Builds everything; nothing runs yet. Without a store nothing is kept: no accounts, no ledger.
 
-        With one, the root key given is the operator's; without it one is made at the first start. A worker shares its
-        address with others.
+        With one, the root key given is the operator's, or one is made at the first start. A worker shares its address.
         """
         self.config = with_known_models(with_echo(config))
         self._tariff = tariff(self.config)
@@ -111,17 +110,15 @@ class Core:
         self._root_key = root_key
         self.new_root_key: str | None = None
         """The operator's key where `start` has made it: it is kept nowhere."""
-        self._keyring = None
         self._ledger = None if store is None else Ledger(store.database)
-        if store is not None:
-            self._keyring = Keyring(store.database, optional=config.authentication == "optional")
+        is_optional = config.authentication == "optional"
+        self._keyring = None if store is None else Keyring(store.database, optional=is_optional)
         self._access = Access(self._keyring or Everybody())
         self.streams = Streams(config.detach, worker)
         self.telemetry = Telemetry(self.config)
         self._peers = None if worker is None else WorkerPeers(worker, self.telemetry.exposition)
         self.board = Board(self.config)
-        self.telemetry.metrics.tell_routing(self.board)
-        self.telemetry.metrics.tell_streams(lambda: len(self.streams))
+        self._tell_metrics()
         self._health = HealthService(self.board.is_served)
         self.channel = InProcessChannel()
         self.port: int | None = None
@@ -135,15 +132,21 @@ class Core:
         self._gateways = GatewayCache()
         self._endpoints = None if store is None else Endpoints(self.config, store.box)
         catalog = Catalog(self.config, self._listing)
-        pipeline = compose(self._stages(catalog), innermost(self._providers))
-        self._servicers = (
-            ChatCompletionService(pipeline, Bridges(self.config.limits.trusted_bridges), self.streams, self._access),
-            ModelService(catalog, self._gateways, self._asked_by, self._access),
-        )
-        self._servicers[0].peers = self._peers
+        self._servicers = self._asked_services(catalog)
         self._kept = () if store is None or self._limits is None else self._kept_services(store, self._limits)
         self._gateway_service = self._kept_gateways(catalog)
         self._register(self.channel)
+
+    def _asked_services(self, catalog: Catalog) -> tuple[ChatCompletionService, ModelService]:
+        pipeline = compose(self._stages(catalog), innermost(self._providers))
+        bridges = Bridges(self.config.limits.trusted_bridges)
+        chat = ChatCompletionService(pipeline, bridges, self.streams, self._access)
+        chat.peers = self._peers
+        return chat, ModelService(catalog, self._gateways, self._asked_by, self._access)
+
+    def _tell_metrics(self) -> None:
+        self.telemetry.metrics.tell_routing(self.board)
+        self.telemetry.metrics.tell_streams(lambda: len(self.streams))
 
     def _stages(self, catalog: Catalog) -> list[tuple[str, Stage]]:
         return [
