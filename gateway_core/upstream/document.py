@@ -1,4 +1,4 @@
-"""The JSON objects that hosts answer: whole answers, and the events of streamed ones."""
+"""The JSON objects that hosts answer, whole or event by event, and readers of fields that nobody has checked."""
 
 import orjson
 
@@ -21,3 +21,33 @@ def document_of(data: bytes, refusals: Refusals) -> Document:
     if document.get("error"):
         raise refusals.event(document["error"])
     return document
+
+
+def text(document: Document, name: str) -> str:
+    """A text; empty where there is none. Raises ValueError for another type, as all of these."""
+    value = document.get(name)
+    if value is None:
+        return ""
+    if type(value) is not str:
+        raise ValueError(f"its {name} is not a text")
+    return value
+
+
+def inner(document: Document, name: str) -> Document:
+    """An object; empty where there is none."""
+    value = document.get(name)
+    if value is None:
+        return {}
+    if type(value) is not dict:
+        raise ValueError(f"its {name} is not an object")
+    return value
+
+
+def objects(document: Document, name: str) -> list[Document]:
+    """A list of objects; empty where there is none."""
+    value = document.get(name)
+    if value is None:
+        return []
+    if type(value) is not list or any(type(item) is not dict for item in value):
+        raise ValueError(f"its {name} are not a list of objects")
+    return value

@@ -13,7 +13,9 @@ from headgate.v1.message_pb2 import ReasoningDetail
 
 from gateway_core.providers.gemini.carried import REASONING
 from gateway_core.providers.gemini.grounding import citations
-from gateway_core.providers.gemini.reading import INT32, Document, inner, objects, real, text, whole
+from gateway_core.providers.gemini.reading import INT32, real, whole
+from gateway_core.upstream.document import inner, objects, text
+from gateway_core.upstream.json_text import Document
 
 KNOWN = frozenset({"content", "finishReason", "index", "tokenCount", "logprobsResult", "finishMessage"})
 

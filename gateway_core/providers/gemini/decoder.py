@@ -10,9 +10,9 @@ import orjson
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 
 from gateway_core.providers.gemini.answer import FAULTS, UNSIGNED_CALL, Speaker, index_of
-from gateway_core.providers.gemini.reading import Document, inner, objects, text
 from gateway_core.providers.gemini.usage import put_usage
-from gateway_core.upstream.document import document_of
+from gateway_core.upstream.document import document_of, inner, objects, text
+from gateway_core.upstream.json_text import Document
 from gateway_core.upstream.refusal import Refusals
 from gateway_core.upstream.sse import Event
 

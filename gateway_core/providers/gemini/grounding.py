@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 from headgate.v1.chat_completion_pb2 import Annotation, UrlCitation
 
-from gateway_core.providers.gemini.reading import INT32, Document, inner, objects, text, whole
+from gateway_core.providers.gemini.reading import INT32, whole
+from gateway_core.upstream.document import inner, objects, text
+from gateway_core.upstream.json_text import Document
 
 
 def citations(grounding: Document, said: str) -> list[Annotation]:

@@ -6,7 +6,9 @@ from urllib.parse import quote
 import orjson
 from headgate.v1.model_pb2 import Model
 
-from gateway_core.providers.gemini.reading import Document, objects, text, whole
+from gateway_core.providers.gemini.reading import whole
+from gateway_core.upstream.document import objects, text
+from gateway_core.upstream.json_text import Document
 from gateway_core.upstream.listing import Page
 
 PREFIX = "models/"

@@ -1,21 +1,9 @@
-"""Readers of decoded JSON that nobody has checked: each gives what is there, or raises ValueError for another type."""
+"""Readers of numbers in decoded JSON: each gives what is there, or raises ValueError for another type."""
 
-from typing import Any
-
-Document = dict[str, Any]
+from gateway_core.upstream.json_text import Document
 
 INT32 = 2**31
 INT64 = 2**63
-
-
-def text(document: Document, name: str) -> str:
-    """A string; empty where there is none."""
-    value = document.get(name)
-    if value is None:
-        return ""
-    if type(value) is not str:
-        raise ValueError(f"its {name} is not a string")
-    return value
 
 
 def whole(document: Document, name: str, bound: int = INT64) -> int | None:
@@ -40,23 +28,3 @@ def real(document: Document, name: str) -> float:
     if type(value) is not float and type(value) is not int:
         raise ValueError(f"its {name} is not a number")
     return float(value)
-
-
-def inner(document: Document, name: str) -> Document:
-    """An object; empty where there is none."""
-    value = document.get(name)
-    if value is None:
-        return {}
-    if type(value) is not dict:
-        raise ValueError(f"its {name} is not an object")
-    return value
-
-
-def objects(document: Document, name: str) -> list[Document]:
-    """A list of objects; empty where there is none."""
-    value = document.get(name)
-    if value is None:
-        return []
-    if type(value) is not list or any(type(item) is not dict for item in value):
-        raise ValueError(f"its {name} are not a list of objects")
-    return value

@@ -3,7 +3,9 @@
 import orjson
 from headgate.v1.token_usage_pb2 import PromptTokensDetails, TokenUsage
 
-from gateway_core.providers.gemini.reading import Document, objects, text, whole
+from gateway_core.providers.gemini.reading import whole
+from gateway_core.upstream.document import objects, text
+from gateway_core.upstream.json_text import Document
 
 MODALITIES = {"TEXT": "text_tokens", "IMAGE": "image_tokens", "AUDIO": "audio_tokens"}
 

@@ -11,6 +11,8 @@ import orjson
 from headgate.v1.chat_completion_pb2 import AnswerMessage, ChatCompletionChunk, TokenLogprob
 from headgate.v1.message_pb2 import ROLE_ASSISTANT
 
+from gateway_core.upstream.document import objects, text
+
 INT63 = 2**63
 
 FRACTION = re.compile(r"\.\d+")
@@ -51,7 +53,7 @@ class Answer:
         choice.delta.SetInParent()
         self.is_begun = True
         self._read_message({} if message is None else message, choice.delta)
-        if tokens := entries(document, "logprobs"):
+        if tokens := objects(document, "logprobs"):
             choice.logprobs.content.tokens.extend(token(each) for each in tokens)
         if is_done:
             self._end(event, document)
@@ -70,7 +72,7 @@ class Answer:
             said.content = content
         if thinking := text(message, "thinking"):
             said.reasoning = thinking
-        for call in entries(message, "tool_calls"):
+        for call in objects(message, "tool_calls"):
             self._read_call(call, said)
         self._says_something = self._says_something or bool(content or thinking or said.tool_calls)
         extra = {name: value for name, value in message.items() if name not in IN_MESSAGE and value is not None}
@@ -107,26 +109,6 @@ class Answer:
             event.usage.total_tokens = event.usage.prompt_tokens + event.usage.completion_tokens
 
 
-def text(document: dict[str, Any], name: str) -> str:
-    """A text; empty where there is none. Raises ValueError for anything else."""
-    value = document.get(name)
-    if value is None:
-        return ""
-    if type(value) is not str:
-        raise ValueError(f"its {name} is not a text")
-    return value
-
-
-def entries(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    """A list of objects; empty where there is none. Raises ValueError for anything else."""
-    value = document.get(name)
-    if value is None:
-        return []
-    if type(value) is not list or any(type(item) is not dict for item in value):
-        raise ValueError(f"its {name} are not a list of objects")
-    return value
-
-
 def count(document: dict[str, Any], name: str) -> int | None:
     """A number of tokens; None where there is none. Raises ValueError for anything else."""
     value = document.get(name)
@@ -151,7 +133,7 @@ def seconds(value: Any) -> int:
 def token(document: dict[str, Any]) -> TokenLogprob:
     """A token and its log probability, with the alternatives. Raises ValueError, TypeError for anything else."""
     read = lone_token(document)
-    read.top_logprobs.extend(lone_token(top) for top in entries(document, "top_logprobs"))
+    read.top_logprobs.extend(lone_token(top) for top in objects(document, "top_logprobs"))
     return read
 
 
