@@ -30,7 +30,6 @@ from gateway_core.catalog.gateway_endpoint import Endpoints, EndpointTarget
 from gateway_core.catalog.known import Known, OfSnapshots, with_known_models
 from gateway_core.catalog.listing import Listing
 from gateway_core.config import Config, ProviderConfig
-from gateway_core.identity.accounts import Accounts
 from gateway_core.identity.keyring import Everybody, Keyring
 from gateway_core.identity.keys import Keys
 from gateway_core.identity.public import PublicLimits
@@ -77,6 +76,7 @@ from gateway_core.services.usage import UsageService
 from gateway_core.storage.store import Store
 from gateway_core.telemetry import Telemetry
 from gateway_core.upstream.reach import Reach
+from gateway_core.webhooks.webhooks import Webhooks
 
 LATER = "This service is answered once the gateway has accounts."
 SERVICES = (
@@ -127,13 +127,15 @@ class Core:
         self._server: aio.Server | None = None
         self._plans = Plans(self.config, None if store is None else store.database)
         self._asked_by = AskedBy(self._plans, self._tariff.is_unpriced)
-        self._balances = None if store is None else Balances(store.database)
+        self._webhooks = None if store is None else Webhooks(store, self.config, self.telemetry.metrics.count_webhook)
+        told = self._webhooks
+        self._balances = None if told is None else Balances(told.database, told.crossings.note)
         self._limits = None if store is None else SharedLimits(store.database)
         self._gateways = GatewayCache()
         self._endpoints = None if store is None else Endpoints(self.config, store.box)
         catalog = Catalog(self.config, self._listing)
         self._servicers = self._asked_services(catalog)
-        self._kept = () if store is None or self._limits is None else self._kept_services(store, self._limits)
+        self._kept = self._kept_services()
         self._gateway_service = self._kept_gateways(catalog)
         self._register(self.channel)
 
@@ -172,6 +174,8 @@ class Core:
             self._keyring.open()
             await self._gateways.start(self._store.database)
             await self._plans.open()
+        if self._webhooks is not None:
+            self._webhooks.open()
         if self._balances is not None and self._limits is not None:
             self._balances.open()
             self._limits.open()
@@ -229,6 +233,8 @@ class Core:
                 await self._limits.close()
             if self._ledger is not None:
                 await self._ledger.close()
+            if self._webhooks is not None:
+                await self._webhooks.close()
             await self._store.close()
 
     def _admission(self) -> tuple[tuple[str, Stage], ...]:
@@ -238,18 +244,22 @@ class Core:
         self.telemetry.metrics.tell_queued(lambda: stage.concurrency.queued)
         return (("admit", stage),)
 
-    def _kept_services(self, store: Store, limits: SharedLimits) -> tuple[tuple[str, Any, Any], ...]:
+    def _kept_services(self) -> tuple[tuple[str, Any, Any], ...]:
         """The services that need a store: the name, the function that adds it to a server, the servicer."""
+        store, limits, webhooks = self._store, self._limits, self._webhooks
+        if store is None or limits is None or webhooks is None:
+            return ()
         add_accounts = account_service_pb2_grpc.add_AccountServiceServicer_to_server
         add_keys = key_service_pb2_grpc.add_KeyServiceServicer_to_server
         add_balances = balance_service_pb2_grpc.add_BalanceServiceServicer_to_server
         add_plans = plan_service_pb2_grpc.add_PlanServiceServicer_to_server
-        of_accounts = AccountService(Accounts(store), self._plans, store.database, self._access)
+        of_accounts = AccountService(store, webhooks, self._plans, self._access)
+        of_balances = BalanceService(self._plans, limits, store.database, self._access, webhooks.outbox)
         return (
-            ("BalanceService", add_balances, BalanceService(self._plans, limits, store.database, self._access)),
+            ("BalanceService", add_balances, of_balances),
             ("PlanService", add_plans, PlanService(self._plans, store.database, self._access)),
             ("AccountService", add_accounts, of_accounts),
-            ("KeyService", add_keys, KeyService(Keys(store.database), self._access)),
+            ("KeyService", add_keys, KeyService(Keys(store.database, webhooks.outbox), self._access)),
         )
 
     def _kept_gateways(self, catalog: Catalog) -> Any:

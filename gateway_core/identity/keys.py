@@ -26,6 +26,8 @@ from gateway_core.storage.database import Database
 from gateway_core.storage.identifier import now_us
 from gateway_core.storage.key import KeyRow, Only
 from gateway_core.timestamp import time_us, timestamp
+from gateway_core.webhooks.event import KEY_CREATED, KEY_DELETED, KEY_ROTATED, key_data
+from gateway_core.webhooks.outbox import Outbox
 
 CHANGEABLE = frozenset(["label", "description", "project", "allowed_models", "expire_time"])
 KINDS: dict[int, Kind] = {key_pb2.KEY_KIND_PRIVATE: "private", key_pb2.KEY_KIND_PUBLIC: "public"}
@@ -34,9 +36,10 @@ KINDS: dict[int, Kind] = {key_pb2.KEY_KIND_PRIVATE: "private", key_pb2.KEY_KIND_
 class Keys:
     """The keys of a database."""
 
-    def __init__(self, database: Database) -> None:
-        """Takes where they are kept."""
+    def __init__(self, database: Database, outbox: Outbox | None = None) -> None:
+        """Takes where they are kept, and what tells their accounts of them."""
         self._database = database
+        self._outbox = outbox or Outbox(database)
 
     async def create(self, caller: Caller, request: CreateKeyRequest) -> CreateKeyResponse:
         """Makes a key; raises InvalidRequest, NotFound, ModelNotAllowed."""
@@ -55,6 +58,7 @@ class Keys:
             # Whoever tried it before it was there may have it for unknown.
             assert made is not None
             await self._database.changes.publish(connection, rows.TOPIC, made.id)
+            await self._outbox.announce(connection, account.id, KEY_CREATED, data(made))
         return CreateKeyResponse(key=key_message(made, None), secret=secret)
 
     async def get(self, caller: Caller, key_id: str) -> Key:
@@ -104,7 +108,9 @@ class Keys:
             secret = new_secret("public" if row.kind == "public" else "private")
             await rows.rotate_key(connection, row, {**values, **key_values(secret)})
             await self._database.changes.publish(connection, rows.TOPIC, row.id)
-            key = await told(connection, await managed(connection, caller, request.id))
+            rotated = await managed(connection, caller, request.id)
+            await self._outbox.announce(connection, row.account_id, KEY_ROTATED, data(rotated))
+            key = await told(connection, rotated)
         return RotateKeyResponse(key=key, secret=secret)
 
     async def delete(self, caller: Caller, key_id: str) -> None:
@@ -116,6 +122,7 @@ class Keys:
                 await check_others(connection, row)
             await rows.delete_key(connection, row.id)
             await self._database.changes.publish(connection, rows.TOPIC, row.id)
+            await self._outbox.announce(connection, row.account_id, KEY_DELETED, data(row))
 
 
 async def check_others(connection: Any, row: KeyRow) -> None:
@@ -142,6 +149,11 @@ async def told(connection: Any, row: KeyRow) -> Key:
     """A key as it is told."""
     old = await rows.replaced(connection, row.id)
     return key_message(row, None if old is None else old.masked)
+
+
+def data(row: KeyRow) -> dict[str, Any]:
+    """What a webhook tells of a key."""
+    return key_data(row.id, row.kind, row.label, row.project, row.expires_us)
 
 
 def column(asked: CreateKeyRequest | Key, name: str, path: str) -> Any:

@@ -13,6 +13,8 @@ from gateway_core.storage.changes import Change
 from gateway_core.storage.database import Database
 from gateway_core.storage.errors import StorageError
 from gateway_core.storage.identifier import now_us
+from gateway_core.webhooks.crossing import Crossing
+from gateway_core.webhooks.event import BALANCE_EXHAUSTED, BALANCE_LOW, SPEND_CAP_REACHED
 
 log = structlog.get_logger("headgate.balances")
 
@@ -22,15 +24,23 @@ READ_AT_ONCE = 500
 IDLE_REFRESHES = 60
 """After which the balance of an account that does not call is forgotten."""
 
+Crossed = Callable[[Crossing], None]
+"""Is told what a balance has passed, again and again while it is so; must not wait."""
+
+
+def unheard(_: Crossing) -> None:
+    """Tells nobody."""
+
 
 class Balance:
     """What one account has, as of the last reading, and what its calls in this process did since. Picodollars."""
 
-    __slots__ = ("_charged", "_idle", "_in_row", "is_stale", "reserved", "row")
+    __slots__ = ("_charged", "_crossed", "_idle", "_in_row", "is_stale", "reserved", "row")
 
-    def __init__(self, row: BalanceRow) -> None:
-        """Takes what was read."""
+    def __init__(self, row: BalanceRow, crossed: Crossed = unheard) -> None:
+        """Takes what was read, and what is told when money ends."""
         self.row = row
+        self._crossed = crossed
         self.reserved = 0
         """Of calls that are open in this process."""
         self.is_stale = False
@@ -49,8 +59,10 @@ class Balance:
         pending = self.reserved + self._charged - self._in_row
         expected = pending + cost
         if row.spend_cap is not None and row.spent + expected > row.spend_cap:
+            self._tell(SPEND_CAP_REACHED, cost)
             raise over_cap(cost, row.spend_cap, row.spend_cap - row.spent - pending)
         if not row.root and row.settled - expected < 0:
+            self._tell(BALANCE_EXHAUSTED, cost)
             raise over_balance(cost, row.settled - pending)
         self.reserved += cost
         self._idle = 0
@@ -69,6 +81,17 @@ class Balance:
         if charged >= self._in_row:
             self.row = row
             self._in_row = charged
+            self.notice()
+
+    def notice(self) -> None:
+        """Tells where the balance is low: here, and not with each call, since each second what was charged is read."""
+        row = self.row
+        if row.low is not None and row.settled < row.low:
+            self._tell(BALANCE_LOW)
+
+    def _tell(self, type_: str, cost: int = 0) -> None:
+        row, charged = self.row, self._charged - self._in_row
+        self._crossed(Crossing(row.account_id, type_, row.settled, charged, row.spent, row.spend_cap, cost))
 
     def is_idle(self) -> bool:
         """Whether nobody has called for long; asked at each refresh."""
@@ -110,9 +133,10 @@ def ask_less(otherwise: str) -> str:
 class Balances:
     """The balances of a database. Belongs to one event loop, between `open` and `close`."""
 
-    def __init__(self, database: Database) -> None:
-        """Takes the database."""
+    def __init__(self, database: Database, crossed: Crossed = unheard) -> None:
+        """Takes the database, and what is told when money ends."""
         self._database = database
+        self._crossed = crossed
         self._balances: dict[str, Balance] = {}
         self._unsubscribe: list[Callable[[], None]] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -175,7 +199,8 @@ class Balances:
         for row in rows:
             held = self._balances.get(row.account_id)
             if held is None:
-                self._balances[row.account_id] = Balance(row)
+                self._balances[row.account_id] = held = Balance(row, self._crossed)
+                held.notice()
             else:
                 held.read(row, charged.get(row.account_id, 0))
 

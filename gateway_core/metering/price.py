@@ -7,8 +7,9 @@ from typing import NamedTuple
 from headgate.v1.token_usage_pb2 import TokenUsage
 
 from gateway_core.config import Config, PriceConfig
+from gateway_core.usd import PICO as PICO
+from gateway_core.usd import usd_text as usd_text
 
-PICO = 10**12
 MILLION = 10**6
 
 
@@ -185,13 +186,6 @@ def is_unpriced(config: Config, prices: Mapping[str, Price]) -> Callable[[str], 
 def pico_usd(usd: str | Decimal) -> int:
     """US dollars, as picodollars, half up."""
     return int((Decimal(usd) * PICO).to_integral_value(ROUND_HALF_UP))
-
-
-def usd_text(pico: int) -> str:
-    """Picodollars as a decimal number of US dollars: no exponent, no zeros at its end, at least "0"."""
-    whole, rest = divmod(abs(pico), PICO)
-    sign = "-" if pico < 0 else ""
-    return f"{sign}{whole}.{f'{rest:012d}'.rstrip('0')}" if rest else f"{sign}{whole}"
 
 
 def decimal_text(value: Decimal) -> str:

@@ -9,8 +9,12 @@ from headgate.v1.account_service_pb2 import (
     GetAccountResponse,
     ListAccountsRequest,
     ListAccountsResponse,
+    ListWebhooksRequest,
+    ListWebhooksResponse,
     RotateHookSecretRequest,
     RotateHookSecretResponse,
+    SendTestWebhookRequest,
+    SendTestWebhookResponse,
     UpdateAccountRequest,
     UpdateAccountResponse,
 )
@@ -18,22 +22,25 @@ from headgate.v1.account_service_pb2_grpc import AccountServiceServicer
 
 from gateway_core.call import Caller
 from gateway_core.errors import InvalidRequest
+from gateway_core.identity.account_webhooks import AccountWebhooks
 from gateway_core.identity.accounts import Accounts
 from gateway_core.metering.plan import Plans
 from gateway_core.services.access import Access
 from gateway_core.services.edge import Context
-from gateway_core.storage.database import Database
 from gateway_core.storage.plan import plan_rows
+from gateway_core.storage.store import Store
+from gateway_core.webhooks.webhooks import Webhooks
 
 
 class AccountService(AccountServiceServicer):
     """Keeps the accounts."""
 
-    def __init__(self, accounts: Accounts, plans: Plans, database: Database, access: Access) -> None:
-        """Takes the accounts, the plans that they may have, where these are kept, and who may ask."""
-        self._accounts = accounts
+    def __init__(self, store: Store, webhooks: Webhooks, plans: Plans, access: Access) -> None:
+        """Takes where accounts are kept, what tells them what happens, the plans they may have, and who may ask."""
+        self._accounts = Accounts(store, webhooks)
+        self._webhooks = AccountWebhooks(store.database, webhooks)
         self._plans = plans
-        self._database = database
+        self._database = store.database
         self._access = access
 
     async def CreateAccount(self, request: CreateAccountRequest, context: Context) -> CreateAccountResponse:
@@ -86,6 +93,23 @@ class AccountService(AccountServiceServicer):
             return await self._accounts.rotate_hook_secret(caller, required(request.account_id, "account_id"))
 
         return await self._access.answered(context, "rotate_hook_secret", work, request)
+
+    async def SendTestWebhook(self, request: SendTestWebhookRequest, context: Context) -> SendTestWebhookResponse:
+        """Sends a webhook now, and tells what came of it."""
+
+        async def work(caller: Caller) -> SendTestWebhookResponse:
+            return await self._webhooks.send_test(caller, required(request.account_id, "account_id"))
+
+        return await self._access.answered(context, "send_test_webhook", work, request)
+
+    async def ListWebhooks(self, request: ListWebhooksRequest, context: Context) -> ListWebhooksResponse:
+        """Lists the webhooks of an account."""
+
+        async def work(caller: Caller) -> ListWebhooksResponse:
+            required(request.account_id, "account_id")
+            return await self._webhooks.list(caller, request)
+
+        return await self._access.answered(context, "list_webhooks", work, request)
 
     async def _check_plan(self, name: str) -> None:
         """Raises InvalidRequest for the name of a plan that does not exist."""

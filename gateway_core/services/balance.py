@@ -40,13 +40,17 @@ from gateway_core.storage.errors import BalanceTooLarge
 from gateway_core.storage.identifier import new_id, now_us
 from gateway_core.storage.journal import reserved
 from gateway_core.timestamp import time_us, timestamp
+from gateway_core.webhooks.crossing import rearm
+from gateway_core.webhooks.event import CREDIT_ADDED, time_text
+from gateway_core.webhooks.outbox import Outbox
 
 
 class BalanceService(BalanceServiceServicer):
     """Tells of balances, and adds to them."""
 
-    def __init__(self, plans: Plans, limits: SharedLimits, database: Database, access: Access) -> None:
-        """Takes the plans, what is used of their limits, where balances are kept, and who may ask."""
+    def __init__(self, plans: Plans, limits: SharedLimits, database: Database, access: Access, outbox: Outbox) -> None:
+        """Takes the plans, what is used of their limits, where balances are kept, who may ask, and who is told."""
+        self._outbox = outbox
         self._plans = plans
         self._limits = limits
         self._database = database
@@ -149,6 +153,9 @@ class BalanceService(BalanceServiceServicer):
             await self._bring_up_to_date(connection, account.id)
             there = await credit_of(connection, account.id, credit.reference)
             (balance,) = await balance_rows(connection, [account.id])
+            if added:
+                await rearm(connection, account.id, credited=True)
+                await self._outbox.announce(connection, account.id, CREDIT_ADDED, data(credit, balance.settled))
         assert there is not None, "it is there, or was added"
         same = (there.amount, there.description, there.expires_us) == (
             credit.amount, credit.description, credit.expires_us,
@@ -192,6 +199,17 @@ def credit_of_request(request: AddCreditRequest) -> CreditRow:
     now = now_us()
     expires_us = time_us(request.expire_time, "expire_time") if request.HasField("expire_time") else None
     return CreditRow(new_id(), "", reference, note, amount, amount, expires_us, now)
+
+
+def data(credit: CreditRow, settled: int) -> dict[str, Any]:
+    """What a webhook tells of a credit."""
+    return {
+        "credit_id": credit.id,
+        "amount_usd": usd_text(credit.amount),
+        "reference": credit.reference,
+        "expire_time": None if credit.expires_us is None else time_text(credit.expires_us),
+        "balance_usd": usd_text(settled),
+    }
 
 
 def credit_message(row: CreditRow) -> Credit:

@@ -35,6 +35,10 @@ class AccountRow:
     hook_secret: bytes | None
     """Sealed for `hook_secret_place`."""
     hook_secret_us: int | None
+    webhook_url: str | None
+    webhook_events: tuple[str, ...] | None
+    webhook_stopped_us: int | None
+    low_balance_pico_usd: int | None
     created_us: int
     updated_us: int
 
@@ -52,8 +56,8 @@ def _row(row: Row[Any] | None) -> AccountRow | None:
         return None
     values = dict(row._mapping)
     values.pop("deleted_us")
-    models = values["allowed_models"]
-    values["allowed_models"] = None if models is None else tuple(models)
+    for name in ("allowed_models", "webhook_events"):
+        values[name] = None if values[name] is None else tuple(values[name])
     values["metadata"] = values["metadata"] or {}
     return AccountRow(**values)
 

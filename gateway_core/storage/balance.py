@@ -25,6 +25,8 @@ class BalanceRow(NamedTuple):
     spend_cap: int | None
     settled: int
     spent: int
+    low: int | None = None
+    """Below which the account is told. None: never."""
 
 
 class CreditRow(NamedTuple):
@@ -61,12 +63,13 @@ async def balance_rows(connection: AsyncConnection, account_ids: Sequence[str]) 
             accounts.c.spend_cap_pico_usd,
             balances.c.settled_pico_usd,
             balances.c.spent_pico_usd,
+            accounts.c.low_balance_pico_usd,
         )
         .select_from(accounts.outerjoin(balances, balances.c.account_id == accounts.c.id))
         .where(accounts.c.id.in_(account_ids))
     )
     rows = await connection.execute(found)
-    return [BalanceRow(id_, root, cap, settled or 0, spent or 0) for id_, root, cap, settled, spent in rows]
+    return [BalanceRow(id_, root, cap, settled or 0, spent or 0, low) for id_, root, cap, settled, spent, low in rows]
 
 
 async def credit_of(connection: AsyncConnection, account_id: str, reference: str) -> CreditRow | None:

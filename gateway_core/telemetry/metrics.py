@@ -102,6 +102,7 @@ class Metrics:
         self._calls = self._counter(names.CALLS)
         self._attempts = self._counter(names.ATTEMPTS_MADE)
         self._rewrites = self._counter(names.REWRITES_MADE)
+        self._webhooks = self._counter(names.WEBHOOKS)
         in_flight = names.CALLS_IN_FLIGHT
         Gauge(in_flight.prometheus_name, in_flight.description, registry=self.registry).set_function(
             lambda: self.calls_in_flight
@@ -126,6 +127,10 @@ class Metrics:
     def tell_routing(self, board: Board) -> None:
         """Begins to tell what is known of the ways to targets; any thread may ask for it."""
         self.registry.register(Routing(board))
+
+    def count_webhook(self, outcome: str) -> None:
+        """Counts an attempt to send a webhook: "delivered", "retried" (there will be another), "failed"."""
+        self._webhooks.add(outcome)
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """All metrics and their content type: OpenMetrics where the Accept header asks for it, else Prometheus' own."""

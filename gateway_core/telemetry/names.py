@@ -185,6 +185,7 @@ HEDGES: Final = Instrument(
 )
 RETRY_BUDGET_LEFT: Final = Instrument("headgate.retry_budget.left", "Attempts that may be made beyond one for a call.")
 RETRIES_REFUSED: Final = Instrument("headgate.retries_refused", "Attempts that the retry budget did not allow.")
+WEBHOOKS: Final = Instrument("headgate.webhooks", "Attempts to send webhooks that ended.", ("outcome",))
 BUILD: Final = Instrument("headgate.build", "What is running.")
 
 

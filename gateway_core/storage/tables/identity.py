@@ -20,6 +20,10 @@ accounts = Table(
     Column("metadata", Document),  # names and values of the owner's; null: none
     Column("hook_secret", LargeBinary),  # sealed
     Column("hook_secret_us", BigInteger),  # when it was made
+    Column("webhook_url", Text),  # null: nothing is sent
+    Column("webhook_events", Document),  # list of types; null: all
+    Column("webhook_stopped_us", BigInteger),  # when the endpoint said that it is gone; null: it has not
+    Column("low_balance_pico_usd", BigInteger),  # null: none is low
     Column("created_us", BigInteger, nullable=False),
     Column("updated_us", BigInteger, nullable=False),
     Column("deleted_us", BigInteger),
@@ -33,6 +37,12 @@ accounts = Table(
         postgresql_where=text("deleted_us IS NULL AND external_ref IS NOT NULL"),
     ),
     Index("accounts_parent_id_created_us_id", "parent_id", "created_us", "id"),
+    Index(
+        "accounts_webhook",
+        "id",
+        sqlite_where=text("webhook_url IS NOT NULL"),
+        postgresql_where=text("webhook_url IS NOT NULL"),
+    ),
 )
 
 keys = Table(

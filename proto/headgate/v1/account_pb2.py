@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19headgate/v1/account.proto\x12\x0bheadgate.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb8\x04\n\x07\x41\x63\x63ount\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x0c\x65xternal_ref\x18\x03 \x01(\t\x12\x0c\n\x04plan\x18\x04 \x01(\t\x12\x1a\n\rspend_cap_usd\x18\x05 \x01(\tH\x00\x88\x01\x01\x12 \n\x13requests_per_minute\x18\x06 \x01(\x03H\x01\x88\x01\x01\x12\x13\n\x0b\x64\x65\x66\x61ult_tag\x18\x07 \x01(\t\x12\x16\n\x0e\x61llowed_models\x18\x08 \x03(\t\x12\x34\n\x08metadata\x18\t \x03(\x0b\x32\".headgate.v1.Account.MetadataEntry\x12\x15\n\x07is_root\x18\n \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1f\n\x11parent_account_id\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\x12\x41\n\x17hook_secret_create_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x10\n\x0e_spend_cap_usdB\x16\n\x14_requests_per_minuteb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19headgate/v1/account.proto\x12\x0bheadgate.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd4\x05\n\x07\x41\x63\x63ount\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x0c\x65xternal_ref\x18\x03 \x01(\t\x12\x0c\n\x04plan\x18\x04 \x01(\t\x12\x1a\n\rspend_cap_usd\x18\x05 \x01(\tH\x00\x88\x01\x01\x12 \n\x13requests_per_minute\x18\x06 \x01(\x03H\x01\x88\x01\x01\x12\x13\n\x0b\x64\x65\x66\x61ult_tag\x18\x07 \x01(\t\x12\x16\n\x0e\x61llowed_models\x18\x08 \x03(\t\x12\x34\n\x08metadata\x18\t \x03(\x0b\x32\".headgate.v1.Account.MetadataEntry\x12\x15\n\x07is_root\x18\n \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1f\n\x11parent_account_id\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\x12\x41\n\x17hook_secret_create_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x13\n\x0bwebhook_url\x18\x0f \x01(\t\x12\x16\n\x0ewebhook_events\x18\x10 \x03(\t\x12\x1c\n\x0flow_balance_usd\x18\x11 \x01(\tH\x02\x88\x01\x01\x12;\n\x11webhook_stop_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x10\n\x0e_spend_cap_usdB\x16\n\x14_requests_per_minuteB\x12\n\x10_low_balance_usdb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,8 +49,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACCOUNT'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
   _globals['_ACCOUNT'].fields_by_name['update_time']._loaded_options = None
   _globals['_ACCOUNT'].fields_by_name['update_time']._serialized_options = b'\342A\001\003'
+  _globals['_ACCOUNT'].fields_by_name['webhook_stop_time']._loaded_options = None
+  _globals['_ACCOUNT'].fields_by_name['webhook_stop_time']._serialized_options = b'\342A\001\003'
   _globals['_ACCOUNT']._serialized_start=109
-  _globals['_ACCOUNT']._serialized_end=677
-  _globals['_ACCOUNT_METADATAENTRY']._serialized_start=588
-  _globals['_ACCOUNT_METADATAENTRY']._serialized_end=635
+  _globals['_ACCOUNT']._serialized_end=833
+  _globals['_ACCOUNT_METADATAENTRY']._serialized_start=724
+  _globals['_ACCOUNT_METADATAENTRY']._serialized_end=771
 # @@protoc_insertion_point(module_scope)

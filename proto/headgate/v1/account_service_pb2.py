@@ -27,9 +27,10 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from headgate.v1 import account_pb2 as headgate_dot_v1_dot_account__pb2
 from headgate.v1 import key_pb2 as headgate_dot_v1_dot_key__pb2
+from headgate.v1 import webhook_pb2 as headgate_dot_v1_dot_webhook__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!headgate/v1/account_service.proto\x12\x0bheadgate.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x19headgate/v1/account.proto\x1a\x15headgate/v1/key.proto\"C\n\x14\x43reateAccountRequest\x12+\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x14.headgate.v1.AccountB\x04\xe2\x41\x01\x02\"m\n\x15\x43reateAccountResponse\x12%\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x14.headgate.v1.Account\x12\x1d\n\x03key\x18\x02 \x01(\x0b\x32\x10.headgate.v1.Key\x12\x0e\n\x06secret\x18\x03 \x01(\t\"%\n\x11GetAccountRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\";\n\x12GetAccountResponse\x12%\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x14.headgate.v1.Account\"R\n\x13ListAccountsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x14\n\x0c\x65xternal_ref\x18\x03 \x01(\t\"W\n\x14ListAccountsResponse\x12&\n\x08\x61\x63\x63ounts\x18\x01 \x03(\x0b\x32\x14.headgate.v1.Account\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"t\n\x14UpdateAccountRequest\x12+\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x14.headgate.v1.AccountB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\">\n\x15UpdateAccountResponse\x12%\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x14.headgate.v1.Account\"(\n\x14\x44\x65leteAccountRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x17\n\x15\x44\x65leteAccountResponse\"3\n\x17RotateHookSecretRequest\x12\x18\n\naccount_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"Q\n\x18RotateHookSecretResponse\x12\x0e\n\x06secret\x18\x01 \x01(\t\x12%\n\x07\x61\x63\x63ount\x18\x02 \x01(\x0b\x32\x14.headgate.v1.Account2\x99\x06\n\x0e\x41\x63\x63ountService\x12y\n\rCreateAccount\x12!.headgate.v1.CreateAccountRequest\x1a\".headgate.v1.CreateAccountResponse\"!\x82\xd3\xe4\x93\x02\x1b\"\x10/api/v1/accounts:\x07\x61\x63\x63ount\x12u\n\nGetAccount\x12\x1e.headgate.v1.GetAccountRequest\x1a\x1f.headgate.v1.GetAccountResponse\"&\x82\xd3\xe4\x93\x02 \x12\x15/api/v1/accounts/{id}b\x07\x61\x63\x63ount\x12m\n\x0cListAccounts\x12 .headgate.v1.ListAccountsRequest\x1a!.headgate.v1.ListAccountsResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/api/v1/accounts\x12\x8f\x01\n\rUpdateAccount\x12!.headgate.v1.UpdateAccountRequest\x1a\".headgate.v1.UpdateAccountResponse\"7\x82\xd3\xe4\x93\x02\x31\x32\x1d/api/v1/accounts/{account.id}:\x07\x61\x63\x63ountb\x07\x61\x63\x63ount\x12u\n\rDeleteAccount\x12!.headgate.v1.DeleteAccountRequest\x1a\".headgate.v1.DeleteAccountResponse\"\x1d\x82\xd3\xe4\x93\x02\x17*\x15/api/v1/accounts/{id}\x12\x9c\x01\n\x10RotateHookSecret\x12$.headgate.v1.RotateHookSecretRequest\x1a%.headgate.v1.RotateHookSecretResponse\";\x82\xd3\xe4\x93\x02\x35\"0/api/v1/accounts/{account_id}/hook-secret/rotate:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!headgate/v1/account_service.proto\x12\x0bheadgate.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x19headgate/v1/account.proto\x1a\x15headgate/v1/key.proto\x1a\x19headgate/v1/webhook.proto\"C\n\x14\x43reateAccountRequest\x12+\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x14.headgate.v1.AccountB\x04\xe2\x41\x01\x02\"m\n\x15\x43reateAccountResponse\x12%\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x14.headgate.v1.Account\x12\x1d\n\x03key\x18\x02 \x01(\x0b\x32\x10.headgate.v1.Key\x12\x0e\n\x06secret\x18\x03 \x01(\t\"%\n\x11GetAccountRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\";\n\x12GetAccountResponse\x12%\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x14.headgate.v1.Account\"R\n\x13ListAccountsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x14\n\x0c\x65xternal_ref\x18\x03 \x01(\t\"W\n\x14ListAccountsResponse\x12&\n\x08\x61\x63\x63ounts\x18\x01 \x03(\x0b\x32\x14.headgate.v1.Account\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"t\n\x14UpdateAccountRequest\x12+\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x14.headgate.v1.AccountB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\">\n\x15UpdateAccountResponse\x12%\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x14.headgate.v1.Account\"(\n\x14\x44\x65leteAccountRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x17\n\x15\x44\x65leteAccountResponse\"3\n\x17RotateHookSecretRequest\x12\x18\n\naccount_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"Q\n\x18RotateHookSecretResponse\x12\x0e\n\x06secret\x18\x01 \x01(\t\x12%\n\x07\x61\x63\x63ount\x18\x02 \x01(\x0b\x32\x14.headgate.v1.Account\"2\n\x16SendTestWebhookRequest\x12\x18\n\naccount_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x86\x01\n\x17SendTestWebhookResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tdelivered\x18\x02 \x01(\x08\x12\x18\n\x0bstatus_code\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x13\n\x0b\x64uration_ms\x18\x05 \x01(\x03\x42\x0e\n\x0c_status_code\"V\n\x13ListWebhooksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x18\n\naccount_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\"W\n\x14ListWebhooksResponse\x12&\n\x08webhooks\x18\x01 \x03(\x0b\x32\x14.headgate.v1.Webhook\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xb6\x08\n\x0e\x41\x63\x63ountService\x12y\n\rCreateAccount\x12!.headgate.v1.CreateAccountRequest\x1a\".headgate.v1.CreateAccountResponse\"!\x82\xd3\xe4\x93\x02\x1b\"\x10/api/v1/accounts:\x07\x61\x63\x63ount\x12u\n\nGetAccount\x12\x1e.headgate.v1.GetAccountRequest\x1a\x1f.headgate.v1.GetAccountResponse\"&\x82\xd3\xe4\x93\x02 \x12\x15/api/v1/accounts/{id}b\x07\x61\x63\x63ount\x12m\n\x0cListAccounts\x12 .headgate.v1.ListAccountsRequest\x1a!.headgate.v1.ListAccountsResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/api/v1/accounts\x12\x8f\x01\n\rUpdateAccount\x12!.headgate.v1.UpdateAccountRequest\x1a\".headgate.v1.UpdateAccountResponse\"7\x82\xd3\xe4\x93\x02\x31\x32\x1d/api/v1/accounts/{account.id}:\x07\x61\x63\x63ountb\x07\x61\x63\x63ount\x12u\n\rDeleteAccount\x12!.headgate.v1.DeleteAccountRequest\x1a\".headgate.v1.DeleteAccountResponse\"\x1d\x82\xd3\xe4\x93\x02\x17*\x15/api/v1/accounts/{id}\x12\x9c\x01\n\x10RotateHookSecret\x12$.headgate.v1.RotateHookSecretRequest\x1a%.headgate.v1.RotateHookSecretResponse\";\x82\xd3\xe4\x93\x02\x35\"0/api/v1/accounts/{account_id}/hook-secret/rotate:\x01*\x12\x94\x01\n\x0fSendTestWebhook\x12#.headgate.v1.SendTestWebhookRequest\x1a$.headgate.v1.SendTestWebhookResponse\"6\x82\xd3\xe4\x93\x02\x30\"+/api/v1/accounts/{account_id}/webhooks/test:\x01*\x12\x83\x01\n\x0cListWebhooks\x12 .headgate.v1.ListWebhooksRequest\x1a!.headgate.v1.ListWebhooksResponse\".\x82\xd3\xe4\x93\x02(\x12&/api/v1/accounts/{account_id}/webhooksb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,6 +47,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETEACCOUNTREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002'
   _globals['_ROTATEHOOKSECRETREQUEST'].fields_by_name['account_id']._loaded_options = None
   _globals['_ROTATEHOOKSECRETREQUEST'].fields_by_name['account_id']._serialized_options = b'\342A\001\002'
+  _globals['_SENDTESTWEBHOOKREQUEST'].fields_by_name['account_id']._loaded_options = None
+  _globals['_SENDTESTWEBHOOKREQUEST'].fields_by_name['account_id']._serialized_options = b'\342A\001\002'
+  _globals['_LISTWEBHOOKSREQUEST'].fields_by_name['account_id']._loaded_options = None
+  _globals['_LISTWEBHOOKSREQUEST'].fields_by_name['account_id']._serialized_options = b'\342A\001\002'
   _globals['_ACCOUNTSERVICE'].methods_by_name['CreateAccount']._loaded_options = None
   _globals['_ACCOUNTSERVICE'].methods_by_name['CreateAccount']._serialized_options = b'\202\323\344\223\002\033\"\020/api/v1/accounts:\007account'
   _globals['_ACCOUNTSERVICE'].methods_by_name['GetAccount']._loaded_options = None
@@ -58,30 +63,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACCOUNTSERVICE'].methods_by_name['DeleteAccount']._serialized_options = b'\202\323\344\223\002\027*\025/api/v1/accounts/{id}'
   _globals['_ACCOUNTSERVICE'].methods_by_name['RotateHookSecret']._loaded_options = None
   _globals['_ACCOUNTSERVICE'].methods_by_name['RotateHookSecret']._serialized_options = b'\202\323\344\223\0025\"0/api/v1/accounts/{account_id}/hook-secret/rotate:\001*'
-  _globals['_CREATEACCOUNTREQUEST']._serialized_start=197
-  _globals['_CREATEACCOUNTREQUEST']._serialized_end=264
-  _globals['_CREATEACCOUNTRESPONSE']._serialized_start=266
-  _globals['_CREATEACCOUNTRESPONSE']._serialized_end=375
-  _globals['_GETACCOUNTREQUEST']._serialized_start=377
-  _globals['_GETACCOUNTREQUEST']._serialized_end=414
-  _globals['_GETACCOUNTRESPONSE']._serialized_start=416
-  _globals['_GETACCOUNTRESPONSE']._serialized_end=475
-  _globals['_LISTACCOUNTSREQUEST']._serialized_start=477
-  _globals['_LISTACCOUNTSREQUEST']._serialized_end=559
-  _globals['_LISTACCOUNTSRESPONSE']._serialized_start=561
-  _globals['_LISTACCOUNTSRESPONSE']._serialized_end=648
-  _globals['_UPDATEACCOUNTREQUEST']._serialized_start=650
-  _globals['_UPDATEACCOUNTREQUEST']._serialized_end=766
-  _globals['_UPDATEACCOUNTRESPONSE']._serialized_start=768
-  _globals['_UPDATEACCOUNTRESPONSE']._serialized_end=830
-  _globals['_DELETEACCOUNTREQUEST']._serialized_start=832
-  _globals['_DELETEACCOUNTREQUEST']._serialized_end=872
-  _globals['_DELETEACCOUNTRESPONSE']._serialized_start=874
-  _globals['_DELETEACCOUNTRESPONSE']._serialized_end=897
-  _globals['_ROTATEHOOKSECRETREQUEST']._serialized_start=899
-  _globals['_ROTATEHOOKSECRETREQUEST']._serialized_end=950
-  _globals['_ROTATEHOOKSECRETRESPONSE']._serialized_start=952
-  _globals['_ROTATEHOOKSECRETRESPONSE']._serialized_end=1033
-  _globals['_ACCOUNTSERVICE']._serialized_start=1036
-  _globals['_ACCOUNTSERVICE']._serialized_end=1829
+  _globals['_ACCOUNTSERVICE'].methods_by_name['SendTestWebhook']._loaded_options = None
+  _globals['_ACCOUNTSERVICE'].methods_by_name['SendTestWebhook']._serialized_options = b'\202\323\344\223\0020\"+/api/v1/accounts/{account_id}/webhooks/test:\001*'
+  _globals['_ACCOUNTSERVICE'].methods_by_name['ListWebhooks']._loaded_options = None
+  _globals['_ACCOUNTSERVICE'].methods_by_name['ListWebhooks']._serialized_options = b'\202\323\344\223\002(\022&/api/v1/accounts/{account_id}/webhooks'
+  _globals['_CREATEACCOUNTREQUEST']._serialized_start=224
+  _globals['_CREATEACCOUNTREQUEST']._serialized_end=291
+  _globals['_CREATEACCOUNTRESPONSE']._serialized_start=293
+  _globals['_CREATEACCOUNTRESPONSE']._serialized_end=402
+  _globals['_GETACCOUNTREQUEST']._serialized_start=404
+  _globals['_GETACCOUNTREQUEST']._serialized_end=441
+  _globals['_GETACCOUNTRESPONSE']._serialized_start=443
+  _globals['_GETACCOUNTRESPONSE']._serialized_end=502
+  _globals['_LISTACCOUNTSREQUEST']._serialized_start=504
+  _globals['_LISTACCOUNTSREQUEST']._serialized_end=586
+  _globals['_LISTACCOUNTSRESPONSE']._serialized_start=588
+  _globals['_LISTACCOUNTSRESPONSE']._serialized_end=675
+  _globals['_UPDATEACCOUNTREQUEST']._serialized_start=677
+  _globals['_UPDATEACCOUNTREQUEST']._serialized_end=793
+  _globals['_UPDATEACCOUNTRESPONSE']._serialized_start=795
+  _globals['_UPDATEACCOUNTRESPONSE']._serialized_end=857
+  _globals['_DELETEACCOUNTREQUEST']._serialized_start=859
+  _globals['_DELETEACCOUNTREQUEST']._serialized_end=899
+  _globals['_DELETEACCOUNTRESPONSE']._serialized_start=901
+  _globals['_DELETEACCOUNTRESPONSE']._serialized_end=924
+  _globals['_ROTATEHOOKSECRETREQUEST']._serialized_start=926
+  _globals['_ROTATEHOOKSECRETREQUEST']._serialized_end=977
+  _globals['_ROTATEHOOKSECRETRESPONSE']._serialized_start=979
+  _globals['_ROTATEHOOKSECRETRESPONSE']._serialized_end=1060
+  _globals['_SENDTESTWEBHOOKREQUEST']._serialized_start=1062
+  _globals['_SENDTESTWEBHOOKREQUEST']._serialized_end=1112
+  _globals['_SENDTESTWEBHOOKRESPONSE']._serialized_start=1115
+  _globals['_SENDTESTWEBHOOKRESPONSE']._serialized_end=1249
+  _globals['_LISTWEBHOOKSREQUEST']._serialized_start=1251
+  _globals['_LISTWEBHOOKSREQUEST']._serialized_end=1337
+  _globals['_LISTWEBHOOKSRESPONSE']._serialized_start=1339
+  _globals['_LISTWEBHOOKSRESPONSE']._serialized_end=1426
+  _globals['_ACCOUNTSERVICE']._serialized_start=1429
+  _globals['_ACCOUNTSERVICE']._serialized_end=2507
 # @@protoc_insertion_point(module_scope)

@@ -66,6 +66,16 @@ class AccountServiceStub:
                 request_serializer=headgate_dot_v1_dot_account__service__pb2.RotateHookSecretRequest.SerializeToString,
                 response_deserializer=headgate_dot_v1_dot_account__service__pb2.RotateHookSecretResponse.FromString,
                 _registered_method=True)
+        self.SendTestWebhook = channel.unary_unary(
+                '/headgate.v1.AccountService/SendTestWebhook',
+                request_serializer=headgate_dot_v1_dot_account__service__pb2.SendTestWebhookRequest.SerializeToString,
+                response_deserializer=headgate_dot_v1_dot_account__service__pb2.SendTestWebhookResponse.FromString,
+                _registered_method=True)
+        self.ListWebhooks = channel.unary_unary(
+                '/headgate.v1.AccountService/ListWebhooks',
+                request_serializer=headgate_dot_v1_dot_account__service__pb2.ListWebhooksRequest.SerializeToString,
+                response_deserializer=headgate_dot_v1_dot_account__service__pb2.ListWebhooksResponse.FromString,
+                _registered_method=True)
 
 
 class AccountServiceServicer:
@@ -95,7 +105,8 @@ class AccountServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateAccount(self, request, context):
-        """Changes the fields of a sub-account that the mask names. Only the root account may change itself.
+        """Changes the fields of a sub-account that the mask names. Only the root account may change all of itself; any other
+        may change its own webhook_url, webhook_events and low_balance_usd.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -111,6 +122,20 @@ class AccountServiceServicer:
     def RotateHookSecret(self, request, context):
         """Makes a new secret that outbound webhooks are signed with, and tells it, only here. The one before signs nothing
         from then on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SendTestWebhook(self, request, context):
+        """Sends a webhook of type "webhook.test" to an account's endpoint, once and at once, and tells what came of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWebhooks(self, request, context):
+        """Lists the webhooks of an account, the newest first: those that are to be sent, and those of the last days.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -148,6 +173,16 @@ def add_AccountServiceServicer_to_server(servicer, server):
                     servicer.RotateHookSecret,
                     request_deserializer=headgate_dot_v1_dot_account__service__pb2.RotateHookSecretRequest.FromString,
                     response_serializer=headgate_dot_v1_dot_account__service__pb2.RotateHookSecretResponse.SerializeToString,
+            ),
+            'SendTestWebhook': grpc.unary_unary_rpc_method_handler(
+                    servicer.SendTestWebhook,
+                    request_deserializer=headgate_dot_v1_dot_account__service__pb2.SendTestWebhookRequest.FromString,
+                    response_serializer=headgate_dot_v1_dot_account__service__pb2.SendTestWebhookResponse.SerializeToString,
+            ),
+            'ListWebhooks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWebhooks,
+                    request_deserializer=headgate_dot_v1_dot_account__service__pb2.ListWebhooksRequest.FromString,
+                    response_serializer=headgate_dot_v1_dot_account__service__pb2.ListWebhooksResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -314,6 +349,60 @@ class AccountService:
             '/headgate.v1.AccountService/RotateHookSecret',
             headgate_dot_v1_dot_account__service__pb2.RotateHookSecretRequest.SerializeToString,
             headgate_dot_v1_dot_account__service__pb2.RotateHookSecretResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendTestWebhook(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headgate.v1.AccountService/SendTestWebhook',
+            headgate_dot_v1_dot_account__service__pb2.SendTestWebhookRequest.SerializeToString,
+            headgate_dot_v1_dot_account__service__pb2.SendTestWebhookResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWebhooks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headgate.v1.AccountService/ListWebhooks',
+            headgate_dot_v1_dot_account__service__pb2.ListWebhooksRequest.SerializeToString,
+            headgate_dot_v1_dot_account__service__pb2.ListWebhooksResponse.FromString,
             options,
             channel_credentials,
             insecure,

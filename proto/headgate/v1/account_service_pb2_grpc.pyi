@@ -42,13 +42,19 @@ class AccountServiceStub:
     ListAccounts: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ListAccountsRequest, _account_service_pb2.ListAccountsResponse]
     """Lists the sub-accounts, the newest first."""
     UpdateAccount: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.UpdateAccountRequest, _account_service_pb2.UpdateAccountResponse]
-    """Changes the fields of a sub-account that the mask names. Only the root account may change itself."""
+    """Changes the fields of a sub-account that the mask names. Only the root account may change all of itself; any other
+    may change its own webhook_url, webhook_events and low_balance_usd.
+    """
     DeleteAccount: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.DeleteAccountRequest, _account_service_pb2.DeleteAccountResponse]
     """Deletes a sub-account: its keys stop working at once, and its usage stays on record. The root account is refused."""
     RotateHookSecret: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.RotateHookSecretRequest, _account_service_pb2.RotateHookSecretResponse]
     """Makes a new secret that outbound webhooks are signed with, and tells it, only here. The one before signs nothing
     from then on.
     """
+    SendTestWebhook: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.SendTestWebhookRequest, _account_service_pb2.SendTestWebhookResponse]
+    """Sends a webhook of type "webhook.test" to an account's endpoint, once and at once, and tells what came of it."""
+    ListWebhooks: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ListWebhooksRequest, _account_service_pb2.ListWebhooksResponse]
+    """Lists the webhooks of an account, the newest first: those that are to be sent, and those of the last days."""
 
 @_typing.type_check_only
 class AccountServiceAsyncStub(AccountServiceStub):
@@ -64,13 +70,19 @@ class AccountServiceAsyncStub(AccountServiceStub):
     ListAccounts: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ListAccountsRequest, _account_service_pb2.ListAccountsResponse]  # type: ignore[assignment]
     """Lists the sub-accounts, the newest first."""
     UpdateAccount: _aio.UnaryUnaryMultiCallable[_account_service_pb2.UpdateAccountRequest, _account_service_pb2.UpdateAccountResponse]  # type: ignore[assignment]
-    """Changes the fields of a sub-account that the mask names. Only the root account may change itself."""
+    """Changes the fields of a sub-account that the mask names. Only the root account may change all of itself; any other
+    may change its own webhook_url, webhook_events and low_balance_usd.
+    """
     DeleteAccount: _aio.UnaryUnaryMultiCallable[_account_service_pb2.DeleteAccountRequest, _account_service_pb2.DeleteAccountResponse]  # type: ignore[assignment]
     """Deletes a sub-account: its keys stop working at once, and its usage stays on record. The root account is refused."""
     RotateHookSecret: _aio.UnaryUnaryMultiCallable[_account_service_pb2.RotateHookSecretRequest, _account_service_pb2.RotateHookSecretResponse]  # type: ignore[assignment]
     """Makes a new secret that outbound webhooks are signed with, and tells it, only here. The one before signs nothing
     from then on.
     """
+    SendTestWebhook: _aio.UnaryUnaryMultiCallable[_account_service_pb2.SendTestWebhookRequest, _account_service_pb2.SendTestWebhookResponse]  # type: ignore[assignment]
+    """Sends a webhook of type "webhook.test" to an account's endpoint, once and at once, and tells what came of it."""
+    ListWebhooks: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ListWebhooksRequest, _account_service_pb2.ListWebhooksResponse]  # type: ignore[assignment]
+    """Lists the webhooks of an account, the newest first: those that are to be sent, and those of the last days."""
 
 class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps the accounts below the caller's. All of it takes a private key; the account of that key makes, changes, lists
@@ -107,7 +119,9 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _account_service_pb2.UpdateAccountRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_account_service_pb2.UpdateAccountResponse, _abc.Awaitable[_account_service_pb2.UpdateAccountResponse]]:
-        """Changes the fields of a sub-account that the mask names. Only the root account may change itself."""
+        """Changes the fields of a sub-account that the mask names. Only the root account may change all of itself; any other
+        may change its own webhook_url, webhook_events and low_balance_usd.
+        """
 
     @_abc_1.abstractmethod
     def DeleteAccount(
@@ -126,5 +140,21 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         """Makes a new secret that outbound webhooks are signed with, and tells it, only here. The one before signs nothing
         from then on.
         """
+
+    @_abc_1.abstractmethod
+    def SendTestWebhook(
+        self,
+        request: _account_service_pb2.SendTestWebhookRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.SendTestWebhookResponse, _abc.Awaitable[_account_service_pb2.SendTestWebhookResponse]]:
+        """Sends a webhook of type "webhook.test" to an account's endpoint, once and at once, and tells what came of it."""
+
+    @_abc_1.abstractmethod
+    def ListWebhooks(
+        self,
+        request: _account_service_pb2.ListWebhooksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.ListWebhooksResponse, _abc.Awaitable[_account_service_pb2.ListWebhooksResponse]]:
+        """Lists the webhooks of an account, the newest first: those that are to be sent, and those of the last days."""
 
 def add_AccountServiceServicer_to_server(servicer: AccountServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

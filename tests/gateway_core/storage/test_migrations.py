@@ -12,7 +12,7 @@ from gateway_core.storage.errors import SchemaTooNew
 from gateway_core.storage.journal import open_calls
 from gateway_core.storage.location import Location
 from gateway_core.storage.migration import FOLDER
-from gateway_core.storage.tables import catalog, coordination, identity, metering
+from gateway_core.storage.tables import catalog, coordination, identity, metering, webhook
 from gateway_core.storage.tables.schema import metadata
 from tests.gateway_core.storage.program import Program, go, line, rest
 
@@ -25,7 +25,7 @@ def differences(connection: Connection) -> list[object]:
 
 
 async def test_the_migrations_make_the_tables_that_the_statements_are_written_for(database: Database) -> None:
-    assert {module.__name__.rpartition(".")[2] for module in (catalog, coordination, identity, metering)}
+    assert {module.__name__.rpartition(".")[2] for module in (catalog, coordination, identity, metering, webhook)}
     async with database.reading() as connection:
         assert await connection.run_sync(differences) == []
 

@@ -1,29 +1,16 @@
 """A webhook's signature, as Headgate makes it and as the documents' receiver checks it."""
 
-import re
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
 from gateway_core.webhooks.signature import TOLERANCE_SECONDS, is_signed, signature
+from tests.support.webhook_receiver import Verifies, receiver_of_the_manual
 
-Receiver = Callable[[str, bytes, str], bool]
-DOCUMENT = (Path(__file__).parents[3] / "docs" / "webhooks.md").read_text(encoding="utf-8")
 SECRET, BODY = "whsec_1", b'{"a": 1}'
 
 
-def receiver_of_the_manual() -> Receiver:
-    found = re.search(r"<!-- example: receiver -->\n```python\n(.*?)```", DOCUMENT, re.S)
-    assert found
-    names: dict[str, Any] = {}
-    exec(compile(found[1], "docs/webhooks.md", "exec"), names)
-    return cast(Receiver, names["is_from_headgate"])
-
-
-RECEIVERS: dict[str, Receiver] = {"own": is_signed, "manual": receiver_of_the_manual()}
+RECEIVERS: dict[str, Verifies] = {"own": is_signed, "manual": receiver_of_the_manual()}
 
 
 def test_the_signature_is_the_hmac_of_time_and_body() -> None:
