@@ -12,6 +12,7 @@ from gateway_core.config_part import CorsConfig, Count, Part, Seconds, WebhooksC
 from gateway_core.database_url import database_url_problem
 from gateway_core.known.hosts import Quirks, completed
 from gateway_core.known.models import Feature
+from gateway_core.redis_url import redis_url_problem
 
 MEBIBYTE = 1024 * 1024
 
@@ -386,6 +387,8 @@ class Config(Part):
     database_url: SecretStr | None = None
     """"postgresql://user:password@host/database" or "sqlite:///path", which is relative to the data directory unless it
     begins with a slash. None: headgate.db in the data directory."""
+    limits_url: SecretStr | None = None
+    """"redis://user:password@host:port/database" or rediss://: where processes share limits. None: in the database."""
     listen: ListenConfig = ListenConfig()
     workers: Count | Literal["auto"] = 1
     """Processes that share the addresses; auto: one for each processor."""
@@ -443,6 +446,14 @@ class Config(Part):
             raise ValueError(problem)
         return value
 
+    @field_validator("limits_url")
+    @classmethod
+    def _is_a_redis_url(cls, value: SecretStr | None) -> SecretStr | None:
+        problem = None if value is None else redis_url_problem(value.get_secret_value())
+        if problem is not None:
+            raise ValueError(problem)
+        return value
+
     @field_validator("providers")
     @classmethod
     def _names_can_be_told_from_models(cls, value: dict[str, Any]) -> dict[str, Any]:
@@ -454,7 +465,7 @@ class Config(Part):
     @model_validator(mode="after")
     def _what_is_kept_has_a_place(self) -> "Config":
         if not self.storage:
-            asked = self.model_fields_set & {"database_url", "plans", "public_keys"}
+            asked = self.model_fields_set & {"database_url", "limits_url", "plans", "public_keys"}
             if "authentication" in self.model_fields_set and self.authentication == "required":
                 asked = asked | {"authentication"}
             if asked:

@@ -55,6 +55,7 @@ from gateway_core.pipeline import (
     validate,
 )
 from gateway_core.providers import Provider
+from gateway_core.redis_store.lease import RedisLeases
 from gateway_core.resume.streams import Streams
 from gateway_core.resume.worker import Worker, connection_seconds
 from gateway_core.routing.board import Board
@@ -75,6 +76,7 @@ from gateway_core.services.sockets import Sockets
 from gateway_core.services.usage import UsageService
 from gateway_core.storage.store import Store
 from gateway_core.telemetry import Telemetry
+from gateway_core.telemetry.metrics import Metrics
 from gateway_core.upstream.reach import Reach
 from gateway_core.webhooks.webhooks import Webhooks
 
@@ -130,7 +132,7 @@ class Core:
         self._webhooks = None if store is None else Webhooks(store, self.config, self.telemetry.metrics.count_webhook)
         told = self._webhooks
         self._balances = None if told is None else Balances(told.database, told.crossings.note)
-        self._limits = None if store is None else SharedLimits(store.database)
+        self._limits = None if store is None else shared_limits(self.config, store, self.telemetry.metrics)
         self._gateways = GatewayCache()
         self._endpoints = None if store is None else Endpoints(self.config, store.box)
         catalog = Catalog(self.config, self._listing)
@@ -178,7 +180,7 @@ class Core:
             self._webhooks.open()
         if self._balances is not None and self._limits is not None:
             self._balances.open()
-            self._limits.open()
+            await self._limits.open()
         if self._ledger is not None:
             await self._ledger.start()
         self._listing.start()
@@ -285,6 +287,15 @@ class Core:
         for _, add, servicer in self._kept:
             add(servicer, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+
+
+def shared_limits(config: Config, store: Store, metrics: Metrics) -> SharedLimits:
+    """The limits, in the database or where the configuration says; raises StorageError."""
+    if config.limits_url is None:
+        return SharedLimits(store.database)
+    leases = RedisLeases(config.limits_url, store.database.process_id)
+    metrics.tell_limits_store(lambda: leases.away is None)
+    return SharedLimits(store.database, leases=leases)
 
 
 def service_of(servicer: type[Any], module: Any) -> Any:

@@ -13,6 +13,7 @@ from headgate_cli.checks import Check, ProviderCheck, circuits_check, clock_chec
 from headgate_cli.commands import version_text
 from headgate_cli.discovery import discover
 from headgate_cli.errors import FAILED, CommandFailed
+from headgate_cli.limits_check import limits_check
 from headgate_cli.locations import config_file, data_directory, key_place, read_config
 
 LIBRARIES = ("grpcio", "protobuf", "uvicorn", "httptools")
@@ -54,6 +55,8 @@ async def examine(chosen: Path | None, data: Path | None) -> list[Check]:
             origins = {name: key_place(path, name) for name in config.providers}
     providers = [ProviderCheck(name, row, origins[name]) for name, row in config.providers.items()]
     checks += await asyncio.gather(*(provider.run() for provider in providers))
+    if config.limits_url is not None:
+        checks.append(await limits_check(config.limits_url))
     checks += await ports(config)
     offsets = [provider.clock_offset for provider in providers if provider.clock_offset is not None]
     return [*checks, clock_check(offsets)]

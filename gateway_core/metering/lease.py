@@ -1,17 +1,18 @@
-"""Limits that processes share: each takes leases of units from the store, so that a call usually asks nobody."""
+"""Limits that processes share: each takes leases of units from a store, so that a call usually asks nobody."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from weakref import WeakValueDictionary
 
 import structlog
 
+from gateway_core.metering.alone import may_use
 from gateway_core.metering.window import SECOND_US, Window
 from gateway_core.storage.database import Database
 from gateway_core.storage.errors import StorageError
 from gateway_core.storage.identifier import now_us as clock
-from gateway_core.storage.lease import LeaseRequest, taken
-from gateway_core.storage.limit import forget_windows, give_back, granted, return_units
+from gateway_core.storage.lease import LeaseRequest
+from gateway_core.storage.lease_store import Away, DatabaseLeases, LeasesAway, LeaseStore
 
 log = structlog.get_logger("headgate.limits")
 
@@ -28,25 +29,26 @@ class SharedLimit:
     """One limit of one subject. What all processes use together never exceeds it, but by corrections."""
 
     __slots__ = (
-        *("__weakref__", "_clock", "_database", "_elsewhere", "_empty_until_us", "_refilling", "_scope", "_size"),
-        "window",
+        *("__weakref__", "_clock", "_elsewhere", "_empty_until_us", "_leased", "_owner", "_refilling"),
+        *("_scope", "_size", "window"),
     )
 
     def __init__(self, owner: "SharedLimits", scope: str, limit: int, seconds: int) -> None:
         """Takes what is limited: a name that all processes know it by."""
-        self._database = owner.database
+        self._owner = owner
         self._clock = owner.now_us
         self._scope = scope
         self._size = max(1, limit // SHARE)
         self._empty_until_us = 0
         self._elsewhere = 0
+        self._leased = 0
         self._refilling: asyncio.Task[None] | None = None
         self.window = Window(limit, seconds, shared=True)
 
     def turn(self, now_us: int) -> None:
         """Begins the window that the time is in. A lease is of one window."""
         if self.window.turn(now_us):
-            self.window.granted = 0
+            self.window.granted = self._leased = 0
             self._elsewhere = self._empty_until_us = 0
 
     def remaining(self, now_us: int) -> int:
@@ -96,10 +98,11 @@ class SharedLimit:
         if window.used > window.granted:
             if now_us > self._empty_until_us:
                 self._refill(window.used - window.granted, now_us)
-        elif window.left > 2 * self._size:
+        elif window.left > 2 * self._size and self._owner.leases.away is None:
             surplus = window.left - self._size
             window.granted -= surplus
-            self._refilling = asyncio.create_task(self._return(surplus, start_us), name="returning units of a limit")
+            self._leased -= surplus
+            self._refilling = asyncio.create_task(self._return(surplus), name="returning units of a limit")
             self._refilling.add_done_callback(self._refilled)
 
     async def settled(self) -> None:
@@ -107,9 +110,8 @@ class SharedLimit:
         if self._refilling is not None:
             await asyncio.wait({self._refilling})
 
-    async def _return(self, units: int, start_us: int) -> None:
-        async with self._database.transaction() as connection:
-            await return_units(connection, self._scope, start_us, units)
+    async def _return(self, units: int) -> None:
+        await self._owner.leases.give_back(self._request(units))
         self._empty_until_us = 0
 
     async def give_back(self) -> None:
@@ -120,9 +122,22 @@ class SharedLimit:
         if window.used > window.granted and not window.is_over(now_us):
             await self._lease(window.used - window.granted, now_us)
         unused, window.granted = window.left, min(window.granted, window.used)
+        self._leased = min(self._leased, window.granted)
         if unused:
-            async with self._database.transaction() as connection:
-                await give_back(connection, self._scope, window.start_us, self._database.process_id, unused)
+            await self._owner.leases.give_back(self._request(unused), is_last=True)
+
+    def claim(self, away: Away, now_us: int) -> LeaseRequest | None:
+        """What this process has of the window, to be told to a store that was away. None: nothing.
+
+        It is what was used, and a lease to go on with while others tell theirs.
+        """
+        window = self.window
+        if window.is_over(now_us) or not (window.used or window.granted):
+            return None
+        more = min(may_use(window, self._leased, self._size, away, now_us), window.used + self._size)
+        self._leased = window.granted = max(self._leased, more, window.used)
+        self._empty_until_us = 0
+        return self._request(0)
 
     def _refill(self, units: int, now_us: int) -> asyncio.Task[None]:
         self._refilling = task = asyncio.create_task(self._lease(units, now_us), name="taking a lease of a limit")
@@ -137,40 +152,66 @@ class SharedLimit:
     async def _lease(self, units: int, now_us: int) -> None:
         window = self.window
         start_us = window.start_us
-        expires_us = start_us + window.length_us
-        request = LeaseRequest(self._scope, start_us, window.limit, units, self._database.process_id, expires_us)
-        async with self._database.transaction() as connection:
-            got = await taken(connection, request)
-            of_all = await granted(connection, self._scope, start_us)
+        try:
+            got, of_all = await self._owner.leases.take(self._request(units))
+        except LeasesAway:
+            if window.start_us == start_us:
+                self._go_on_alone(now_us)
+            return
         # A lease of a window that ended meanwhile is worth nothing.
         if window.start_us == start_us:
+            self._leased += got
             window.granted += got
             self._elsewhere = of_all - window.granted
             if got < units:
                 self._empty_until_us = now_us + AGAIN_US
 
+    def _go_on_alone(self, now_us: int) -> None:
+        """Uses what a process may use by itself; the store is asked again a little later."""
+        window, away = self.window, self._owner.leases.away
+        self._empty_until_us = now_us + AGAIN_US
+        if away is None:
+            return
+        if not away.is_settling:
+            window.granted = max(window.granted, may_use(window, self._leased, self._size, away, now_us))
+        elif not window.granted:
+            # Of this window nothing was claimed.
+            self._leased = window.granted = min(self._size, window.limit)
+        self._elsewhere = max(0, window.limit - window.granted)
+
+    def _request(self, units: int) -> LeaseRequest:
+        window = self.window
+        expires_us, holder = window.start_us + window.length_us, self._owner.database.process_id
+        return LeaseRequest(self._scope, window.start_us, window.limit, units, holder, expires_us, self._leased)
+
 
 class SharedLimits:
-    """The limits of a database, by scope. Belongs to one event loop, between `open` and `close`."""
+    """The limits that processes on one database share, by scope. Belongs to one event loop, from `open` to `close`."""
 
-    def __init__(self, database: Database, now_us: Callable[[], int] = clock) -> None:
-        """Takes the clock: microseconds since 1970."""
+    def __init__(self, database: Database, now_us: Callable[[], int] = clock, leases: LeaseStore | None = None) -> None:
+        """Takes the clock: microseconds since 1970; and where leases are taken, if it is not the database."""
         self.database = database
+        self.leases = DatabaseLeases(database) if leases is None else leases
         self._limits: dict[tuple[str, int, int], SharedLimit] = {}
         # With those that are forgotten and that somebody still has: none may be there twice, and all are given back.
         self._in_use: WeakValueDictionary[tuple[str, int, int], SharedLimit] = WeakValueDictionary()
         self._sweeping: asyncio.Task[None] | None = None
         self.now_us = now_us
 
-    def open(self) -> None:
-        """Begins to forget windows that are over."""
+    async def open(self) -> None:
+        """Opens the store, and begins to forget windows that are over; raises StorageError."""
+        await self.leases.open(self._claims)
         self._sweeping = asyncio.create_task(self._sweep_often(), name="forgetting windows that are over")
 
     async def close(self) -> None:
-        """Gives back all leases."""
+        """Gives back all leases, and closes the store."""
         if self._sweeping is not None:
             self._sweeping.cancel()
             await asyncio.wait({self._sweeping})
+        await self._give_back()
+        await self.leases.close()
+
+    async def _give_back(self) -> None:
         for limit in tuple(self._in_use.values()):
             try:
                 await limit.give_back()
@@ -196,11 +237,17 @@ class SharedLimits:
         found = self._in_use.get((scope, units, seconds))
         if found is not None:
             await found.settled()
-        async with self.database.reading() as connection:
-            used = await granted(connection, f"{scope}:{seconds}", start_us)
+        try:
+            used = await self.leases.granted(f"{scope}:{seconds}", start_us)
+        except LeasesAway:
+            return units if found is None else found.remaining(now_us), start_us + length_us
         if found is not None and found.window.start_us == start_us:
             used += found.window.used - found.window.granted
         return max(0, units - used), start_us + length_us
+
+    def _claims(self, away: Away, now_us: int) -> Sequence[LeaseRequest]:
+        claimed = (limit.claim(away, now_us) for limit in tuple(self._in_use.values()))
+        return [request for request in claimed if request is not None]
 
     def _forget_ended(self) -> None:
         now_us = self.now_us()
@@ -213,7 +260,6 @@ class SharedLimits:
             await asyncio.sleep(SWEEP_SECONDS)
             self._forget_ended()
             try:
-                async with self.database.transaction() as connection:
-                    await forget_windows(connection, self.now_us() - KEEP_US)
+                await self.leases.forget(self.now_us() - KEEP_US)
             except StorageError as error:
                 log.warning("windows_not_forgotten", message=str(error))

@@ -25,6 +25,8 @@ class LeaseRequest:
     """The process that takes them."""
     expires_us: int
     """When window and lease are over, and their rows may be deleted."""
+    held: int = 0
+    """What the process has of the window already, for a store that may have forgotten it."""
 
 
 async def taken(connection: AsyncConnection, request: LeaseRequest) -> int:

@@ -119,6 +119,11 @@ class Metrics:
         queued = names.CALLS_QUEUED
         Gauge(queued.prometheus_name, queued.description, registry=self.registry).set_function(count)
 
+    def tell_limits_store(self, is_up: Callable[[], bool]) -> None:
+        """Begins to tell whether the store in which processes share limits answers; any thread may ask."""
+        store = names.LIMITS_STORE_UP
+        Gauge(store.prometheus_name, store.description, registry=self.registry).set_function(is_up)
+
     def tell_streams(self, count: Callable[[], int]) -> None:
         """Begins to tell how many streams can be continued; any thread may ask for the count."""
         kept = names.STREAMS_KEPT

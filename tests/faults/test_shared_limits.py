@@ -9,12 +9,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
+import pytest
 import structlog
 import yaml
 from google.rpc import error_details_pb2
@@ -27,12 +28,14 @@ from pydantic import SecretStr
 
 from gateway_core.metering.lease import SharedLimits
 from gateway_core.metering.window import SECOND_US
+from gateway_core.redis_store.lease import RedisLeases
 from gateway_core.storage.database import Database
 from gateway_core.storage.location import location
-from tests.gateway_core.storage.conftest import database_url, postgres_server
 from tests.headgate_cli.program import Serving, serving
+from tests.support.postgres import PostgresServer, postgres_server
+from tests.support.redis import running
 
-__all__ = ["database_url", "postgres_server"]
+__all__ = ["postgres_server"]
 
 ROOT = Path(__file__).parents[2]
 NOW = 6_000 * SECOND_US
@@ -53,6 +56,32 @@ CALLS = 110
 AT_ONCE = 8
 
 
+class Place(NamedTuple):
+    """Where processes share what they keep, and limits."""
+
+    database_url: str
+    limits_url: str | None
+
+    def configuration(self) -> dict[str, str]:
+        urls = {"database_url": self.database_url, "limits_url": self.limits_url}
+        return {name: url for name, url in urls.items() if url is not None}
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "redis"])
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+    """Limits in a fresh database, and in a fresh Redis beside one."""
+    if request.param == "postgresql":
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        yield Place(await server.new_database(), None)
+        return
+    file = f"sqlite:///{tmp_path}/data/headgate.db"
+    if request.param == "sqlite":
+        yield Place(file, None)
+        return
+    with running() as redis:
+        yield Place(file, redis.url)
+
+
 async def admitted(limits: SharedLimits, account: str) -> int:
     """How many of ASKED calls of an account are admitted, TASKS at a time."""
     limit = limits.limit(f"account:{account}:requests", LIMIT, 1_000_000)
@@ -68,24 +97,28 @@ async def main() -> None:
     """Says how many calls of each account were admitted, once it has been told to begin."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     async with Database(location(SecretStr(os.environ["DATABASE_URL"]), Path())) as database:
-        limits = SharedLimits(database, lambda: NOW)
+        url = os.environ.get("LIMITS_URL")
+        leases = None if url is None else RedisLeases(SecretStr(url), database.process_id)
+        limits = SharedLimits(database, lambda: NOW, leases)
+        await limits.open()
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         print(*await asyncio.gather(*(admitted(limits, account) for account in ACCOUNTS)))
         await limits.close()
 
 
-def started(url: str, directory: Path) -> "subprocess.Popen[str]":
+def started(place: Place, directory: Path) -> "subprocess.Popen[str]":
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-    env = {**kept, "PYTHONPATH": f"{ROOT}:{ROOT / 'proto'}", "DATABASE_URL": url}
+    urls = {name.upper(): url for name, url in place.configuration().items()}
+    env = {**kept, "PYTHONPATH": f"{ROOT}:{ROOT / 'proto'}", **urls}
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-m", __name__],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=directory, env=env,
     )  # fmt: skip
 
 
-async def test_two_processes_admit_no_more_than_the_limit_and_their_leases(database_url: str, tmp_path: Path) -> None:
-    processes = [started(database_url, tmp_path) for _ in range(PROCESSES)]
+async def test_two_processes_admit_no_more_than_the_limit_and_their_leases(place: Place, tmp_path: Path) -> None:
+    processes = [started(place, tmp_path) for _ in range(PROCESSES)]
     try:
         for process in processes:
             assert process.stdout is not None
@@ -110,10 +143,11 @@ def window() -> int:
     return next(seconds for seconds in WINDOWS if -time.time() % seconds > 600)
 
 
-def configuration(url: str, seconds: int) -> dict[str, Any]:
+def configuration(place: Place, seconds: int) -> dict[str, Any]:
     windows = [{"window_seconds": seconds, "requests": SERVED}]
     listen = {"http": "127.0.0.1:0", "grpc": "127.0.0.1:0"}
-    return {"database_url": url, "listen": listen, "log": {"level": "error"}, "plans": {"small": {"windows": windows}}}
+    log = {"level": "error"}
+    return {**place.configuration(), "listen": listen, "log": log, "plans": {"small": {"windows": windows}}}
 
 
 async def account(http: httpx.AsyncClient) -> str:
@@ -187,10 +221,10 @@ async def hammered(program: Serving, key: str, all_begin: asyncio.Barrier) -> Co
 
 
 async def test_two_servers_and_two_accounts_admit_no_more_than_the_limit_of_their_plan(
-    database_url: str, tmp_path: Path
+    place: Place, tmp_path: Path
 ) -> None:
     config = tmp_path / "headgate.yaml"
-    config.write_text(yaml.safe_dump(configuration(database_url, window())))
+    config.write_text(yaml.safe_dump(configuration(place, window())))
     async with AsyncExitStack() as stack, asyncio.timeout(WAIT_SECONDS):
         programs = [
             await stack.enter_async_context(

@@ -57,6 +57,21 @@ def test_a_database_url_that_is_wrong_is_told_by_its_key_and_not_by_its_value(ur
     assert "hush" not in told
 
 
+def test_a_limits_url_that_is_wrong_is_told_by_its_key_and_not_by_its_value() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse("metrics: true\nlimits_url: '${URL}'\n", "headgate.yaml", {"URL": "memcached://user:hush@host"})
+    assert caught.value.problems == ['headgate.yaml:2: limits_url: must begin with "redis://" or "rediss://"']
+
+
+def test_the_limits_url_is_never_printed_and_needs_what_is_kept() -> None:
+    config = parse("limits_url: rediss://user:hush@host/1", "headgate.yaml", {})
+    assert "hush" not in f"{config!r} {config}"
+    assert config.limits_url is not None
+    assert config.limits_url.get_secret_value() == "rediss://user:hush@host/1"
+    with pytest.raises(ConfigError, match="storage: false keeps nothing, which limits_url needs"):
+        parse("storage: false\nlimits_url: redis://host", "headgate.yaml", {})
+
+
 def test_the_database_url_is_never_printed() -> None:
     config = parse("database_url: postgresql://user:hush@host/db", "headgate.yaml", {})
     assert "hush" not in f"{config!r} {config} {config.model_dump_json()}"

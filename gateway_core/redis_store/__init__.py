@@ -1,0 +1,1 @@
+"""What processes share in a Redis or Valkey server; nothing else in the core knows the client."""
