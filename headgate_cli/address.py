@@ -52,7 +52,7 @@ def claimed(address: Address, *, what: str, may_move: bool) -> socket.socket:
     raise in_use(address, what)
 
 
-def bound(address: Address) -> socket.socket:
+def bound(address: Address, *, is_shared: bool = False) -> socket.socket:
     """A socket with an address, set up as asyncio would; raises OSError."""
     family, _, _, _, place = socket.getaddrinfo(
         address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -61,6 +61,8 @@ def bound(address: Address) -> socket.socket:
     try:
         if os.name == "posix":  # elsewhere it would let two servers share a port
             claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_shared:
+            claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             claim.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address.host != "::")
         claim.bind(place)
@@ -68,6 +70,20 @@ def bound(address: Address) -> socket.socket:
         claim.close()
         raise
     return claim
+
+
+def made_shareable(claim: socket.socket) -> None:
+    """Lets sockets of `sharing` have the address of a claim, and nobody else, whatever options he sets."""
+    claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+
+
+def sharing(address: Address) -> socket.socket:
+    """A socket with an address that other sockets of this user have too (socket(7), SO_REUSEPORT); raises OSError.
+
+    Linux spreads connections over those that listen.
+    """
+    return bound(address, is_shared=True)
 
 
 def in_use(address: Address, what: str) -> CommandFailed:

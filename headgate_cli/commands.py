@@ -52,6 +52,7 @@ def work(command: str) -> Any:
 Examples:
     headgate serve                            what is found here, on 127.0.0.1:8080 and 127.0.0.1:50051
     headgate serve --config headgate.yaml --http 0.0.0.0:8080
+    headgate serve --workers auto             a process for each processor, behind the same addresses
     headgate serve core --grpc 0.0.0.0:50051 --http 127.0.0.1:9464
                                               the core alone, with its health and metrics over HTTP
     headgate serve bridge --core 10.0.0.7:50051 --http 0.0.0.0:8080"""
@@ -73,6 +74,11 @@ def serve(  # noqa: PLR0913  # its parameters are the options
         str | None,
         typer.Option("--core", metavar="HOST:PORT", help="The core that a bridge asks. Default: 127.0.0.1:50051."),
     ] = None,
+    workers: Annotated[
+        str | None,
+        typer.Option("--workers", metavar="N|auto", help="Processes that share the addresses. Default: 1."),
+    ] = None,
+    as_worker: Annotated[str | None, typer.Option("--as-worker", hidden=True)] = None,
 ) -> int:
     """Serve: the core over gRPC, and the bridge over HTTP.
 
@@ -80,11 +86,12 @@ def serve(  # noqa: PLR0913  # its parameters are the options
     (OPENAI_API_KEY, ANTHROPIC_API_KEY, ...) and by the local servers that answer (Ollama, vLLM, llama.cpp, ...). The
     model echo/echo always answers.
 
-    SIGTERM or Ctrl-C drains: open answers finish within drain_seconds. A second one ends at once.
+    SIGTERM or Ctrl-C drains: open answers finish within drain_seconds. A second one ends at once. With --workers,
+    SIGHUP restarts the workers one after another, with the configuration of then and without a lost call.
     """
-    module = work("serve")
-    options = module.ServeOptions(part=part, config=config, data=data, http=http, grpc=grpc, core=core)
-    code: int = module.run(options)
+    options = work("serve_options").ServeOptions(part, config, data, http, grpc, core, workers, as_worker)
+    options.check()
+    code: int = work("serve" if as_worker is not None else "workers").run(options)
     return code
 
 

@@ -5,6 +5,12 @@ import socket
 
 import uvicorn
 
+from rest_bridge.protocol import LimitedHttpProtocol
+
+ACCEPTED_SECONDS = 0.05
+"""How long connections that were accepted before may take to be known."""
+IDLE_SECONDS = 2.0
+"""How long a client may leave a connection idle before it is closed, where there will be no other answer on it."""
 AFTER_CANCELLING_SECONDS = 1.0
 """How long an answer that was cut off may take to end."""
 
@@ -26,11 +32,31 @@ class HttpServer:
         await self._server.startup(sockets=[self._claim])
         self._ticks = asyncio.create_task(self._server.main_loop(), name="the HTTP server's clock")
 
-    async def drain(self) -> None:
-        """Stops listening, closes idle connections, and waits for running answers as long as the server's grace."""
+    @property
+    def connection_count(self) -> int:
+        """How many connections are open."""
+        return len(self._server.server_state.connections)
+
+    async def retire(self) -> None:
+        """Stops listening where others go on at the same socket: every connection ends with its next answer."""
+        for listening in self._server.servers:
+            listening.close()
+        self._claim.close()
+        await asyncio.sleep(ACCEPTED_SECONDS)
+        for connection in list(self._server.server_state.connections):
+            if isinstance(connection, LimitedHttpProtocol):
+                connection.retire(IDLE_SECONDS)
+
+    async def drain(self, seconds: float | None = None) -> None:
+        """Stops listening, closes idle connections, and waits for running answers as long as the server's grace.
+
+        Or for so many seconds.
+        """
         if self._ticks is None:
             return
         self._ticks.cancel()
+        if seconds is not None:
+            self._server.config.timeout_graceful_shutdown = round(seconds)
         await self._server.shutdown(sockets=[self._claim])
         cut_off = set(self._server.server_state.tasks)
         if cut_off:

@@ -1,31 +1,35 @@
 """`headgate serve`: the core and the bridge, together or apart, from the first line to the end of the last call."""
 
 import asyncio
+import contextlib
 import os
-import signal
-import socket
 import sys
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from grpc import aio
 
 from gateway_core.config import Config
 from gateway_core.identity.root import VARIABLE, RootKeyInvalid
+from gateway_core.resume.worker import Worker, connection_seconds
 from gateway_core.server import Core
 from gateway_core.storage.errors import StorageError
 from gateway_core.storage.store import Store
 from gateway_core.telemetry.log import configure_log
-from headgate_cli.address import Address, address_of, claimed, in_use
+from headgate_cli.address import Address, address_of, in_use
+from headgate_cli.assignment import Assignment, Ready
+from headgate_cli.claims import Claims
 from headgate_cli.client import channel_options
 from headgate_cli.commands import version_text
 from headgate_cli.discovery import Findings, discover
-from headgate_cli.errors import CommandFailed, WrongUse
+from headgate_cli.errors import CommandFailed
+from headgate_cli.grpc_sockets import connection_count, stop_listening
 from headgate_cli.http import HttpServer
 from headgate_cli.locations import config_file, data_directory, read_config
 from headgate_cli.open_files import allow_open_files
+from headgate_cli.orders import Orders
+from headgate_cli.serve_options import ServeOptions
 from headgate_cli.startup import Startup
 from rest_bridge import dialects
 from rest_bridge.app import CHANNEL_OPTIONS, create, server
@@ -42,151 +46,71 @@ CORE_SECONDS = 1.0
 AFTER_LAST_CALL_SECONDS = 1.0
 """How long the end of the last call may take to reach its caller."""
 LOOK_SECONDS = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class ServeOptions:
-    """The command's options, as they were typed."""
-
-    part: Literal["core", "bridge"] | None = None
-    config: Path | None = None
-    data: Path | None = None
-    http: str | None = None
-    grpc: str | None = None
-    core: str | None = None
-
-    def check(self) -> None:
-        """Raises WrongUse for options that do not go together."""
-        if self.part == "bridge" and self.grpc is not None:
-            raise WrongUse("the bridge alone does not listen for gRPC: leave --grpc out (--core names its core)")
-        if self.part != "bridge" and self.core is not None:
-            raise WrongUse("--core is for the bridge alone: headgate serve bridge --core HOST:PORT")
+JITTER = 1.1
+"""How much older than asked gRPC lets connections become (github.com/grpc/proposal, A9)."""
 
 
 def run(options: ServeOptions) -> int:
     """Serves until a signal; returns 0 once it has drained."""
-    options.check()
     allow_open_files()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(serve(options))
 
 
 async def serve(options: ServeOptions) -> int:
-    """Starts, says so, waits for a signal, drains."""
-    stop = first_signal()
+    """Starts, says so, waits for an order, drains."""
+    assignment = None if options.assignment is None else Assignment.of(options.assignment)
+    orders = Orders()
+    if assignment is not None:
+        await orders.obey(assignment.control)
     path = config_file(options.config, options.data)
     config = read_config(path) if path is not None else Config()
-    claims = Claims.made(options, config)
+    claims = Claims.made(options, config) if assignment is None else Claims.assigned(assignment)
     try:
         findings = None
         if path is None and options.part != "bridge":
             findings = await discover(os.environ, claims.addresses())
             config = findings.config()
-        configure_log(config.log)
-        running = Running(config.model_copy(update={"listen": claims.listen()}), claims, options)
+        configure_log(config.log, worker=None if assignment is None else assignment.log_worker)
+        running = Running(config.model_copy(update={"listen": claims.listen()}), claims, options, assignment)
         try:
             await running.start()
-            tell(running, path, findings)
-            await stop.wait()
-            sentence = f"open ones have {config.drain_seconds:g} s (a second signal ends at once)"
-            print(f"draining: no new calls; {sentence}", flush=True)
-            await running.drain()
+            tell(orders, startup(running, path, findings), is_worker=assignment is not None)
+            await orders.come()
+            await end(running, orders)
         finally:
             await running.close()
     finally:
         claims.close()
+        await orders.close()
     return 0
 
 
-def first_signal() -> asyncio.Event:
-    """Set by the first SIGTERM or SIGINT; the second ends the process at once."""
-    stop = asyncio.Event()
-
-    def signalled(number: int) -> None:
-        if stop.is_set():
-            os._exit(128 + number)
-        stop.set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        if sys.platform == "win32":
-            signal.signal(number, lambda caught, _: loop.call_soon_threadsafe(signalled, caught))
-        else:
-            loop.add_signal_handler(number, signalled, number)
-    return stop
-
-
-@dataclass(frozen=True, slots=True)
-class Claims:
-    """The addresses that the process has taken for itself, before it listens at them."""
-
-    http: socket.socket | None
-    grpc: Address | None
-    notes: tuple[str, ...]
-
-    @classmethod
-    def made(cls, options: ServeOptions, config: Config) -> "Claims":
-        """Takes the addresses; those that nobody chose move on where they are taken. Raises CommandFailed."""
-        chosen = config.listen.model_fields_set if "listen" in config.model_fields_set else set()
-        # A core alone shows its health and its metrics over HTTP where it is told to: the usual port is the bridge's.
-        http_text = options.http or (config.listen.http if options.part != "core" else None)
-        grpc_text = (options.grpc or config.listen.grpc) if options.part != "bridge" else None
-        if http_text is None and grpc_text is None:
-            raise CommandFailed("there is nothing to serve: listen.http and listen.grpc are both off")
-        http_wanted = None if http_text is None else Address.parse(http_text, "--http")
-        grpc_wanted = None if grpc_text is None else Address.parse(grpc_text, "--grpc")
-        grpc = http = None
-        notes = []
-        if grpc_wanted is not None:
-            grpc = free_for_grpc(grpc_wanted, may_move=options.grpc is None and "grpc" not in chosen)
-            notes += moved(grpc_wanted, grpc, "gRPC")
-        if http_wanted is not None:
-            http = claimed(http_wanted, what="HTTP", may_move=options.http is None and "http" not in chosen)
-            notes += moved(http_wanted, address_of(http), "HTTP")
-        return cls(http, grpc, tuple(notes))
-
-    def close(self) -> None:
-        """Gives them back."""
-        if self.http is not None:
-            self.http.close()
-
-    def addresses(self) -> list[Address]:
-        """All of them."""
-        http = [] if self.http is None else [address_of(self.http)]
-        return http if self.grpc is None else [*http, self.grpc]
-
-    def listen(self) -> Any:
-        """The configuration's `listen` that says the same."""
-        http = None if self.http is None else str(address_of(self.http))
-        grpc = None if self.grpc is None else str(self.grpc)
-        return Config().listen.model_copy(update={"http": http, "grpc": grpc})
-
-
-def free_for_grpc(wanted: Address, *, may_move: bool) -> Address:
-    """An address that is free at this moment: gRPC makes its own socket. Raises CommandFailed."""
-    if not wanted.port:
-        return wanted
-    with claimed(wanted, what="gRPC", may_move=may_move) as claim:
-        return Address(wanted.host, address_of(claim).port)
-
-
-def moved(wanted: Address, got: Address, what: str) -> list[str]:
-    """Says that a usual port was taken."""
-    if wanted.port in (0, got.port):
-        return []
-    return [f"port {wanted.port} is taken: {what} is on {got.port}"]
+async def end(running: "Running", orders: Orders) -> None:
+    """Retires or drains, as was ordered."""
+    seconds = None
+    if orders.retire.is_set() and not orders.stop.is_set() and await running.retire(orders.stop):
+        seconds = AFTER_LAST_CALL_SECONDS
+    elif running.assignment is None:
+        sentence = f"open ones have {running.config.drain_seconds:g} s (a second signal ends at once)"
+        print(f"draining: no new calls; {sentence}", flush=True)
+    await running.drain(seconds)
 
 
 class Running:
     """What runs: a core, a bridge, or both."""
 
-    def __init__(self, config: Config, claims: Claims, options: ServeOptions) -> None:
-        """Takes the configuration, the addresses that were claimed, and the options."""
+    def __init__(
+        self, config: Config, claims: Claims, options: ServeOptions, assignment: Assignment | None = None
+    ) -> None:
+        """Takes the configuration, the addresses that were claimed, the options, and what a worker was told."""
         self.config = config
         self.claims = claims
+        self.assignment = assignment
         self.notes = list(claims.notes)
         self._part = options.part
-        self.core = None if options.part == "bridge" else core_of(config, options.data)
+        worker = None if assignment is None else assignment.worker
+        self.core = None if options.part == "bridge" else core_of(config, options.data, worker)
         self._core_address = Address.parse(options.core or DEFAULT_CORE, "--core")
         self._channel: aio.Channel | None = None
         self._http: HttpServer | None = None
@@ -215,19 +139,48 @@ class Running:
         if self.claims.http is not None:
             channel = self.core.channel if self.core is not None else await self._reach_core()
             bridge = bridge_config(self.config)
-            exposition = self.core.telemetry.exposition if self.core is not None and self.config.metrics else None
+            exposition = self.core.exposition if self.core is not None and self.config.metrics else None
             address = address_of(self.claims.http)
             names = dialects.NAMES if self.has_bridge else ()
             app = create(channel, bridge, exposition=exposition, names=names)
             self._http = HttpServer(server(app, bridge, *address), self.claims.http)
             await listening(self._http.start(), address, "HTTP")
 
-    async def drain(self) -> None:
-        """Takes no new calls, and returns once the open ones have ended or had their time."""
-        if self.core is not None:
-            self._draining = asyncio.create_task(self.core.drain(), name="draining the core")
+    async def retire(self, stop: asyncio.Event) -> bool:
+        """Lets other workers take what is new, and waits until nothing is left here, or as long as configured.
+
+        Returns False at once where it is to stop in the midst: there may be no others any more.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         if self._http is not None:
-            await self._http.drain()
+            await self._http.retire()
+        if self.grpc is not None:
+            await stop_listening(self.grpc.port)
+        while loop.time() < began + self.config.drain_seconds and await self._is_busy(loop.time() - began):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), LOOK_SECONDS * 5)
+                return False
+        return True
+
+    async def _is_busy(self, seconds: float) -> bool:
+        """Whether anything is left so many seconds after new connections went elsewhere."""
+        if self._http is not None and self._http.connection_count:
+            return True
+        if self.core is None or self.grpc is None:
+            return False
+        if self.core.telemetry.calls_in_flight or len(self.core.streams):
+            return True
+        # All were asked to go by then. Who has not is somebody who watches the health, and does nothing else.
+        all_asked = seconds > JITTER * connection_seconds(self.config.drain_seconds) + AFTER_LAST_CALL_SECONDS
+        return not all_asked and await asyncio.to_thread(connection_count, self.grpc.port) > 0
+
+    async def drain(self, seconds: float | None = None) -> None:
+        """Takes no new calls, and returns once the open ones have ended or had their time: as configured, or given."""
+        if self.core is not None:
+            self._draining = asyncio.create_task(self.core.drain(seconds), name="draining the core")
+        if self._http is not None:
+            await self._http.drain(seconds)
         if self.core is not None and self._draining is not None:
             # A watch of the health service never ends by itself, and would hold the drain for the whole of its time.
             while self.core.telemetry.calls_in_flight and not self._draining.done():
@@ -255,13 +208,14 @@ class Running:
         return self._channel
 
 
-def core_of(config: Config, data: Path | None) -> Core:
+def core_of(config: Config, data: Path | None, worker: Worker | None) -> Core:
     """The core, with what it keeps; raises CommandFailed where a provider or the store cannot be made as configured."""
     try:
         if not config.storage:
-            return Core(config)
+            return Core(config, worker=worker)
         directory = data_directory(data or config.data_directory)
-        return Core(config, Store.at(config.database_url, directory, os.environ), os.environ.get(VARIABLE) or None)
+        store = Store.at(config.database_url, directory, os.environ)
+        return Core(config, store, os.environ.get(VARIABLE) or None, worker)
     except (ValueError, StorageError) as error:
         raise CommandFailed(str(error)) from error
 
@@ -301,19 +255,29 @@ def bridge_config(config: Config) -> BridgeConfig:
     )
 
 
-def tell(running: Running, path: Path | None, findings: Findings | None) -> None:
-    """Prints the start-up lines."""
-    startup = Startup(
+def startup(running: Running, path: Path | None, findings: Findings | None) -> Startup:
+    """What there is to say at the start."""
+    count = 1 if running.assignment is None else running.assignment.count
+    shared = () if count == 1 else (f"{count} workers share the addresses; SIGHUP restarts them one after another",)
+    return Startup(
         version=version_text(),
         config=running.config,
         path=path,
         findings=findings,
         http=None if running.claims.http is None else address_of(running.claims.http),
         grpc=running.grpc,
-        notes=tuple(running.notes),
+        notes=(*running.notes, *shared),
         new_root_key=None if running.core is None else running.core.new_root_key,
         needs_keys=running.core is None or (running.config.storage and running.config.authentication == "required"),
         has_bridge=running.has_bridge,
         shows_metrics=running.shows_metrics,
     )
-    print("\n".join(startup.lines()), flush=True)
+
+
+def tell(orders: Orders, said: Startup, *, is_worker: bool) -> None:
+    """Prints the start-up lines; those of a worker are its supervisor's to print."""
+    lines = list(said.lines())
+    if is_worker:
+        orders.tell(Ready(lines, said.root_key_line()))
+    else:
+        print("\n".join(lines), flush=True)

@@ -40,8 +40,9 @@ class Startup:
         yield f"Headgate {self.version}"
         yield from (f"  {line}" for line in self._providers())
         yield from (f"  note: {note}" for note in self.notes)
-        if self.new_root_key is not None:
-            yield f"  root key             {self.new_root_key} (keep it: it is not told again)"
+        root_key_line = self.root_key_line()
+        if root_key_line is not None:
+            yield root_key_line
         if not self.needs_keys:
             yield "  note: nobody needs a key here: a call without one is the operator's (authentication: optional)"
         if self.http is not None and self.has_bridge:
@@ -54,6 +55,12 @@ class Startup:
         if self.http is not None and self.has_bridge:
             yield "  try it:"
             yield f"    {self._curl()}"
+
+    def root_key_line(self) -> str | None:
+        """The line that tells the operator's key; None: it was made before."""
+        if self.new_root_key is None:
+            return None
+        return f"  root key             {self.new_root_key} (keep it: it is not told again)"
 
     @property
     def _url(self) -> str:

@@ -47,7 +47,8 @@ FOREIGN_LOGGERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi",
 class LogWorker:
     """One of several processes that write to the same place."""
 
-    number: int
+    number: int | None
+    """None: it watches over the others."""
     lock: Path
     """A file that they lock in turn."""
 
@@ -58,7 +59,7 @@ def configure_log(config: LogConfig, stream: BinaryIO | None = None, worker: Log
     Lines go to the standard error, or to `stream`. Of the standard library's loggers, warnings and above are told.
     """
     OF_ALL_LINES.clear()
-    if worker is not None:
+    if worker is not None and worker.number is not None:
         OF_ALL_LINES[names.WORKER] = worker.number
     level = logging.getLevelNamesMapping()[config.level.upper()]
     terminal = (stream or sys.stderr).isatty()
