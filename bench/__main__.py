@@ -2,19 +2,25 @@
 
 import argparse
 import json
-import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
+from bench.chart import chart
 from bench.figures import Figures, figures_of
+from bench.goals import verdicts
+from bench.headgate import ALL_ON
+from bench.interrupt import interrupted_by_sigterm
 from bench.memory import memory
+from bench.peers import Installed, measured_peers
 from bench.process import ROOT, DidNotStart
 from bench.report import report
 from bench.run import measurements
 from bench.scenario import QUICK, Options
+from bench.server import Server
 from bench.servers import SERVERS
+from bench.workers import workers
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -44,6 +50,9 @@ def parser() -> argparse.ArgumentParser:
         "--open-streams", type=int, default=usual.open_streams, help="idle ones, 0 to 10000; default: %(default)s"
     )
     result.add_argument("--only", action="append", metavar="SERVER", help=f"measure this one; repeatable ({names})")
+    result.add_argument("--peers", action="store_true", help="LiteLLM and Portkey too, where they are installed")
+    result.add_argument("--litellm", metavar="PROGRAM", help="default: $HEADGATE_BENCH_LITELLM, or that of PATH")
+    result.add_argument("--portkey", metavar="FOLDER", help="of its node_modules; default: $HEADGATE_BENCH_PORTKEY")
     result.add_argument("--json", type=Path, default=ROOT / "build" / "bench.json", help="default: build/bench.json")
     result.add_argument("--quick", action="store_true", help="a smoke run: all rows answer, the numbers say nothing")
     return result
@@ -63,9 +72,21 @@ def options_of(arguments: argparse.Namespace) -> Options:
     )
 
 
-def leave(_number: int, _frame: FrameType | None) -> None:
-    """Ends the run on SIGTERM as Ctrl-C does, so that everything that was started is ended."""
-    raise KeyboardInterrupt
+def measured(asked: Sequence[Server], arguments: argparse.Namespace, directory: Path) -> Figures:
+    """Everything that the command line asks for."""
+    options = options_of(arguments)
+    skipped = {server.name: reason for server in asked if (reason := server.absence()) is not None}
+    present = [server for server in asked if server.name not in skipped]
+    figures = figures_of(measurements(present, options, directory), options, skipped)
+    holding = [server for server in present if server.everywhere and server.wires & {"http", "chat"}]
+    figures["open_streams"] = list(memory(holding, options, directory)) if options.open_streams else []
+    everything = any(server.name == ALL_ON for server in present)
+    figures["workers"] = workers(options, directory) if everything else {"absent": "not asked for"}
+    if arguments.peers:
+        others = [server for server in holding if "http" in server.wires]
+        installed = Installed.told(arguments.litellm, arguments.portkey)
+        figures["peers"] = measured_peers(others, installed, options, directory)
+    return figures
 
 
 def main() -> int:
@@ -78,28 +99,25 @@ def main() -> int:
     if unknown:
         print(f"bench: there is no server {sorted(unknown)[0]!r}; see --help.", file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, leave)
+    interrupted_by_sigterm()
     asked = [server for server in SERVERS if not arguments.only or server.name in arguments.only]
-    skipped = {server.name: reason for server in asked if (reason := server.absence()) is not None}
-    options = options_of(arguments)
-    held: list[Figures] = []
     try:
         with tempfile.TemporaryDirectory(prefix="headgate-bench-") as directory:
-            present = [server for server in asked if server.name not in skipped]
-            found = measurements(present, options, Path(directory))
-            if options.open_streams:
-                holding = [server for server in present if server.everywhere and server.wires & {"http", "chat"}]
-                held = list(memory(holding, options, Path(directory)))
+            figures = measured(asked, arguments, Path(directory))
     except KeyboardInterrupt:
         return 130
     except DidNotStart as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    figures = figures_of(found, options, skipped) | {"open_streams": held}
+    figures["goals"] = list(verdicts(figures))
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    drawing = arguments.json.with_suffix(".svg")
+    drawing.write_text(chart(figures))
     print(report(figures))
-    return 1 if figures["failed"] or any(row["flaw"] for row in held) else 0
+    print(f"\nWritten to {arguments.json} and {drawing}.")
+    beside = [*figures["open_streams"], figures["workers"]]
+    return 1 if figures["failed"] or any(row.get("flaw") for row in beside) else 0
 
 
 if __name__ == "__main__":

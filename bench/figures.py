@@ -54,10 +54,22 @@ def figures_of(found: Measurements, options: Options, skipped: dict[str, str]) -
             for measure in found.outcomes
             if measure.scenario == scenario.name
         ],
+        "other_programs_cores": spread(_others(found) or [0.0]) | {"rounds": []},
         "start_seconds": {name: round(seconds, 3) for name, seconds in found.start_seconds.items()},
         "failed": [asdict(measure) | {"flaw": flaw} for measure, flaw in found.flaws.items()],
         "skipped": [{"server": server, "reason": reason} for server, reason in skipped.items()],
     }
+
+
+def _others(found: Measurements) -> list[float]:
+    """How many cores the rest of the machine used, in each phase: what a quiet machine has none of."""
+    return [
+        max(0.0, one.machine_cpu - one.server_cpu - one.mock_cpu - one.load_cpu) / one.seconds
+        for measure, outcomes in found.outcomes.items()
+        for one in outcomes
+        # The mock's own row is counted once.
+        if measure.server != DIRECT
+    ]
 
 
 def _cpu(outcomes: Sequence[Outcome]) -> list[float]:

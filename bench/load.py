@@ -15,7 +15,7 @@ import uvloop
 
 from bench.grpc_load import ChatClient, ChatPlace, FloorClient
 from bench.http_load import HttpClient, HttpPlace
-from bench.process import Ended, cpu_seconds, resident_bytes
+from bench.process import Ended, cpu_seconds, machine_cpu_seconds, resident_bytes
 from bench.scenario import Wire
 from bench.wrong_answer import WrongAnswer
 
@@ -70,6 +70,8 @@ class Outcome:
     server_cpu: float = 0
     mock_cpu: float = 0
     load_cpu: float = 0
+    machine_cpu: float = 0
+    """Of everything on the machine."""
     server_bytes: int = 0
     """Resident memory of the server after the phase."""
     latencies: list[float] = field(default_factory=list)
@@ -128,15 +130,20 @@ async def open_loop(client: Client, rate: float, requests: int, seconds: float) 
 async def measured(job: Job, client: Client) -> Outcome:
     """Warms up, then measures."""
     await closed_loop(client, job.connections, job.requests, job.warmup_seconds)
-    before = cpu_seconds(job.server_pid), cpu_seconds(job.mock_pid), time.process_time(), time.perf_counter()
+    before = clocks(job)
     if job.rate:
         latencies = await open_loop(client, job.rate, job.requests, job.seconds)
     else:
         latencies = await closed_loop(client, job.connections, job.requests, job.seconds)
-    after = cpu_seconds(job.server_pid), cpu_seconds(job.mock_pid), time.process_time(), time.perf_counter()
-    server, mock, load, seconds = (late - early for early, late in zip(before, after, strict=True))
+    server, mock, load, machine, seconds = (late - early for early, late in zip(before, clocks(job), strict=True))
     kept = latencies if job.rate else []
-    return Outcome(len(latencies), seconds, server, mock, load, resident_bytes(job.server_pid), kept)
+    return Outcome(len(latencies), seconds, server, mock, load, machine, resident_bytes(job.server_pid), kept)
+
+
+def clocks(job: Job) -> tuple[float, float, float, float, float]:
+    """CPU of the server, of the mock, of this process and of the machine, and the time; all in seconds."""
+    server, mock = cpu_seconds(job.server_pid), cpu_seconds(job.mock_pid)
+    return server, mock, time.process_time(), machine_cpu_seconds(), time.perf_counter()
 
 
 async def outcome(job: Job) -> Outcome:

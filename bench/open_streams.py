@@ -14,7 +14,7 @@ import uvloop
 
 from bench.grpc_load import ChatClient, ChatPlace
 from bench.http_load import HttpClient, HttpPlace
-from bench.process import Ended, cpu_seconds, resident_bytes
+from bench.process import Ended, resident_bytes, settle
 from bench.scenario import Wire
 from bench.wrong_answer import WrongAnswer
 
@@ -24,10 +24,8 @@ CALLERS_PER_CONNECTION = 1000
 """Streams on one HTTP/2 connection, over gRPC."""
 FINISH_SECONDS = 120.0
 """How long the streams may take to open, and to be finished once they are released."""
-QUIET_SHARE = 0.05
-QUIET_SECONDS = 0.3
 SETTLE_SECONDS = 10.0
-"""A server has settled when it used less than a share of its core for a while, or after so long."""
+"""How long is waited for a server that has nothing more to do."""
 
 
 @dataclass(frozen=True)
@@ -116,12 +114,7 @@ async def released(mock_port: int) -> None:
 
 async def settled(pid: int) -> int:
     """Resident bytes of a server once it has nothing more to do."""
-    end = time.monotonic() + SETTLE_SECONDS
-    while time.monotonic() < end:
-        before = cpu_seconds(pid)
-        await asyncio.sleep(QUIET_SECONDS)
-        if cpu_seconds(pid) - before < QUIET_SHARE * QUIET_SECONDS:
-            break
+    await asyncio.to_thread(settle, pid, SETTLE_SECONDS)
     return resident_bytes(pid)
 
 

@@ -16,6 +16,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 GRACE_SECONDS = 5.0
 """Between SIGTERM and SIGKILL."""
+QUIET_SHARE = 0.05
+QUIET_SECONDS = 0.3
+"""A server has settled when it used less than a share of a core for a while."""
 
 
 class Ended(Exception):
@@ -40,6 +43,14 @@ class Cores:
         if len(cores) < 2:
             return Cores(frozenset(), frozenset())
         return Cores(frozenset(cores[:1]), frozenset(cores[1:2]))
+
+    @staticmethod
+    def for_workers(count: int) -> "Cores":
+        """So many cores for the workers; load and mock have two others, or share them where there are not as many."""
+        cores = sorted(os.sched_getaffinity(0))
+        if len(cores) < count + 2:
+            return Cores(frozenset(cores[:count]), frozenset(cores[:count]))
+        return Cores(frozenset(cores[:count]), frozenset(cores[count : count + 2]))
 
     @property
     def all(self) -> frozenset[int]:
@@ -167,6 +178,24 @@ def cpu_seconds_of_each(pid: int) -> dict[int, float]:
             if member == pid:
                 raise Ended(f"process {pid} has ended") from error
     return found
+
+
+def machine_cpu_seconds() -> float:
+    """CPU time of everything on the machine, from /proc/stat, which counts in hundredths of a second."""
+    user, nice, system, _idle, _waiting, irq, softirq, steal = (
+        int(field) for field in Path("/proc/stat").read_text().split(maxsplit=9)[1:9]
+    )
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def settle(pid: int, seconds: float) -> None:
+    """Waits until a process and its descendants have next to nothing more to do, or so long; raises Ended."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        before = cpu_seconds(pid)
+        time.sleep(QUIET_SECONDS)
+        if cpu_seconds(pid) - before < QUIET_SHARE * QUIET_SECONDS:
+            break
 
 
 def resident_bytes(pid: int) -> int:

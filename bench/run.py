@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench.load import OVERTIME_SECONDS, Job, Outcome
 from bench.process import Cores, DidNotStart, Surroundings, free_port, line_of, running
-from bench.scenario import Measure, Options, Scenario, Wire, asked_for, counts
+from bench.scenario import SCENARIOS, Measure, Options, Scenario, Wire, asked_for, counts
 from bench.server import Asking, Place, Server, plain_environment
 
 START_SECONDS = 30.0
@@ -63,15 +63,16 @@ class Load:
 class Run:
     """The processes of one run, and what they measured so far."""
 
-    def __init__(self, options: Options, directory: Path, stack: ExitStack) -> None:
+    def __init__(self, options: Options, directory: Path, stack: ExitStack, cores: Cores | None = None) -> None:
         """Starts the mock upstream and the load generator; the stack ends what is started."""
         self.found = Measurements()
         self._options = options
         self._directory = directory
         self._stack = stack
-        self._cores = Cores.of_this_machine()
+        self._cores = cores or Cores.of_this_machine()
         self._mock_port = free_port()
-        mock_log, load_log = directory / "mock.log", directory / "load.log"
+        own = Path(tempfile.mkdtemp(dir=directory))
+        mock_log, load_log = own / "mock.log", own / "load.log"
         mock_command = [sys.executable, "-m", "bench.mock", "--port", str(self._mock_port)]
         beside = Surroundings(self._cores.load, os.environ)
         self._mock = stack.enter_context(running(mock_command, beside, mock_log))
@@ -145,7 +146,9 @@ class Run:
         )
 
 
-def measurements(servers: list[Server], options: Options, directory: Path) -> Measurements:
+def measurements(
+    servers: Sequence[Server], options: Options, directory: Path, scenarios: Sequence[Scenario] = SCENARIOS
+) -> Measurements:
     """Measures the servers, each scenario in turn over all of them, so that what is compared is close in time."""
     with ExitStack() as stack:
         run = Run(options, directory, stack)
@@ -153,7 +156,7 @@ def measurements(servers: list[Server], options: Options, directory: Path) -> Me
         for number in range(options.rounds):
             print(f"round {number + 1} of {options.rounds} …", file=sys.stderr, flush=True)
             turn = started if number % 2 == 0 else started[::-1]
-            for scenario, connections in asked_for(options):
+            for scenario, connections in asked_for(scenarios, options):
                 for one in turn:
                     if connections in counts(scenario, one.server.everywhere, options):
                         run.measure(scenario, one, connections)

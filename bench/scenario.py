@@ -1,6 +1,6 @@
 """What is asked of the servers, how often, and by how many callers at once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -110,8 +110,8 @@ def counts(scenario: Scenario, everywhere: bool, options: Options) -> tuple[int,
     return options.connections if everywhere and not scenario.fixed_rate else (options.usual_connections,)
 
 
-def asked_for(options: Options) -> Iterator[tuple[Scenario, int]]:
+def asked_for(scenarios: Iterable[Scenario], options: Options) -> Iterator[tuple[Scenario, int]]:
     """The scenarios of a run, each with each of its numbers of callers."""
-    for scenario in SCENARIOS:
+    for scenario in scenarios:
         for connections in counts(scenario, True, options):
             yield scenario, connections
