@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 PROTOS := $(wildcard proto/headgate/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format generate generated-is-current lock bench faults storm fault-table clean
+.PHONY: help run test check format generate generated-is-current lock bench bench-compare faults storm fault-table clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 24
@@ -53,6 +53,10 @@ format: $(VENV)/.test  ## rewrite the sources in the house's format
 
 bench: $(VENV)/.test  ## CPU per request and per event beside a plain Envoy in the same run
 	$(BIN)/python -m bench $(ARGS)
+
+bench-compare: $(VENV)/.test  ## this tree and that of a commit in turn, and their ratio (BASE=<commit>)
+	@test -n "$(BASE)" || { echo "Say which commit: make bench-compare BASE=HEAD~1"; exit 2; }
+	$(BIN)/python -m bench.compare $(BASE) $(ARGS)
 
 faults: $(VENV)/.test  ## kill -9 at random instants under load, and the ledger's proof after each restart
 	$(BIN)/python -m tests.faults.ledger $(ARGS)
