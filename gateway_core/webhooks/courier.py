@@ -126,7 +126,7 @@ class Courier:
             outcome = INTERNAL
         ends = outcome.delivered or outcome.is_gone or endpoint is None or self._is_given_up(row)
         result = Result(outcome.delivered, outcome.status, outcome.error or None)
-        wait = self._backoff_seconds(row.attempts, outcome)
+        wait = self.backoff_seconds(row.attempts, outcome)
         try:
             async with self._database.transaction() as connection:
                 if outcome.is_gone and endpoint is not None:
@@ -158,7 +158,8 @@ class Courier:
         age_seconds = (now_us() - row.created_us) / SECOND_US
         return row.attempts >= self._config.attempts or age_seconds >= self._config.give_up_seconds
 
-    def _backoff_seconds(self, attempts: int, outcome: Outcome) -> float:
+    def backoff_seconds(self, attempts: int, outcome: Outcome) -> float:
+        """How long to wait after so many attempts, the last of which failed; partly by chance."""
         longest = min(self._config.backoff_seconds * 2.0 ** (attempts - 1), BACKOFF_AT_MOST_SECONDS)
         return max(random.uniform(longest / 2, longest), outcome.retry_after_seconds)
 

@@ -64,7 +64,7 @@ class Crossings:
         if not self._is_enabled:
             return
         changes = self._database.changes
-        self._stop = [changes.subscribe(topic, self._changed) for topic in (balances.TOPIC, accounts.TOPIC)]
+        self._stop = [changes.subscribe(topic, self.changed) for topic in (balances.TOPIC, accounts.TOPIC)]
         self._tasks = [
             asyncio.create_task(self._write_on(), name="telling of money that ends"),
             asyncio.create_task(self._sweep_on(), name="looking for money and keys that end"),
@@ -86,6 +86,14 @@ class Crossings:
         if key not in self._known and self._is_enabled:
             self._noted[key] = crossing
             self._woken.set()
+
+    def changed(self, change: Change) -> None:
+        """Learns that an account, or what was added to its balance, has changed."""
+        self._changes += 1
+        if change.key is None:
+            self._known.clear()
+        else:
+            self._known -= {(change.key, type_) for type_ in (BALANCE_LOW, BALANCE_EXHAUSTED, SPEND_CAP_REACHED)}
 
     async def write(self) -> bool:
         """Tells of all that is noted, once; whether that could be written."""
@@ -131,13 +139,6 @@ class Crossings:
             async with self._database.transaction() as connection:
                 if await rows.mark(connection, key.account_id, KEY_EXPIRING, key.id):
                     await self._outbox.announce(connection, key.account_id, KEY_EXPIRING, told)
-
-    def _changed(self, change: Change) -> None:
-        self._changes += 1
-        if change.key is None:
-            self._known.clear()
-        else:
-            self._known -= {(change.key, type_) for type_ in (BALANCE_LOW, BALANCE_EXHAUSTED, SPEND_CAP_REACHED)}
 
     async def _write_on(self) -> None:
         while True:
