@@ -97,17 +97,16 @@ class Crossings:
 
     async def write(self) -> bool:
         """Tells of all that is noted, once; whether that could be written."""
-        noted, self._noted = self._noted, {}
-        while noted:
-            key, crossing = next(iter(noted.items()))
+        while self._noted:
+            key, crossing = next(iter(self._noted.items()))
             changes = self._changes
             try:
                 is_done = await self.tell(crossing)
             except StorageError as error:
-                self._noted = {**noted, **self._noted}
                 log.warning("crossings_not_told", message=str(error), count=len(self._noted))
                 return False
-            del noted[key]
+            if self._noted.get(key) is crossing:
+                del self._noted[key]
             if is_done and changes == self._changes:
                 if len(self._known) >= KNOWN_AT_MOST:
                     self._known.clear()

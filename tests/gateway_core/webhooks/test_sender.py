@@ -62,6 +62,8 @@ async def test_a_secret_that_cannot_be_read_sends_nothing(receiver: Upstream) ->
         "https://127.0.0.1:{port}/",
         "https://localhost:{port}/",
         "https://[::1]:{port}/",
+        "https://2130706433:{port}/",
+        "https://0x7f.1:{port}/",
         "https://169.254.169.254/",
         "http://127.0.0.1:{port}/",
         "http://example.com/",
