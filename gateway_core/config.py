@@ -286,12 +286,12 @@ def _windows(*limits: tuple[int, int, int]) -> tuple[WindowConfig, ...]:
 
 
 class PublicKeysConfig(Part):
-    """What public keys may be used for, beside the plans of their accounts; each process counts for itself."""
+    """What public keys may be used for, beside the plans of their accounts."""
 
     per_address: tuple[WindowConfig, ...] = _windows(
         (5, 3, 32_000), (60, 20, 100_000), (3600, 300, 1_000_000), (86400, 1000, 3_000_000)
     )
-    """For one key from one client address."""
+    """For one key from one client address; each process counts for itself."""
     per_key: tuple[WindowConfig, ...] = _windows(
         (5, 10, 100_000), (60, 60, 300_000), (3600, 1500, 5_000_000), (86400, 10_000, 30_000_000)
     )

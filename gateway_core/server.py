@@ -33,6 +33,7 @@ from gateway_core.config import Config, ProviderConfig
 from gateway_core.identity.keyring import Everybody, Keyring
 from gateway_core.identity.keys import Keys
 from gateway_core.identity.public import PublicLimits
+from gateway_core.identity.public_share import KeyShares
 from gateway_core.identity.root import root_established
 from gateway_core.inprocess import InProcessChannel
 from gateway_core.metering.balance import Balances
@@ -153,9 +154,10 @@ class Core:
         self.telemetry.metrics.tell_streams(lambda: len(self.streams))
 
     def _stages(self, catalog: Catalog) -> list[tuple[str, Stage]]:
+        public = public_limits(self.config, self._limits)
         return [
             ("trace", trace.Stage(self.telemetry)),
-            ("authenticate", authenticate.Stage(self._keyring or Everybody(), PublicLimits(self.config.public_keys))),
+            ("authenticate", authenticate.Stage(self._keyring or Everybody(), public)),
             *((("gateway", gateway.Stage(self._gateways, catalog, self._endpoints)),) if self._endpoints else ()),
             ("validate", validate.Stage()),
             ("route", route.Stage(catalog, self.board)),
@@ -296,6 +298,12 @@ def shared_limits(config: Config, store: Store, metrics: Metrics) -> SharedLimit
     leases = RedisLeases(config.limits_url, store.database.process_id)
     metrics.tell_limits_store(lambda: leases.away is None)
     return SharedLimits(store.database, leases=leases)
+
+
+def public_limits(config: Config, limits: SharedLimits | None) -> PublicLimits:
+    """The windows of public keys, for all processes where limits are shared."""
+    windows = config.public_keys
+    return PublicLimits(windows, None if limits is None else KeyShares(windows.per_key, limits.limit, limits.now_us))
 
 
 def service_of(servicer: type[Any], module: Any) -> Any:

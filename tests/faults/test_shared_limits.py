@@ -250,5 +250,36 @@ async def test_two_servers_and_two_accounts_admit_no_more_than_the_limit_of_thei
             assert summary.json()["data"]["total"]["request_count"] == total[True]
 
 
+async def test_two_servers_admit_no_more_of_a_public_key_than_its_window(place: Place, tmp_path: Path) -> None:
+    config = tmp_path / "headgate.yaml"
+    windows = {"per_address": [], "per_key": [{"seconds": window(), "requests": 40}]}
+    config.write_text(yaml.safe_dump({**configuration(place, window()), "public_keys": windows}))
+    root = {"authorization": f"Bearer {ROOT_KEY}"}
+    variables = {"HEADGATE_ROOT_KEY": ROOT_KEY}
+    async with AsyncExitStack() as stack, asyncio.timeout(WAIT_SECONDS):
+        clients = []
+        for _ in range(PROCESSES):
+            program = await stack.enter_async_context(
+                serving("--config", str(config), home=tmp_path, variables=variables)
+            )
+            client = httpx.AsyncClient(base_url=program.url, trust_env=False)
+            clients.append(await stack.enter_async_context(client))
+        gateway = await clients[0].post("/api/v1/gateways", json={"name": "g", "model": "echo/echo"}, headers=root)
+        key = await clients[0].post("/api/v1/keys", json={"label": "page", "kind": "public"}, headers=root)
+        body = {"model": gateway.json()["data"]["id"], "messages": [{"role": "user", "content": "Hi"}]}
+        headers = {"authorization": f"Bearer {key.json()['data']['secret']}"}
+        # Another process knows of a gateway within a second.
+        while (await clients[1].post("/v1/chat/completions", json=body, headers=root)).status_code == 404:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+        async def asked(client: httpx.AsyncClient) -> Counter[int]:
+            answers = [await client.post("/v1/chat/completions", json=body, headers=headers) for _ in range(35)]
+            return Counter(answer.status_code for answer in answers)
+
+        statuses = sum(await asyncio.gather(*map(asked, clients)), Counter[int]())
+    assert set(statuses) == {200, 429}, statuses
+    assert 40 - PROCESSES * 2 <= statuses[200] <= 40
+
+
 if __name__ == "__main__":
     asyncio.run(main())

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from gateway_core.config import Config, PublicKeysConfig
 from gateway_core.errors import ContextTooLong, RateLimited
-from gateway_core.identity.public import PublicLimits, Windows
+from gateway_core.identity.public import PublicLimits
+from gateway_core.identity.public_window import Windows
 
 NOON = 1_700_000_000.0 // 86400 * 86400 + 43200
 
@@ -52,7 +53,7 @@ def test_what_is_refused_is_not_counted_and_is_told_how_long_to_wait() -> None:
 
 
 def test_who_came_longest_ago_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway_core.identity.public.SUBJECTS_AT_MOST", 2)
+    monkeypatch.setattr("gateway_core.identity.public_window.SUBJECTS_AT_MOST", 2)
     windows = Windows(PublicKeysConfig.model_validate({"per_key": [{"requests": 1, "seconds": 60}]}).per_key)
     for subject in ("a", "b", "c"):
         windows.count(subject, NOON)
