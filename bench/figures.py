@@ -62,14 +62,7 @@ def figures_of(found: Measurements, options: Options, skipped: dict[str, str]) -
 
 
 def _others(found: Measurements) -> list[float]:
-    """How many cores the rest of the machine used, in each phase: what a quiet machine has none of."""
-    return [
-        max(0.0, one.machine_cpu - one.server_cpu - one.mock_cpu - one.load_cpu) / one.seconds
-        for measure, outcomes in found.outcomes.items()
-        for one in outcomes
-        # The mock's own row is counted once.
-        if measure.server != DIRECT
-    ]
+    return [one.other_cores for outcomes in found.outcomes.values() for one in outcomes]
 
 
 def _cpu(outcomes: Sequence[Outcome]) -> list[float]:

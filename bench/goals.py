@@ -81,11 +81,11 @@ def _streams(figures: Figures, wire: str) -> Figures:
 GOALS = (
     _cost("REST unary", 2.2, "of Envoy", "ratio_to_envoy", UNARY),
     _cost("REST stream, 34 events in a burst", 2.2, "of Envoy", "ratio_to_envoy", BURST),
-    _cost("  the same in one write", 2.2, "of Envoy", "ratio_to_envoy", ONE_WRITE),
+    _cost("REST stream, 34 events in one write", 2.2, "of Envoy", "ratio_to_envoy", ONE_WRITE),
     _cost("REST stream, events apart", 22, "µs an event", "cpu_us_per_event", APART),
     _cost("gRPC unary", 1.5, "of an empty method", "ratio_to_floor", GRPC_UNARY),
     _cost("gRPC stream, 34 events in a burst", 0.5, "of 34 empty messages", "ratio_to_floor", GRPC_BURST),
-    _cost("  the same in one write", 0.5, "of 34 empty messages", "ratio_to_floor", GRPC_ONE_WRITE),
+    _cost("gRPC stream, 34 events in one write", 0.5, "of 34 empty messages", "ratio_to_floor", GRPC_ONE_WRITE),
     Goal("added latency at the fixed rate, p50", 0.35, "ms", _added("p50")),
     Goal("added latency at the fixed rate, p99", 1, "ms", _added("p99")),
     Goal("memory of an idle open stream, REST", 40, "KiB", _memory("REST")),
@@ -104,7 +104,7 @@ def verdicts(figures: Figures) -> Iterator[Figures]:
         middle = found["median"] if isinstance(found, dict) else found
         bound = "at least" if goal.at_least else "at most"
         yield {
-            "path": goal.path.strip(),
+            "path": goal.path,
             "goal": f"{bound} {goal.limit:g} {goal.unit}",
             "limit": goal.limit,
             "measured": found,

@@ -79,6 +79,12 @@ class Outcome:
     flaw: str | None = None
     """Why nothing was measured: the first answer that was wrong."""
 
+    @property
+    def other_cores(self) -> float:
+        """How many cores other programs used meanwhile: none, on a quiet machine."""
+        own = self.server_cpu + self.mock_cpu + self.load_cpu
+        return max(0.0, self.machine_cpu - own) / self.seconds
+
 
 def client_of(job: Job) -> Client:
     """The client that a job asks for."""

@@ -73,7 +73,8 @@ def _workers(figures: Figures) -> list[str]:
     return [
         "",
         f"Two workers on two cores, load and mock {others}, over one on one; REST unary, {figures['callers']} callers:",
-        f"throughput {range_text(figures['ratio'])} of one worker's, with {left:.2f} cores left, {idle:.2f} not used;",
+        f"throughput {range_text(figures['ratio'])} of one worker's, with {left:.2f} cores left, {idle:.2f} not used "
+        f"(other programs took {figures['other_programs_cores']['median']:.2f});",
         f"CPU per request {range_text(figures['cpu_ratio'])} of one worker's; "
         f"the busier worker did {figures['busiest_share']['median']:.0%}; {told}",
     ]

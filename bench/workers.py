@@ -119,6 +119,7 @@ def figures_of_pairs(pairs: Sequence[Pair]) -> Figures:
         "busiest_share": spread([pair.busiest_share for pair in pairs]),
         "left_cores": spread([pair.left_cores for pair in pairs]),
         "idle_cores": spread([pair.left_cores - pair.two.server_cpu / pair.two.seconds for pair in pairs]),
+        "other_programs_cores": spread([pair.two.other_cores for pair in pairs]),
         "requests_per_second": {
             ONE: spread([pair.one.requests / pair.one.seconds for pair in pairs]),
             TWO: spread([pair.two.requests / pair.two.seconds for pair in pairs]),
