@@ -392,6 +392,9 @@ class Config(Part):
     listen: ListenConfig = ListenConfig()
     workers: Count | Literal["auto"] = 1
     """Processes that share the addresses; auto: one for each processor."""
+    ledger_journal: Literal["file", "database"] = "file"
+    """Where calls are written down before they are in the ledger. A file beside the database outlives the process, and a
+    power cut may take its last moment; the database is waited for, twice a call. PostgreSQL has no files beside it."""
     storage: bool = True
     """Whether anything is kept. False: no accounts, no keys, no ledger; everybody who can connect is the operator."""
     authentication: Literal["required", "optional"] = "required"

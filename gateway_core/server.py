@@ -1,6 +1,7 @@
 """The root of the core: config → providers → catalog → pipeline → services → servers."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from grpc import aio
@@ -75,6 +76,8 @@ from gateway_core.services.peers import ResumeOnly, WorkerPeers
 from gateway_core.services.plan import PlanService
 from gateway_core.services.sockets import Sockets
 from gateway_core.services.usage import UsageService
+from gateway_core.storage.journal_file import journal_directory
+from gateway_core.storage.location import SqliteFile
 from gateway_core.storage.store import Store
 from gateway_core.telemetry import Telemetry
 from gateway_core.telemetry.metrics import Metrics
@@ -113,7 +116,7 @@ class Core:
         self._root_key = root_key
         self.new_root_key: str | None = None
         """The operator's key where `start` has made it: it is kept nowhere."""
-        self._ledger = None if store is None else Ledger(store.database)
+        self._ledger = None if store is None else Ledger(store.database, journals(self.config, store))
         is_optional = config.authentication == "optional"
         self._keyring = None if store is None else Keyring(store.database, optional=is_optional)
         self._access = Access(self._keyring or Everybody())
@@ -298,6 +301,14 @@ def shared_limits(config: Config, store: Store, metrics: Metrics) -> SharedLimit
     leases = RedisLeases(config.limits_url, store.database.process_id)
     metrics.tell_limits_store(lambda: leases.away is None)
     return SharedLimits(store.database, leases=leases)
+
+
+def journals(config: Config, store: Store) -> Path | None:
+    """Where the journals of the ledger are; None: in the database."""
+    place = store.database.location
+    if config.ledger_journal == "database" or not isinstance(place, SqliteFile):
+        return None
+    return journal_directory(place.path)
 
 
 def public_limits(config: Config, limits: SharedLimits | None) -> PublicLimits:

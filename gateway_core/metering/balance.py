@@ -183,7 +183,7 @@ class Balances:
     async def lapse(self) -> None:
         """Takes back what is left of expired credits."""
         now = now_us()
-        async with self._database.reading() as connection:
+        async with self._database.reading(settled=True) as connection:
             found = await expired_accounts(connection, now)
         for account_id in found:
             async with self._database.transaction() as connection:
@@ -194,10 +194,14 @@ class Balances:
         charged = {id_: self._balances[id_].begin_reading() for id_ in ids if id_ in self._balances}
         for id_ in charged:
             self._balances[id_].is_stale = False  # what changes from now on makes it so again
+        # What was charged counts as long as it is not in what is read.
+        is_settled = await self._database.settled()
         async with self._database.reading() as connection:
             rows = await balance_rows(connection, ids)
         for row in rows:
             held = self._balances.get(row.account_id)
+            if held is not None and not is_settled:
+                continue
             if held is None:
                 self._balances[row.account_id] = held = Balance(row, self._crossed)
                 held.notice()

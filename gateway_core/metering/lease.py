@@ -29,7 +29,7 @@ class SharedLimit:
     """One limit of one subject. What all processes use together never exceeds it, but by corrections."""
 
     __slots__ = (
-        *("__weakref__", "_clock", "_elsewhere", "_empty_until_us", "_leased", "_owner", "_refilling"),
+        *("__weakref__", "_alone", "_clock", "_elsewhere", "_empty_until_us", "_leased", "_owner", "_refilling"),
         *("_scope", "_size", "window"),
     )
 
@@ -42,13 +42,14 @@ class SharedLimit:
         self._empty_until_us = 0
         self._elsewhere = 0
         self._leased = 0
+        self._alone = 0
         self._refilling: asyncio.Task[None] | None = None
         self.window = Window(limit, seconds, shared=True)
 
     def turn(self, now_us: int) -> None:
         """Begins the window that the time is in. A lease is of one window."""
         if self.window.turn(now_us):
-            self.window.granted = self._leased = 0
+            self.window.granted = self._leased = self._alone = 0
             self._elsewhere = self._empty_until_us = 0
 
     def remaining(self, now_us: int) -> int:
@@ -134,8 +135,9 @@ class SharedLimit:
         window = self.window
         if window.is_over(now_us) or not (window.used or window.granted):
             return None
-        more = min(may_use(window, self._leased, self._size, away, now_us), window.used + self._size)
-        self._leased = window.granted = max(self._leased, more, window.used)
+        more = min(self._may_use(away, now_us), window.used + self._size)
+        window.granted = max(self._leased, more, window.used)
+        self._claimed()
         self._empty_until_us = 0
         return self._request(0)
 
@@ -173,11 +175,20 @@ class SharedLimit:
         if away is None:
             return
         if not away.is_settling:
-            window.granted = max(window.granted, may_use(window, self._leased, self._size, away, now_us))
+            window.granted = max(window.granted, self._may_use(away, now_us))
         elif not window.granted:
             # Of this window nothing was claimed.
-            self._leased = window.granted = min(self._size, window.limit)
+            window.granted = min(self._size, window.limit)
+            self._claimed()
         self._elsewhere = max(0, window.limit - window.granted)
+
+    def _may_use(self, away: Away, now_us: int) -> int:
+        return may_use(self.window, self._leased - self._alone, self._size, away, now_us)
+
+    def _claimed(self) -> None:
+        """What was granted is leased now, though the store did not give it; however often it is away in one window."""
+        self._alone += self.window.granted - self._leased
+        self._leased = self.window.granted
 
     def _request(self, units: int) -> LeaseRequest:
         window = self.window

@@ -3,14 +3,17 @@
 import asyncio
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import structlog
 
 from gateway_core.metering.burial import bury
+from gateway_core.metering.file_writer import FileWriter
 from gateway_core.metering.ledger_writer import LedgerWriter, Waiter
 from gateway_core.metering.process import HEARTBEAT_SECONDS, Watch, host
 from gateway_core.metering.record import OK, Asked, Outcome, Record
+from gateway_core.metering.writer import Writer
 from gateway_core.storage import ledger as rows
 from gateway_core.storage.database import Database
 from gateway_core.storage.errors import StorageError
@@ -27,15 +30,18 @@ LAST_TRIES_SECONDS = (0.2, 1.0)
 class Ledger:
     """Belongs to the event loop in which it is started."""
 
-    def __init__(self, database: Database) -> None:
-        """Takes the database, which is open before `start`."""
+    def __init__(self, database: Database, files: Path | None = None) -> None:
+        """Takes the database, which is open before `start`, and where the journals of its processes are.
+
+        Without files the journal is in the database, which every call waits for twice.
+        """
         self._database = database
         self._process_id = database.process_id
         self._host = host()
         self._watch = Watch(self._host)
         self._set_aside: set[str] = set()
         """Dead processes of which something is left that cannot be closed: said once."""
-        self._writer = LedgerWriter(database)
+        self._writer: Writer = LedgerWriter(database) if files is None else FileWriter(database, files)
         self._streams: set[Record] = set()
         self._ticking: asyncio.Task[None] | None = None
         self._root: asyncio.Task[str] | None = None
@@ -46,7 +52,9 @@ class Ledger:
 
         What of the dead cannot be closed keeps nobody from starting.
         """
+        await self._writer.start()
         await self._run(lambda connection: rows.register(connection, self._process_id, self._host, os.getpid()))
+        self._database.settled = self._writer.settled
         await self._beat_or_say()
         self._ticking = asyncio.create_task(self._tick(), name="the ledger's checkpoints and heartbeat")
 
@@ -56,12 +64,15 @@ class Ledger:
             return
         self._ticking.cancel()
         await asyncio.wait((self._ticking,))
-        for seconds in LAST_TRIES_SECONDS:
+        for seconds in (*LAST_TRIES_SECONDS, None):
             if await self._ended():
-                return
-            await asyncio.sleep(seconds)
-        if not await self._ended() and self._writer.unwritten:
-            log.error("ledger_ends_lost", count=len(self._writer.unwritten), call_ids=[*self._writer.unwritten][:100])
+                break
+            if seconds is not None:
+                await asyncio.sleep(seconds)
+            elif self._writer.unwritten:
+                left = self._writer.unwritten
+                log.error("ledger_ends_not_written", count=len(left), call_ids=[*left][:100])
+        await self._writer.close()
 
     async def _ended(self) -> bool:
         await self._writer.finish()
@@ -84,7 +95,9 @@ class Ledger:
             asked = asked._replace(account_id=self._root_id or await self._root_account_id())
         record = Record(asked, self._process_id)
         try:
-            await self._writer.open(record.opening)
+            opened = self._writer.open(record.opening)
+            if opened is not None:
+                await opened
         except asyncio.CancelledError:
             self.end(record, Outcome("cancelled"))
             raise
@@ -121,7 +134,7 @@ class Ledger:
             return None
         record.is_closed = True
         self._streams.discard(record)
-        return self._writer.close(record.closing(outcome))
+        return self._writer.end(record.closing(outcome))
 
     async def _run(self, work: Callable[[Any], Any]) -> Any:
         return await self._database.run(work)
@@ -152,6 +165,7 @@ class Ledger:
 
     async def beat(self) -> None:
         """Tells that this process lives, and closes what dead ones left open."""
+        await self._writer.bury()
         others = await self._run(lambda connection: rows.sign_of_life(connection, self._process_id))
         for other in self._watch.dead(others):
             await self._bury(other.id)

@@ -1,7 +1,7 @@
 """Group commit: what calls open and close meanwhile goes into one transaction, off the event loop."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
 
@@ -48,9 +48,13 @@ class Batch:
 class LedgerWriter:
     """One transaction is on its way at a time; what comes meanwhile goes with the next."""
 
-    def __init__(self, database: Database) -> None:
-        """Takes the database."""
+    def __init__(self, database: Database, ended: Callable[[str], None] | None = None) -> None:
+        """Takes the database, and what is told the ids of calls that are in the ledger.
+
+        Where somebody is, nobody waits for the ends: those that cannot be written are kept as they are.
+        """
         self._database = database
+        self._told = ended
         self._journal = Journal(database.process_id)
         self._batch = Batch()
         self._waiters: list[tuple[Waiter, Row | rows.Closing]] = []
@@ -66,17 +70,35 @@ class LedgerWriter:
         self._calls = 0
         """Calls that are open, or are being opened."""
 
+    async def start(self) -> None:
+        """Nothing is to be made."""
+
+    async def close(self) -> None:
+        """Nothing is left."""
+
+    async def bury(self) -> None:
+        """What the dead have left is in the database only."""
+
+    async def settled(self) -> bool:
+        """Whoever was told that a call has ended was told so when it was written."""
+        return True
+
     def open(self, opening: Row) -> Waiter:
         """Done when the opening of a call is written."""
         self._calls += 1
         self._batch.opened.append(opening)
         return self._written_with(opening)
 
-    def close(self, closing: rows.Closing) -> Waiter:
+    def end(self, closing: rows.Closing) -> Waiter:
         """Done when the end of a call is written. Where it cannot be it is kept for `retry`."""
         self._calls -= 1
         self._batch.closed.append(closing)
         return self._written_with(closing)
+
+    def add(self, closings: Sequence[rows.Closing]) -> Waiter:
+        """Done when the ends of calls are written, or kept for `retry`."""
+        self._batch.closed += closings
+        return self._written_with(closings[0])
 
     def note(self, records: Iterable[Record]) -> None:
         """Has written how far calls are."""
@@ -118,6 +140,10 @@ class LedgerWriter:
         """Writes what is left, as far as it can."""
         self.retry()
         self._wake_for_notes()
+        await self.rest()
+
+    async def rest(self) -> None:
+        """Waits until nothing is being written."""
         while self._writing is not None:
             await asyncio.wait((self._writing,))
 
@@ -189,7 +215,7 @@ class LedgerWriter:
             return {}
         if isinstance(error, StorageUnavailable) or len(batch) <= 1:
             kept = self._unwritten if isinstance(error, StorageUnavailable) else self._refused
-            kept |= {closing.id: undelivered(closing) for closing in batch.closed}
+            kept |= {closing.id: self._kept(closing) for closing in batch.closed}
             for record in batch.behind.values():
                 record.checkpointed = UNNOTED
             return {id(operation): error for operation in (*batch.opened, *batch.closed)}
@@ -229,7 +255,12 @@ class LedgerWriter:
             journal.written(entry)
         for closing in batch.closed:
             journal.end(closing.id)
+            if self._told is not None:
+                self._told(closing.id)
         return None
+
+    def _kept(self, closing: rows.Closing) -> rows.Closing:
+        return undelivered(closing) if self._told is None else closing
 
 
 def tell(gathering: "asyncio.Future[None]") -> None:

@@ -66,7 +66,7 @@ class UsageBook:
         """A page, the newest first, and the token of the next; raises InvalidRequest, NotFound."""
         size = page_size(request.page_size)
         after = cursor(request.page_token)
-        async with self._database.reading() as connection:
+        async with self._database.reading(settled=True) as connection:
             which = await wanted(connection, caller, request)
             found = await rows.records(connection, which, after, size + 1, newest_first=True)
             page = found[:size]
@@ -83,7 +83,7 @@ class UsageBook:
         if request.page_token and not OFFSET.fullmatch(request.page_token):
             raise wrong_token()
         offset = int(request.page_token or 0)
-        async with self._database.reading() as connection:
+        async with self._database.reading(settled=True) as connection:
             which = await wanted(connection, caller, request)
             found = await rows.summaries(connection, which, grouping, offset, size + 1)
             total = await rows.total(connection, which)
@@ -96,7 +96,7 @@ class UsageBook:
         is_first = True
         while True:
             # Not one transaction for the whole: a slow reader would keep it open.
-            async with self._database.reading() as connection:
+            async with self._database.reading(settled=True) as connection:
                 which = await wanted(connection, caller, request)
                 found = await rows.records(connection, which, after, EXPORTED_AT_ONCE, newest_first=False)
                 attempts = await rows.attempts(connection, [row.id for row in found])

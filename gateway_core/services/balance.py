@@ -38,7 +38,7 @@ from gateway_core.storage.balance import (
 from gateway_core.storage.database import Database
 from gateway_core.storage.errors import BalanceTooLarge
 from gateway_core.storage.identifier import new_id, now_us
-from gateway_core.storage.journal import reserved
+from gateway_core.storage.open_calls import reserved
 from gateway_core.timestamp import time_us, timestamp
 from gateway_core.webhooks.crossing import rearm
 from gateway_core.webhooks.event import CREDIT_ADDED, time_text
@@ -89,7 +89,7 @@ class BalanceService(BalanceServiceServicer):
         return await self._access.answered(context, "list_credits", work, request)
 
     async def _balance(self, caller: Caller, account_id: str) -> Balance:
-        async with self._database.reading() as connection:
+        async with self._database.reading(settled=True) as connection:
             account = await own_or_below(connection, caller, account_id)
             (row,) = await balance_rows(connection, [account.id])
             held = await reserved(connection, account.id)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Self, TypeVar
 
@@ -44,6 +44,8 @@ class Database:
             else SqliteBackend(location.path, self.process_id)
         )
         self.changes = Changes(self._backend)
+        self.settled: Callable[[], Awaitable[bool]] = settled_always
+        """Waits until what this process has yet to write of the ledger is written; whether all of it could be."""
         self._writers: set[asyncio.Task[object] | None] = set()
 
     async def open(self) -> None:
@@ -105,8 +107,13 @@ class Database:
             return await whole(self._backend.write(work))
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A connection that sees one moment of the database, and cannot write. Raises StorageUnavailable."""
+    async def reading(self, *, settled: bool = False) -> AsyncIterator[AsyncConnection]:
+        """A connection that sees one moment of the database, and cannot write. Raises StorageUnavailable.
+
+        Whoever reads what calls have cost asks for it `settled`: it sees all calls of this process that have ended.
+        """
+        if settled:
+            await self.settled()
         with _told():
             async with self._backend.reading_turn, connected(self._backend.reading) as connection:
                 yield connection
@@ -138,6 +145,11 @@ class Database:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+async def settled_always() -> bool:
+    """There is nothing that is written later."""
+    return True
 
 
 @contextlib.contextmanager

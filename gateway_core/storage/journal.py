@@ -7,15 +7,12 @@ costs next to nothing, and the ledger, which has indexes, is written once for ea
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import orjson
-from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway_core.storage.backend import Statements
-from gateway_core.storage.tables.metering import ledger_journal, ledger_requests
+from gateway_core.storage.tables.metering import ledger_requests
 
 OPEN = "open"
 PRICES = (
@@ -161,34 +158,6 @@ def closed_ids(statements: Statements, ids: Sequence[str]) -> set[str]:
         marks = ", ".join("?" * len(part))
         found.update(id_ for (id_,) in statements.rows(f"SELECT id FROM ledger_requests WHERE id IN ({marks})", part))
     return found
-
-
-async def open_calls(connection: AsyncConnection, account_id: str | None = None) -> list[Any]:
-    """The calls of all processes that are open: with the columns of the ledger as attributes, as it will have them.
-
-    Of one account it looks only at the rows that opened some of its calls, and not at how far those are.
-    """
-    rows = select(ledger_journal.c.body).order_by(ledger_journal.c.process_id, ledger_journal.c.number)
-    if account_id is not None:
-        rows = rows.where(ledger_journal.c.body.contains(account_id, autoescape=True))
-    calls = told(await connection.scalars(rows))
-    if account_id is not None:
-        calls = {id_: call for id_, call in calls.items() if call["account_id"] == account_id}
-    closed: set[str] = set()
-    for part in parts(list(calls)):
-        closed.update(await connection.scalars(select(ledger_requests.c.id).where(ledger_requests.c.id.in_(part))))
-    return [SimpleNamespace(**{**ABSENT, **shown(call)}) for id_, call in calls.items() if id_ not in closed]
-
-
-async def reserved(connection: AsyncConnection, account_id: str) -> int:
-    """Picodollars that the open calls of an account have reserved."""
-    return sum(call.reserved_pico_usd for call in await open_calls(connection, account_id))
-
-
-def shown(call: Mapping[str, Any]) -> dict[str, Any]:
-    """A call as the ledger's rows are read."""
-    document = call["metadata"]
-    return {**call, "metadata": None if document is None else orjson.loads(document)}
 
 
 def parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:

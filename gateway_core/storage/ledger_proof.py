@@ -6,8 +6,8 @@ from typing import Any
 from sqlalchemy import BigInteger, case, cast, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway_core.storage.journal import open_calls
 from gateway_core.storage.money import LARGEST, PART, sum_parts, whole
+from gateway_core.storage.open_calls import open_calls
 from gateway_core.storage.tables.metering import balances, credits, ledger_attempts, ledger_requests
 
 

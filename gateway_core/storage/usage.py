@@ -8,8 +8,9 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import Row, Select, and_, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway_core.storage.journal import OPEN, open_calls
+from gateway_core.storage.journal import OPEN
 from gateway_core.storage.money import PART, sum_parts, whole
+from gateway_core.storage.open_calls import open_calls
 from gateway_core.storage.tables.identity import accounts
 from gateway_core.storage.tables.metering import ledger_attempts, ledger_requests
 

@@ -7,10 +7,12 @@ from headgate.v1.chat_completion_pb2 import AnswerMessage, ChatCompletionChunk
 from headgate.v1.token_usage_pb2 import TokenUsage
 from sqlalchemy import func, select
 
+from gateway_core.metering.ledger import Ledger
+from gateway_core.metering.ledger_writer import LedgerWriter
 from gateway_core.metering.price import Price, price_of_texts
 from gateway_core.metering.record import Asked
 from gateway_core.storage.database import Database
-from gateway_core.storage.journal import open_calls
+from gateway_core.storage.open_calls import open_calls
 from gateway_core.storage.tables.metering import balances, ledger_attempts, ledger_requests
 
 PRICE: Price = price_of_texts(("1", None, None, "2", None, None))  # a token in 10^6 picodollars, one out 2 x 10^6
@@ -22,14 +24,14 @@ def asked(**values: Any) -> Asked:
 
 async def requests(database: Database) -> list[dict[str, Any]]:
     """Those that have ended, and those that are open."""
-    async with database.reading() as connection:
+    async with database.reading(settled=True) as connection:
         found = await connection.execute(select(ledger_requests))
         rows = [dict(row) for row in found.mappings()] + [vars(call) for call in await open_calls(connection)]
     return sorted(rows, key=itemgetter("id"))
 
 
 async def attempts(database: Database) -> list[dict[str, Any]]:
-    async with database.reading() as connection:
+    async with database.reading(settled=True) as connection:
         found = await connection.execute(
             select(ledger_attempts).order_by(ledger_attempts.c.ledger_id, ledger_attempts.c.number)
         )
@@ -38,7 +40,7 @@ async def attempts(database: Database) -> list[dict[str, Any]]:
 
 async def charged_and_moved(database: Database) -> tuple[int, int, int]:
     """What the ledger has charged, by how much balances have moved, and what is still reserved."""
-    async with database.reading() as connection:
+    async with database.reading(settled=True) as connection:
         charged = await connection.scalar(select(func.sum(ledger_requests.c.charged_pico_usd)))
         moved = (
             await connection.execute(
@@ -51,6 +53,12 @@ async def charged_and_moved(database: Database) -> tuple[int, int, int]:
         reserved = sum(call.reserved_pico_usd for call in await open_calls(connection))
     assert (moved[0] or 0) == -(moved[1] or 0)
     return int(charged or 0), int(moved[0] or 0), reserved
+
+
+def writer_of(ledger: Ledger) -> LedgerWriter:
+    """What writes a ledger whose journal is in the database."""
+    assert isinstance(ledger._writer, LedgerWriter)
+    return ledger._writer
 
 
 def text(content: str) -> ChatCompletionChunk:

@@ -17,7 +17,7 @@ from gateway_core.storage.ledger_proof import proof
 from gateway_core.storage.location import Location
 from gateway_core.storage.tables.coordination import processes
 from gateway_core.storage.tables.metering import ledger_journal
-from tests.gateway_core.metering.rows import asked, attempts, charged_and_moved, requests, text, told
+from tests.gateway_core.metering.rows import asked, attempts, charged_and_moved, requests, text, told, writer_of
 from tests.gateway_core.metering.test_ledger import ANSWERED, MILLION, dead_pid
 from tests.rest_bridge.edge.eventually import eventually
 
@@ -53,8 +53,7 @@ def held(write: Write, gate: asyncio.Event) -> Write:
 
 
 async def flushed(ledger: Ledger) -> None:
-    while ledger._writer._writing is not None:
-        await asyncio.wait((ledger._writer._writing,))
+    await writer_of(ledger).rest()
 
 
 def stop_ticking(ledger: Ledger) -> None:
@@ -106,7 +105,7 @@ async def test_checkpoints_do_not_gather_while_the_database_is_slow(
         record.measure.note(text("four"))
         ledger.checkpoint()
         await asyncio.sleep(0)
-    assert len(ledger._writer._batch) <= 1
+    assert len(writer_of(ledger)._batch) <= 1
     gate.set()
     await flushed(ledger)
     assert [row["delivered_tokens"] for row in await requests(database)] == [100]
@@ -129,7 +128,7 @@ async def test_checkpoints_leave_no_rows_behind(
     ledger._writer.retry()  # at each heartbeat
     await flushed(ledger)
     assert await journal_numbers(database) == []
-    assert ledger._writer._journal._left == {}
+    assert writer_of(ledger)._journal._left == {}
 
 
 async def test_an_idle_process_has_an_empty_journal_after_a_heartbeat(database: Database, ledger: Ledger) -> None:
@@ -147,7 +146,7 @@ async def test_calls_that_are_refused_while_the_database_is_away_leave_nothing(
         for _ in range(200):
             with pytest.raises(StorageUnavailable):
                 await ledger.open(asked())
-        writer = ledger._writer
+        writer = writer_of(ledger)
         assert not writer.unwritten
         assert writer._calls == len(writer._journal._emptied) == 0
     await ledger.settle(await ledger.open(asked()), ANSWERED)

@@ -22,7 +22,7 @@ from gateway_core.services.edge import answer_metadata
 from gateway_core.storage.database import Database
 from gateway_core.storage.location import SqliteFile
 from gateway_core.telemetry import Telemetry
-from tests.gateway_core.metering.rows import PRICE, attempts, charged_and_moved, requests, text, told
+from tests.gateway_core.metering.rows import PRICE, attempts, charged_and_moved, requests, text, told, writer_of
 from tests.rest_bridge.edge.eventually import eventually
 
 MILLION = 10**6
@@ -149,9 +149,9 @@ async def test_the_first_words_of_a_stream_are_on_their_way_into_the_journal_wit
     events = await pipeline(ledger, answering(text(""), text("four"), text("more")))(call())
     async with aclosing(events):
         await anext(events)
-        assert not ledger._writer._batch.behind
+        assert not writer_of(ledger)._batch.behind
         await anext(events)
-        (record,) = ledger._writer._batch.behind.values()
+        (record,) = writer_of(ledger)._batch.behind.values()
         await eventually(lambda: record.checkpointed == len("four"))
         await ledger._writer.finish()
         (row,) = await requests(database)

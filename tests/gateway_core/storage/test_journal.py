@@ -1,7 +1,8 @@
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway_core.storage.database import Database
-from gateway_core.storage.journal import FORMAT, JOURNALED, Entry, Row, open_calls, reserved
+from gateway_core.storage.journal import FORMAT, JOURNALED, Entry, Row
+from gateway_core.storage.open_calls import open_calls, reserved
 from gateway_core.storage.tables.metering import ledger_journal
 
 ACCOUNTS = [f"00000000-0000-7000-8000-00000000000{number}" for number in range(3)]

@@ -9,9 +9,9 @@ from sqlalchemy import Connection, inspect, select, text
 
 from gateway_core.storage.database import Database
 from gateway_core.storage.errors import SchemaTooNew
-from gateway_core.storage.journal import open_calls
 from gateway_core.storage.location import Location
 from gateway_core.storage.migration import FOLDER
+from gateway_core.storage.open_calls import open_calls
 from gateway_core.storage.tables import catalog, coordination, identity, metering, webhook
 from gateway_core.storage.tables.schema import metadata
 from tests.gateway_core.storage.program import Program, go, line, rest

@@ -1,0 +1,258 @@
+"""The journal of a database in a file: files mapped into memory, so that a line outlives the process when it is put.
+
+The kernel owns what is written into a mapped file: nothing has to be asked of it, and no thread, for the line to be
+there after a SIGKILL. A power cut may take the lines of the last moments with it.
+"""
+
+import fcntl
+import mmap
+import os
+import zlib
+from collections.abc import Callable, Container, Iterator
+from contextlib import suppress
+from pathlib import Path
+from struct import Struct
+
+from gateway_core.storage.errors import StorageUnavailable
+
+SEGMENT_BYTES = 4 << 20
+SPARE_LEFT = SEGMENT_BYTES // 2
+"""What the last segment must have left, or a spare one must be there, for a call to be opened."""
+MOST_SEGMENTS = 256
+"""A gigabyte: then the database has been away for too long."""
+HEAD = Struct("<II")
+"""Before a line: its length in bytes, at least 1, and its CRC-32. Zeros: there is no more."""
+LOCK = ".lock"
+SEGMENT = ".calls"
+
+
+def journal_directory(database: Path) -> Path:
+    """Where the journals of the processes are that use a database in a file: beside it."""
+    return database.with_name(f"{database.name}-calls")
+
+
+class Segment:
+    """A file, filled from its beginning, until nobody needs one of its lines."""
+
+    __slots__ = ("end", "lines", "map", "path")
+
+    def __init__(self, path: Path) -> None:
+        """Makes the file, with its room on the disk; raises OSError."""
+        self.path = path
+        self.end = 0
+        self.lines = 0
+        """How many of its lines are needed."""
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            # With its room taken there is no full disk, which would kill whoever writes into the map.
+            os.posix_fallocate(file, 0, SEGMENT_BYTES)
+            self.map = mmap.mmap(file, SEGMENT_BYTES)
+        except BaseException:
+            path.unlink()
+            raise
+        finally:
+            os.close(file)
+
+    def remove(self) -> None:
+        """Ends it."""
+        self.map.close()
+        with suppress(FileNotFoundError):
+            self.path.unlink()
+
+
+class JournalFile:
+    """The journal of this process. `open`, `care` and `close` block: they want a thread."""
+
+    def __init__(self, directory: Path, process_id: str, wants_care: Callable[[], None]) -> None:
+        """Takes the directory, which need not exist, the id of the process, and what is called when there is to do."""
+        self._directory = directory
+        self._wants_care = wants_care
+        self._process_id = process_id
+        self._lock: int | None = None
+        self._count = 0
+        self._segments: list[Segment] = []
+        """Those that are needed, in their order. The last is the one that is filled."""
+        self._spare: Segment | None = None
+        self._emptied: list[Segment] = []
+
+    def open(self) -> None:
+        """Tells others that this process lives, and makes room; raises StorageUnavailable."""
+        try:
+            self._directory.mkdir(mode=0o700, exist_ok=True)
+            self._lock = locked(self._directory / f"{self._process_id}{LOCK}")
+            self._segments.append(self._made())
+            self._spare = self._made()
+        except OSError as error:
+            raise no_room(self._directory, error) from error
+
+    def put(self, line: bytes) -> Segment:
+        """Adds a line, which is kept whatever becomes of the process; raises StorageUnavailable where there is no room.
+
+        The line is needed until `release` is called for its segment.
+        """
+        if not self._segments:
+            raise StorageUnavailable(f"{self._directory}: the journal is closed.")
+        segment = self._segments[-1]
+        end = segment.end + HEAD.size + len(line)
+        if end > SEGMENT_BYTES:
+            segment = self._next(len(line))
+            end = HEAD.size + len(line)
+        segment.map[segment.end : end] = HEAD.pack(len(line), zlib.crc32(line)) + line
+        segment.end = end
+        segment.lines += 1
+        return segment
+
+    def release(self, segment: Segment) -> None:
+        """Nobody needs one of the lines of a segment."""
+        segment.lines -= 1
+        if not segment.lines and self._segments and segment is not self._segments[-1]:
+            self._segments.remove(segment)
+            self._emptied.append(segment)
+            self._wants_care()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether there is enough for calls to be opened, and for the end of those that are."""
+        return self._spare is not None or not self._segments or self._segments[-1].end < SPARE_LEFT
+
+    @property
+    def oldest(self) -> Segment | None:
+        """The segment whose lines are kept the longest, where there are several."""
+        return self._segments[0] if len(self._segments) > 1 else None
+
+    def __len__(self) -> int:
+        """How many segments are needed."""
+        return len(self._segments)
+
+    def care(self) -> None:
+        """Deletes the files that nobody needs, and makes the next where it is not there; raises StorageUnavailable."""
+        while self._emptied:
+            self._emptied.pop().remove()
+        if self._spare is None:
+            if len(self._segments) >= MOST_SEGMENTS:
+                raise StorageUnavailable(f"{self._directory}: {MOST_SEGMENTS} files are full of calls to be written.")
+            try:
+                self._spare = self._made()
+            except OSError as error:
+                raise no_room(self._directory, error) from error
+
+    def close(self, *, is_kept: bool) -> None:
+        """Ends it; what is kept is found by another process as that of a dead one."""
+        segments = [*self._segments, *self._emptied, *([self._spare] if self._spare is not None else [])]
+        self._segments, self._emptied, self._spare = [], [], None
+        for segment in segments:
+            if is_kept and segment.lines:
+                segment.map.close()
+            else:
+                segment.remove()
+        if self._lock is not None:
+            if not is_kept:
+                lock_path(self._directory, self._process_id).unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = None
+
+    def _made(self) -> Segment:
+        self._count += 1
+        return Segment(self._directory / f"{self._process_id}-{self._count:08}{SEGMENT}")
+
+    def _next(self, length: int) -> Segment:
+        spare = self._spare
+        if spare is None or length > SEGMENT_BYTES - HEAD.size:
+            raise StorageUnavailable(f"{self._directory}: there is no room for another line of the journal.")
+        full = self._segments[-1]
+        self._segments.append(spare)
+        self._spare = None
+        if not full.lines:
+            self._segments.remove(full)
+            self._emptied.append(full)
+        self._wants_care()
+        return spare
+
+
+def no_room(directory: Path, error: OSError) -> StorageUnavailable:
+    """The failure to make a file."""
+    return StorageUnavailable(f"{directory}: the journal of the calls cannot be made: {error.strerror}")
+
+
+def lock_path(directory: Path, process_id: str) -> Path:
+    """The file that a process has locked as long as it lives."""
+    return directory / f"{process_id}{LOCK}"
+
+
+def locked(path: Path) -> int:
+    """The descriptor of a file that is locked as long as it is open; raises BlockingIOError where another has it."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(file)
+        raise
+    return file
+
+
+class Dead:
+    """The journal of a process that has ended without closing it, held so that nobody else sees to it meanwhile."""
+
+    def __init__(self, directory: Path, process_id: str, lock: int) -> None:
+        """Takes the descriptor of its lock."""
+        self._directory = directory
+        self.process_id = process_id
+        self._lock = lock
+
+    def lines(self) -> Iterator[bytes]:
+        """What it has put, in that order."""
+        return lines(self._directory, self.process_id)
+
+    def close(self, *, is_kept: bool) -> None:
+        """Lets it go, and deletes it where it is not kept."""
+        if not is_kept:
+            for path in segment_paths(self._directory, self.process_id):
+                path.unlink(missing_ok=True)
+            lock_path(self._directory, self.process_id).unlink(missing_ok=True)
+        os.close(self._lock)
+
+
+def dead_journals(directory: Path, set_aside: Container[str] = ()) -> Iterator[Dead]:
+    """The journals of processes that have ended, but of those set aside; each is to be closed."""
+    for path in sorted(directory.glob(f"*{LOCK}")):
+        if path.name.removesuffix(LOCK) in set_aside:
+            continue
+        try:
+            lock = locked(path)
+        except (BlockingIOError, FileNotFoundError):
+            continue
+        if not path.exists():  # somebody else has seen to it between the two
+            os.close(lock)
+            continue
+        yield Dead(directory, path.name.removesuffix(LOCK), lock)
+
+
+def segment_paths(directory: Path, process_id: str) -> list[Path]:
+    """The files of a process, in their order."""
+    return sorted(directory.glob(f"{process_id}-*{SEGMENT}"))
+
+
+def lines(directory: Path, process_id: str) -> Iterator[bytes]:
+    """The lines of a process, in their order. The last of a process that was killed while it put it is left out."""
+    for path in segment_paths(directory, process_id):
+        with suppress(FileNotFoundError):
+            yield from lines_of(path.read_bytes())
+
+
+def all_lines(directory: Path) -> Iterator[bytes]:
+    """The lines of all processes, dead or alive: each process's in their order."""
+    for path in sorted(directory.glob(f"*{SEGMENT}")):
+        with suppress(FileNotFoundError):
+            yield from lines_of(path.read_bytes())
+
+
+def lines_of(content: bytes) -> Iterator[bytes]:
+    """The lines of a file."""
+    start = 0
+    while start + HEAD.size < len(content):
+        length, check = HEAD.unpack_from(content, start)
+        line = content[start + HEAD.size : start + HEAD.size + length]
+        if not length or len(line) != length or zlib.crc32(line) != check:
+            return
+        yield line
+        start += HEAD.size + length

@@ -1,0 +1,156 @@
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway_core.storage import journal_file
+from gateway_core.storage.errors import StorageUnavailable
+from gateway_core.storage.journal_file import HEAD, JournalFile, all_lines, dead_journals, lines, lines_of
+
+LINE = b"x" * 100
+
+
+def nothing() -> None:
+    """Nobody cares."""
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that ten lines fill."""
+    monkeypatch.setattr(journal_file, "SEGMENT_BYTES", 10 * (HEAD.size + len(LINE)))
+    monkeypatch.setattr(journal_file, "SPARE_LEFT", 5 * (HEAD.size + len(LINE)))
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[JournalFile]:
+    opened = JournalFile(tmp_path, "a", nothing)
+    opened.open()
+    yield opened
+    opened.close(is_kept=False)
+
+
+def test_lines_are_there_for_others_as_soon_as_they_are_put(tmp_path: Path, journal: JournalFile) -> None:
+    journal.put(b"one")
+    journal.put(b"two")
+    assert list(lines(tmp_path, "a")) == [b"one", b"two"]
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
+def test_lines_outlive_a_process_that_is_killed(tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from gateway_core.storage.journal_file import JournalFile;"
+        "journal = JournalFile(Path(sys.argv[1]), 'child', lambda: None); journal.open();"
+        "[journal.put(b'%d' % number) for number in range(1000)]; print('put', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"put\n"
+        assert list(dead_journals(tmp_path)) == []
+        os.kill(child.pid, signal.SIGKILL)
+    (dead,) = dead_journals(tmp_path)
+    assert list(dead.lines()) == [b"%d" % number for number in range(1000)]
+    dead.close(is_kept=True)
+    (again,) = dead_journals(tmp_path)
+    again.close(is_kept=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_journal_that_somebody_sees_to_is_nobody_elses(tmp_path: Path) -> None:
+    left = JournalFile(tmp_path, "a", nothing)
+    left.open()
+    left.put(LINE)
+    left.close(is_kept=True)
+    (dead,) = dead_journals(tmp_path)
+    assert list(dead_journals(tmp_path)) == []
+    assert list(dead_journals(tmp_path, {"a"})) == []
+    dead.close(is_kept=False)
+
+
+@pytest.mark.parametrize("cut", range(1, HEAD.size + len(LINE)))
+def test_a_line_that_was_being_put_is_left_out_and_those_before_it_are_not(journal: JournalFile, cut: int) -> None:
+    segment = journal.put(b"whole")
+    end = segment.end
+    journal.put(LINE)
+    content = bytes(segment.map[: end + cut]) + bytes(len(segment.map) - end - cut)
+    assert list(lines_of(content)) == [b"whole"]
+
+
+def test_a_damaged_line_ends_its_file(journal: JournalFile) -> None:
+    segment = journal.put(b"whole")
+    start = segment.end
+    journal.put(LINE)
+    content = bytearray(segment.map)
+    content[start + HEAD.size + 3] ^= 1
+    assert list(lines_of(bytes(content))) == [b"whole"]
+
+
+@pytest.mark.usefixtures("small")
+def test_files_that_nobody_needs_are_deleted(tmp_path: Path, journal: JournalFile) -> None:
+    for _ in range(100):
+        segments = [journal.put(LINE) for _ in range(7)]
+        journal.care()
+        for segment in segments:
+            journal.release(segment)
+    journal.care()
+    assert len(list(tmp_path.glob("*.calls"))) <= 3
+    assert len(journal) == 1
+
+
+@pytest.mark.usefixtures("small")
+def test_lines_are_in_their_order_over_files(tmp_path: Path, journal: JournalFile) -> None:
+    expected = [b"%0100d" % number for number in range(200)]
+    for line in expected:
+        journal.put(line)
+        journal.care()
+    assert list(lines(tmp_path, "a")) == list(all_lines(tmp_path)) == expected
+    assert len(journal) == 20
+
+
+@pytest.mark.usefixtures("small")
+def test_a_journal_without_a_spare_file_says_that_it_is_full_before_it_is(journal: JournalFile) -> None:
+    for _ in range(10):
+        assert journal.has_room
+        journal.put(LINE)
+    for number in range(10):  # the spare one, and nobody makes another
+        journal.put(LINE)
+        assert journal.has_room == (number < 4)
+    with pytest.raises(StorageUnavailable, match="no room"):
+        journal.put(LINE)
+    journal.care()
+    journal.put(LINE)
+    assert journal.has_room
+
+
+@pytest.mark.usefixtures("small")
+def test_files_are_not_made_without_end(journal: JournalFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_file, "MOST_SEGMENTS", 2)
+    for _ in range(11):
+        journal.put(LINE)
+    with pytest.raises(StorageUnavailable, match="2 files are full"):
+        journal.care()
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    journal = JournalFile(tmp_path, "a", nothing)
+    with pytest.raises(StorageUnavailable) as told:
+        journal.open()
+    assert "No space left on device" in str(told.value.args)
+    assert list(tmp_path.glob("*.calls")) == []
+    journal.close(is_kept=False)
+
+
+def test_a_closed_journal_takes_nothing(tmp_path: Path) -> None:
+    journal = JournalFile(tmp_path, "a", nothing)
+    journal.open()
+    journal.close(is_kept=False)
+    with pytest.raises(StorageUnavailable, match="closed"):
+        journal.put(LINE)
+    assert list(tmp_path.iterdir()) == []
