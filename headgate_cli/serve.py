@@ -46,6 +46,7 @@ CORE_SECONDS = 1.0
 AFTER_LAST_CALL_SECONDS = 1.0
 """How long the end of the last call may take to reach its caller."""
 LOOK_SECONDS = 0.02
+RETIRE_LOOK_SECONDS = 0.1
 JITTER = 1.1
 """How much older than asked gRPC lets connections become (github.com/grpc/proposal, A9)."""
 
@@ -159,8 +160,9 @@ class Running:
             await stop_listening(self.grpc.port)
         while loop.time() < began + self.config.drain_seconds and await self._is_busy(loop.time() - began):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), LOOK_SECONDS * 5)
-                return False
+                async with asyncio.timeout(RETIRE_LOOK_SECONDS):
+                    await stop.wait()
+                    return False
         return True
 
     async def _is_busy(self, seconds: float) -> bool:

@@ -50,7 +50,7 @@ class Slot:
             if ready is not None:
                 self._take(worker)
                 return ready
-            code = await self._ended(worker)
+            code = await seen_off(worker)
             # It has told what is wrong, and the next one would tell the same.
             if code in (FAILED, WRONG_USE) or attempt == FIRST_TRIES:
                 raise WorkerFailed(code)
@@ -64,7 +64,7 @@ class Slot:
             await worker.ended()
             async with self._turn:
                 if worker is self._worker:
-                    await self._ended(worker)
+                    await seen_off(worker)
                     await self._replace(worker.age_seconds)
 
     async def renew(self, retire_seconds: float) -> bool:
@@ -76,15 +76,16 @@ class Slot:
             before = self._current
             worker = await self._started()
             if not await is_ready(worker):
-                await self._ended(worker)
+                await seen_off(worker)
                 return False
             self._take(worker)
             before.retire()
         try:
-            await asyncio.wait_for(before.ended(), retire_seconds)
+            async with asyncio.timeout(retire_seconds):
+                await before.ended()
         except TimeoutError:
             before.kill()
-        await self._ended(before)
+        await seen_off(before)
         return True
 
     def close(self) -> None:
@@ -107,13 +108,6 @@ class Slot:
         self._worker = worker
         log.info("worker_ready", worker=worker.number, pid=worker.pid)
 
-    async def _ended(self, worker: WorkerProcess) -> int:
-        code = await worker.ended()
-        worker.close()
-        tell = log.info if code == 0 else log.error
-        tell("worker_ended", worker=worker.number, pid=worker.pid, message=status_text(code))
-        return code
-
     async def _replace(self, age_seconds: float) -> None:
         while True:
             self._quick_deaths = self._quick_deaths + 1 if age_seconds < QUICK_SECONDS else 0
@@ -124,7 +118,7 @@ class Slot:
             if await is_ready(worker):
                 self._take(worker)
                 return
-            await self._ended(worker)
+            await seen_off(worker)
             age_seconds = 0
 
 
@@ -137,10 +131,20 @@ class WorkerFailed(CommandFailed):
         self.exit_code = 128 - code if code < 0 else code or FAILED
 
 
+async def seen_off(worker: WorkerProcess) -> int:
+    """Waits until a worker has ended, tells of it, and returns its exit status."""
+    code = await worker.ended()
+    worker.close()
+    tell = log.info if code == 0 else log.error
+    tell("worker_ended", worker=worker.number, pid=worker.pid, message=status_text(code))
+    return code
+
+
 async def is_ready(worker: WorkerProcess) -> bool:
     """Waits until a worker serves. False: it has ended instead, or took too long and is ended."""
     try:
-        ready = await asyncio.wait_for(worker.ready(), START_SECONDS)
+        async with asyncio.timeout(START_SECONDS):
+            ready = await worker.ready()
     except TimeoutError:
         ready = None
         worker.kill()

@@ -19,7 +19,7 @@ from headgate_cli.assignment import log_lock
 from headgate_cli.claims import Claims
 from headgate_cli.open_files import allow_open_files
 from headgate_cli.serve_options import ServeOptions
-from headgate_cli.slot import Slot
+from headgate_cli.slot import Slot, seen_off
 from headgate_cli.worker_process import Plan, WorkerProcess
 
 log = structlog.get_logger("headgate.supervisor")
@@ -157,11 +157,10 @@ class Supervisor:
     async def _end(self) -> None:
         for slot in self._slots:
             slot.close()
-        for worker in self._workers:
+        running = [worker for worker in self._workers if not worker.has_ended]
+        for worker in running:
             worker.drain()
-        for worker in self._workers:
-            await worker.ended()
-            worker.close()
+        await asyncio.gather(*(seen_off(worker) for worker in running))
 
     def _heed_signals(self) -> None:
         loop = asyncio.get_running_loop()

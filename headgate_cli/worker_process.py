@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
+from gateway_core.resume.worker import Worker
 from headgate_cli.address import Address
 from headgate_cli.assignment import OPTION, Assignment, Ready
 from headgate_cli.orders import RETIRE
@@ -56,12 +57,13 @@ class WorkerProcess:
 
     def __init__(
         self,
-        number: int,
+        worker: Worker,
         process: asyncio.subprocess.Process,
         streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
     ) -> None:
         """Takes what `spawned` has made."""
-        self.number = number
+        self.number = number = worker.number
+        self._worker = worker
         self._process = process
         self._reader, self._writer = streams
         self._started = time.monotonic()
@@ -81,7 +83,7 @@ class WorkerProcess:
                 *plan.command(), OPTION, assignment.text(),
                 stdin=asyncio.subprocess.DEVNULL, pass_fds=inherited, process_group=0,
             )  # fmt: skip
-        return cls(number, process, await asyncio.open_connection(sock=ours, limit=READY_BYTES))
+        return cls(assignment.worker, process, await asyncio.open_connection(sock=ours, limit=READY_BYTES))
 
     @property
     def pid(self) -> int:
@@ -123,8 +125,9 @@ class WorkerProcess:
         self._send(self._process.kill)
 
     def close(self) -> None:
-        """Lets go of the socket."""
+        """Lets go of the sockets; one that was killed leaves that for other workers behind."""
         self._writer.close()
+        self._worker.socket(self.number).unlink(missing_ok=True)
 
     def _send(self, send: Callable[[], None]) -> None:
         if not self.has_ended:

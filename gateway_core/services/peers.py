@@ -81,7 +81,8 @@ class WorkerPeers:
                 yield response
             context.set_trailing_metadata(tuple(await call.trailing_metadata()))
         except aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.UNAVAILABLE and not self._worker.socket(number).exists():
+            # What the worker itself says has metadata, its request id at least.
+            if error.code() is grpc.StatusCode.UNAVAILABLE and not error.trailing_metadata():
                 raise ended(number, told, self._worker.process) from None
             await context.abort(error.code(), error.details() or "", tuple(error.trailing_metadata() or ()))
         finally:

@@ -43,6 +43,10 @@ class Supervised(Serving):
         ended = {line["worker"] for line in self.events("worker_ended")}
         return {line["worker"]: line["pid"] for line in self.events("worker_started") if line["worker"] not in ended}
 
+    def kill(self, number: int) -> None:
+        """Ends a worker as the system would that has no memory left."""
+        os.kill(self.workers()[number], signal.SIGKILL)
+
     def hang_up(self) -> None:
         self.process.send_signal(signal.SIGHUP)
 
@@ -64,10 +68,10 @@ class Supervised(Serving):
 
 @asynccontextmanager
 async def supervised(
-    *arguments: str, home: Path, workers: int = 2, last: str = "curl", variables: Mapping[str, str] | None = None
+    *arguments: str, home: Path, workers: int | None = 2, last: str = "curl", variables: Mapping[str, str] | None = None
 ) -> AsyncIterator[Supervised]:
     """`headgate serve --workers N` with arguments; `last` begins the last of its start-up lines."""
-    command = ("serve", "--workers", str(workers), *arguments)
+    command = ("serve", *(() if workers is None else ("--workers", str(workers))), *arguments)
     process = await started(*command, home=home, variables={"TMPDIR": str(home), **(variables or {})})
     program = Supervised(process, [])
     reading = asyncio.create_task(program.read_log())
