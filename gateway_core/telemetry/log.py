@@ -89,8 +89,8 @@ class Turn:
     """Has one process at a time write: pipes mix what several write at once, beyond 4096 bytes (pipe(7), PIPE_BUF)."""
 
     def __init__(self, path: Path) -> None:
-        """Takes the file that all of them lock; the lock ends with its process."""
-        self._file = path.open("ab")
+        """Takes the file that all of them lock; it stays open, and the lock ends, with the process."""
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
 
     def __enter__(self) -> None:
         if fcntl is not None:
