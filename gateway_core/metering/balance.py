@@ -62,6 +62,7 @@ class Balance:
             self._tell(SPEND_CAP_REACHED, cost)
             raise over_cap(cost, row.spend_cap, row.spend_cap - row.spent - pending)
         if not row.root and row.settled - expected < 0:
+            self.notice()  # it was low before
             self._tell(BALANCE_EXHAUSTED, cost)
             raise over_balance(cost, row.settled - pending)
         self.reserved += cost
@@ -86,7 +87,7 @@ class Balance:
     def notice(self) -> None:
         """Tells where the balance is low: here, and not with each call, since each second what was charged is read."""
         row = self.row
-        if row.low is not None and row.settled < row.low:
+        if row.low is not None and row.settled - self._charged + self._in_row < row.low:
             self._tell(BALANCE_LOW)
 
     def _tell(self, type_: str, cost: int = 0) -> None:

@@ -177,17 +177,21 @@ def still_holds(crossing: Crossing, now: Money) -> bool:
     """Whether it is so that an account has passed what somebody saw it pass."""
     if crossing.type == BALANCE_LOW:
         # An account that has never had anything has not passed anything.
-        return now.has_balance and now.low is not None and now.settled < now.low
+        return now.has_balance and now.low is not None and balance_of(crossing, now) < now.low
     if crossing.type == SPEND_CAP_REACHED:
         return now.spend_cap is not None and now.spend_cap == crossing.spend_cap
     # Only credits make a balance larger: then the refusal was for the time before.
     return now.settled <= crossing.settled
 
 
+def balance_of(crossing: Crossing, now: Money) -> int:
+    """What an account has: the database may be behind what a process knows that charges it, and ahead by a credit."""
+    return now.settled if now.settled > crossing.settled else min(now.settled, crossing.settled - crossing.charged)
+
+
 def data(crossing: Crossing, now: Money) -> Mapping[str, Any]:
     """What is told of it."""
-    # The database may be behind what the process knows.
-    balance = min(now.settled, crossing.settled - crossing.charged)
+    balance = balance_of(crossing, now)
     if crossing.type == BALANCE_LOW:
         return {"balance_usd": usd_text(balance), "low_balance_usd": usd_text(now.low or 0)}
     estimated = {"estimated_cost_usd": usd_text(crossing.cost)}

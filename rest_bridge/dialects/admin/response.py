@@ -25,6 +25,7 @@ DONE = {
     "Delete": "deleted",
     "Rotate": "rotated",
     "Add": "added",
+    "Send": "sent",
     "Summarize": "summarized",
 }
 

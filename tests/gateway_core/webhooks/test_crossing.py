@@ -152,6 +152,21 @@ async def test_the_first_refusal_since_a_credit_is_told_of(till: Till) -> None:
     assert await till.told() == [BALANCE_EXHAUSTED] * 2
 
 
+async def test_what_this_process_has_charged_counts_before_it_is_read_and_low_comes_before_exhausted(
+    till: Till,
+) -> None:
+    await till.credit(10)
+    held = await till.balances.balance(till.account)
+    assert held is not None
+    held.reserve(6 * USD)
+    held.settle(6 * USD, 6 * USD)
+    with pytest.raises(InsufficientBalance):
+        held.reserve(5 * USD)
+    assert await till.webhooks.crossings.write()
+    assert await till.told() == [BALANCE_LOW, BALANCE_EXHAUSTED]
+    assert ['"balance_usd":"4"' in row.body for row in await till.post.rows(till.account)] == [True, True]
+
+
 async def test_a_refusal_of_before_a_credit_says_nothing_of_after_it(till: Till) -> None:
     stale = Crossing(till.account, BALANCE_EXHAUSTED, 0, cost=USD)
     await till.credit(8)
