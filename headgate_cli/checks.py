@@ -253,7 +253,7 @@ async def served_over_http(address: Address) -> str | None:
 
 STATES = {1.0: "half open", 2.0: "open"}
 CIRCUIT = re.compile(r"^headgate_circuit_state\{(?P<labels>.*)\} (?P<state>[0-9.]+)$", re.MULTILINE)
-LABEL = re.compile(r'="((?:[^"\\]|\\.)*)"')
+LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
 async def circuits_check(address: Address) -> Check | None:
@@ -262,11 +262,17 @@ async def circuits_check(address: Address) -> Check | None:
         answer = await text(client, f"http://{address.reachable()}/metrics")
     if answer is None or answer.status_code != 200:
         return None
-    found = [(LABEL.findall(each["labels"]), float(each["state"])) for each in CIRCUIT.finditer(answer.text)]
-    shut = [f"{'/'.join(labels)} {STATES[state]}" for labels, state in found if state in STATES]
+    found = [(dict(LABEL.findall(each["labels"])), float(each["state"])) for each in CIRCUIT.finditer(answer.text)]
+    shut = [circuit_text(labels, STATES[state]) for labels, state in found if state in STATES]
     if not shut:
         return Check("ok", "circuits", "all are closed") if found else None
     return Check("note", "circuits", ", ".join(shut), "these targets fail: look into the log, and at the provider")
+
+
+def circuit_text(labels: dict[str, str], state: str) -> str:
+    """A target and how it stands: "lab/tiny open"; of several workers each has its own view."""
+    worker = labels.pop("worker", None)
+    return f"{'/'.join(labels.values())} {state}{'' if worker is None else f' in worker {worker}'}"
 
 
 async def served_over_grpc(address: Address) -> str | None:

@@ -15,6 +15,7 @@ from headgate_cli.discovery import discover
 from headgate_cli.errors import FAILED, CommandFailed
 from headgate_cli.limits_check import limits_check
 from headgate_cli.locations import config_file, data_directory, key_place, read_config
+from headgate_cli.workers_check import workers_checks
 
 LIBRARIES = ("grpcio", "protobuf", "uvicorn", "httptools")
 MARKS = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
@@ -57,6 +58,7 @@ async def examine(chosen: Path | None, data: Path | None) -> list[Check]:
     checks += await asyncio.gather(*(provider.run() for provider in providers))
     if config.limits_url is not None:
         checks.append(await limits_check(config.limits_url))
+    checks += workers_checks(config.workers)
     checks += await ports(config)
     offsets = [provider.clock_offset for provider in providers if provider.clock_offset is not None]
     return [*checks, clock_check(offsets)]
