@@ -1,6 +1,7 @@
 """What a supervisor tells a worker at its start, in one option of its command line, and hears when it is ready."""
 
 import json
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -46,6 +47,11 @@ class Assignment:
         fields: dict[str, Any] = json.loads(text)
         return cls(**{**fields, "notes": tuple(fields["notes"])})
 
+    def clear(self) -> None:
+        """Removes the directory, where no other worker needs it and the supervisor is no more."""
+        if not self.worker.others():
+            shutil.rmtree(self.directory, ignore_errors=True)
+
     @property
     def worker(self) -> Worker:
         """The same as the core knows it."""
@@ -65,6 +71,8 @@ class Ready:
     """Those of a start, for the person at the terminal."""
     root_key: str | None
     """The one among them that tells the operator's key, where it was made."""
+    grace_seconds: float
+    """How long it takes to drain, at most."""
 
     def text(self) -> str:
         """As one line."""

@@ -19,6 +19,8 @@ class Orders:
         self.stop = first_signal()
         """Set by SIGTERM and SIGINT, and once there is no supervisor any more."""
         self.retire = asyncio.Event()
+        self.is_orphan = False
+        """Whether there was a supervisor, and is none any more."""
         self._listening: asyncio.Task[None] | None = None
         self._writer: asyncio.StreamWriter | None = None
 
@@ -59,6 +61,7 @@ class Orders:
                     self.retire.set()
         except OSError:
             pass
+        self.is_orphan = True
         self.stop.set()
 
 

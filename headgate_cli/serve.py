@@ -76,7 +76,7 @@ async def serve(options: ServeOptions) -> int:
         running = Running(config.model_copy(update={"listen": claims.listen()}), claims, options, assignment)
         try:
             await running.start()
-            tell(orders, startup(running, path, findings), is_worker=assignment is not None)
+            tell(orders, startup(running, path, findings), running)
             await orders.come()
             await end(running, orders)
         finally:
@@ -84,6 +84,8 @@ async def serve(options: ServeOptions) -> int:
     finally:
         claims.close()
         await orders.close()
+        if assignment is not None and orders.is_orphan:
+            assignment.clear()
     return 0
 
 
@@ -276,10 +278,10 @@ def startup(running: Running, path: Path | None, findings: Findings | None) -> S
     )
 
 
-def tell(orders: Orders, said: Startup, *, is_worker: bool) -> None:
+def tell(orders: Orders, said: Startup, running: Running) -> None:
     """Prints the start-up lines; those of a worker are its supervisor's to print."""
     lines = list(said.lines())
-    if is_worker:
-        orders.tell(Ready(lines, said.root_key_line()))
+    if running.assignment is not None:
+        orders.tell(Ready(lines, said.root_key_line(), running.config.drain_seconds))
     else:
         print("\n".join(lines), flush=True)

@@ -20,6 +20,8 @@ BACKOFF_SECONDS = 0.5
 BACKOFF_AT_MOST_SECONDS = 30.0
 START_SECONDS = 120.0
 """How long a worker that is to take another one's place may take to be ready."""
+AFTER_GRACE_SECONDS = 60.0
+"""How much longer than its grace a worker may take to retire."""
 
 Spawn = Callable[[socket.socket | None], Awaitable[WorkerProcess]]
 
@@ -67,21 +69,20 @@ class Slot:
                     await seen_off(worker)
                     await self._replace(worker.age_seconds)
 
-    async def renew(self, retire_seconds: float) -> bool:
+    async def renew(self) -> bool:
         """Has another worker take over, with the configuration of now; returns False where it cannot be started.
 
         The one before then goes on. Returns once that one has ended.
         """
         async with self._turn:
             before = self._current
-            worker = await self._started()
-            if not await is_ready(worker):
-                await seen_off(worker)
+            worker = await self._tried()
+            if worker is None:
                 return False
             self._take(worker)
             before.retire()
         try:
-            async with asyncio.timeout(retire_seconds):
+            async with asyncio.timeout(before.grace_seconds + AFTER_GRACE_SECONDS):
                 await before.ended()
         except TimeoutError:
             before.kill()
@@ -114,12 +115,23 @@ class Slot:
             if self._quick_deaths:
                 self.close()  # so that nobody waits in its queue for a worker that may not come
                 await asyncio.sleep(backoff_seconds(self._quick_deaths))
-            worker = await self._started()
-            if await is_ready(worker):
+            worker = await self._tried()
+            if worker is not None:
                 self._take(worker)
                 return
-            await seen_off(worker)
             age_seconds = 0
+
+    async def _tried(self) -> WorkerProcess | None:
+        """A worker that serves. None: it could not be started, which was told."""
+        try:
+            worker = await self._started()
+        except OSError as error:  # no more processes, memory or files: it may pass
+            log.error("worker_not_started", message=str(error))
+            return None
+        if await is_ready(worker):
+            return worker
+        await seen_off(worker)
+        return None
 
 
 class WorkerFailed(CommandFailed):

@@ -24,9 +24,6 @@ from headgate_cli.worker_process import Plan, WorkerProcess
 
 log = structlog.get_logger("headgate.supervisor")
 
-AFTER_GRACE_SECONDS = 60.0
-"""How much longer than its grace a worker may take to retire."""
-
 
 def run(options: ServeOptions, config: Config, count: int) -> int:
     """Serves until a signal; returns 0 once the workers have drained. Takes what the supervisor reads of the config."""
@@ -43,7 +40,7 @@ def run(options: ServeOptions, config: Config, count: int) -> int:
                 grpc=reserved.grpc_address,
                 notes=reserved.notes,
             )
-            return asyncio.run(Supervisor(plan, reserved.http_address, config.drain_seconds).run())
+            return asyncio.run(Supervisor(plan, reserved.http_address).run())
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -89,10 +86,9 @@ def reserved(address: Address) -> socket.socket:
 class Supervisor:
     """Starts workers, replaces those that die, restarts them one after another, and ends them."""
 
-    def __init__(self, plan: Plan, http: Address | None, drain_seconds: float) -> None:
-        """Takes what the workers have in common, the address for HTTP, and their grace."""
+    def __init__(self, plan: Plan, http: Address | None) -> None:
+        """Takes what the workers have in common, and the address for HTTP."""
         self._plan = plan
-        self._retire_seconds = drain_seconds + AFTER_GRACE_SECONDS
         self._numbers = itertools.count(1)
         self._workers: set[WorkerProcess] = set()
         self._slots = [Slot(self._spawn, http) for _ in range(plan.count)]
@@ -139,7 +135,7 @@ class Supervisor:
             self._restart.clear()
             log.info("restart_began")
             for slot in self._slots:
-                if not await slot.renew(self._retire_seconds):
+                if not await slot.renew():
                     message = "A worker did not start: those that run stay as they are. What is wrong stands above."
                     log.error("restart_failed", message=message)
                     break

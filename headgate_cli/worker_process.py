@@ -63,6 +63,8 @@ class WorkerProcess:
     ) -> None:
         """Takes what `spawned` has made."""
         self.number = number = worker.number
+        self.grace_seconds = 0.0
+        """How long it takes to drain, at most, as it says once it is ready."""
         self._worker = worker
         self._process = process
         self._reader, self._writer = streams
@@ -101,7 +103,11 @@ class WorkerProcess:
             line = await self._reader.readline()
         except OSError:
             return None
-        return Ready.of(line) if line.endswith(b"\n") else None
+        if not line.endswith(b"\n"):
+            return None
+        ready = Ready.of(line)
+        self.grace_seconds = ready.grace_seconds
+        return ready
 
     async def ended(self) -> int:
         """Waits until it has ended, and returns its exit status; that of signal 9 is -9."""

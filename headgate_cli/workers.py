@@ -11,7 +11,7 @@ from headgate_cli.errors import WrongUse
 from headgate_cli.locations import config_file, read_config
 from headgate_cli.serve_options import ServeOptions
 
-KEYS = frozenset({"workers", "listen", "log", "drain_seconds", "detach"})
+KEYS = frozenset({"workers", "listen", "log", "detach"})
 """What a supervisor reads of the configuration; each worker reads all of it."""
 
 

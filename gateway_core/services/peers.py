@@ -92,7 +92,7 @@ class WorkerPeers:
         """What all workers have measured, each with its number; asked for in a thread beside the event loop's."""
         assert self._loop is not None, "start comes first"
         own, content_type = self._exposition(accept)
-        others = asyncio.run_coroutine_threadsafe(self._others(accept), self._loop).result()
+        others = asyncio.run_coroutine_threadsafe(self._others(accept), self._loop).result(2 * PEER_SECONDS)
         texts = sorted([(self._worker.number, own), *others])
         return merged([labelled(text, number) for number, text in texts]), content_type
 

@@ -11,7 +11,7 @@ from headgate_cli.assignment import Assignment, Ready
 from headgate_cli.slot import FIRST_TRIES, Slot, WorkerFailed, backoff_seconds
 from tests.support.upstream import reached
 
-READY = Ready(["Headgate"], None)
+READY = Ready(["Headgate"], None, 5)
 
 
 class Worker:
@@ -20,6 +20,7 @@ class Worker:
     def __init__(self, number: int, code: int | None) -> None:
         self.number = self.pid = number
         self.age_seconds = 0.0
+        self.grace_seconds = 5.0
         self.is_told_to_retire = False
         self._code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._dies = code is not None
@@ -48,10 +49,13 @@ class Workers:
 
     def __init__(self, *codes: int | None) -> None:
         self._codes = list(codes)
+        self.refusals: list[OSError] = []
         self.started: list[Worker] = []
         self.sockets: list[socket.socket | None] = []
 
     async def spawn(self, http: socket.socket | None) -> Any:
+        if self.refusals:
+            raise self.refusals.pop()
         self.sockets.append(http)
         worker = Worker(len(self.started) + 1, self._codes.pop(0) if self._codes else None)
         self.started.append(worker)
@@ -101,11 +105,27 @@ async def test_a_worker_that_cannot_be_started_leaves_the_one_before() -> None:
     workers = Workers(None, 1)
     filled = slot_of(workers)
     await filled.fill()
-    assert not await filled.renew(5)
+    assert not await filled.renew()
     assert not workers.started[0].is_told_to_retire
-    assert await filled.renew(5)
+    assert await filled.renew()
     assert workers.started[0].is_told_to_retire
     assert not workers.started[2].is_told_to_retire
+
+
+async def test_a_system_that_has_no_process_left_ends_nothing() -> None:
+    workers = Workers()
+    filled = slot_of(workers)
+    await filled.fill()
+    workers.refusals = [BlockingIOError(11, "Resource temporarily unavailable")]
+    assert not await filled.renew()
+    keeping = asyncio.create_task(filled.keep())
+    try:
+        workers.refusals = [BlockingIOError(11, "Resource temporarily unavailable")]
+        workers.started[0].end(-9)
+        await reached(lambda: len(workers.started) == 2)
+    finally:
+        keeping.cancel()
+        await asyncio.wait({keeping})
 
 
 async def test_a_worker_that_was_renewed_is_not_replaced_when_it_ends() -> None:
@@ -114,8 +134,8 @@ async def test_a_worker_that_was_renewed_is_not_replaced_when_it_ends() -> None:
     await filled.fill()
     keeping = asyncio.create_task(filled.keep())
     try:
-        assert await filled.renew(5)
-        assert await filled.renew(5)
+        assert await filled.renew()
+        assert await filled.renew()
         workers.started[2].end(-9)
         await reached(lambda: len(workers.started) == 4)
         assert [worker.is_told_to_retire for worker in workers.started] == [True, True, False, False]
@@ -133,7 +153,7 @@ async def test_workers_inherit_one_socket_and_get_a_new_one_after_a_quick_death(
         await filled.fill()
         keeping = asyncio.create_task(filled.keep())
         try:
-            await filled.renew(5)
+            await filled.renew()
             workers.started[1].age_seconds = slot.QUICK_SECONDS
             workers.started[1].end(-9)
             await reached(lambda: len(workers.started) == 3)

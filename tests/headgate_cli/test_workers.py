@@ -182,6 +182,7 @@ async def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path) -> No
         program.process.kill()
         await program.process.wait()
         await gone(*pids)
+    assert not any(name.startswith("headgate-") for name in os.listdir(tmp_path))
 
 
 @needs_linux
