@@ -4,6 +4,7 @@ import asyncio
 import math
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -294,10 +295,19 @@ def printable(value: bytes) -> str:
 def answer_headers(metadata: Iterable[tuple[str, str | bytes]]) -> list[tuple[bytes, bytes]]:
     """The header fields that tell what an RPC's metadata told (x-headgate-…, x-ratelimit-…)."""
     return [
-        (key.encode("ascii"), value.encode("ascii"))
+        (name, value.encode("ascii"))
         for key, value in metadata
-        if key.startswith(TOLD) and isinstance(value, str) and value.isascii() and value.isprintable()
+        if (name := field_name(key)) is not None
+        and isinstance(value, str)
+        and value.isascii()
+        and value.isprintable()
     ]
+
+
+@lru_cache(256)
+def field_name(key: str) -> bytes | None:
+    """The header field that tells what metadata with a key tell. None: none does."""
+    return key.encode("ascii") if key.startswith(TOLD) else None
 
 
 def json_object(body: bytes, depth: int) -> dict[str, Any]:

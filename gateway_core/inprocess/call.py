@@ -14,14 +14,14 @@ from grpc import StatusCode
 
 from gateway_core.inprocess.context import Context, SentMetadata
 from gateway_core.inprocess.driving import DRIVEN, ENDED, NEW, PEEKED, Driving, Servicing
-from gateway_core.inprocess.metadata import received
+from gateway_core.inprocess.metadata import Metadatum, ReceivedMetadata, received
 
 logger = logging.getLogger(__name__)
 
 LOCALLY_CANCELLED = "Locally cancelled by application!"
 COLLECTED = "Cancelled upon garbage collection!"
 
-Trailing = tuple[tuple[str, str | bytes], ...]
+Trailing = tuple[Metadatum, ...]
 
 
 class Owner(Protocol):
@@ -121,12 +121,12 @@ class Call(Servicing, grpc.aio.Call):
         """What the servicer sent at the end, once the call has ended."""
         if self._state != ENDED:
             await self._ending()
-        return grpc.aio.Metadata(*self._trailing)
+        return ReceivedMetadata(self._trailing)
 
     async def initial_metadata(self) -> grpc.aio.Metadata:
         """What the servicer sent at the beginning, once it sent them or anything else."""
         await self._beginning()
-        return grpc.aio.Metadata(*(self._context.initial or ()))
+        return ReceivedMetadata(self._context.initial or ())
 
     async def wait_for_connection(self) -> None:
         """Waits as initial_metadata does; raises the call's failure where it has failed by then."""

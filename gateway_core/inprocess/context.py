@@ -8,7 +8,7 @@ import grpc
 import grpc.aio
 from grpc import StatusCode
 
-from gateway_core.inprocess.metadata import Metadatum, received
+from gateway_core.inprocess.metadata import Metadatum, plain_pairs, received
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -25,7 +25,7 @@ class Context(grpc.aio.ServicerContext[Request, Response]):
     status_details = ""
     initial: tuple[Metadatum, ...] | None = None
     """Initial metadata, once they were sent."""
-    trailing: tuple[tuple[str, str | bytes], ...] = ()
+    trailing: tuple[Metadatum, ...] = ()
     aborted: grpc.aio.AbortError | None = None
     """What abort raised. The call is over, whatever the servicer does after it."""
     invalid = False
@@ -88,6 +88,10 @@ class Context(grpc.aio.ServicerContext[Request, Response]):
         """Sets the metadata that the call ends with, in place of any set before."""
         if trailing_metadata is self._sent and type(trailing_metadata) is tuple:
             self.trailing = self.initial or ()  # the same again, which was looked at
+            return
+        plain = plain_pairs(trailing_metadata)
+        if plain is not None:
+            self.trailing = plain
             return
         _check_pairs(trailing_metadata)
         try:

@@ -1,9 +1,9 @@
 """Metadata as it would have come over a socket: checked, and typed by its keys."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grpc.aio
 
@@ -21,22 +21,65 @@ class Metadatum(NamedTuple):
     value: str | bytes
 
 
+PAIRS = frozenset({tuple, Metadatum})
+
+
 def received(sent: Iterable[tuple[str, str | bytes]]) -> tuple[Metadatum, ...]:
     """What the other side gets to see of the metadata that this side sent.
 
     Raises TypeError where a key or value has the wrong type, and grpc.aio.InternalError where it has an illegal
     character: the errors that grpc.aio raises.
     """
+    plain = plain_pairs(sent)
+    if plain is not None:
+        return plain
     found = []
     for key, value in sent:
-        # Nearly all: a key that was looked at before, and text. The constructor of a named tuple takes twice as long.
-        if key in _text_keys and type(value) is str and value.isascii() and value.isprintable():
-            found.append(_new(Metadatum, (key, value)))
-        elif key not in RESERVED:
+        if key not in RESERVED:
             found.append(_new(Metadatum, (key, _value(key, value))))
             if type(key) is str and not _is_binary(key) and len(_text_keys) < TEXT_KEYS_AT_MOST:
                 _text_keys.add(key)
     return tuple(found)
+
+
+def plain_pairs(sent: object) -> tuple[Metadatum, ...] | None:
+    """What the other side sees of a tuple of pairs with keys that were looked at before and text: of nearly all.
+
+    None: it may be right or wrong.
+    """
+    if type(sent) is not tuple or not PAIRS.issuperset(map(type, sent)):
+        return None
+    try:
+        text = "".join([value for _, value in sent])
+        is_known = _text_keys.issuperset([key for key, _ in sent])
+    except (TypeError, ValueError):
+        return None
+    if not (is_known and text.isascii() and text.isprintable()):
+        return None
+    return tuple([_new(Metadatum, pair) for pair in sent])  # its constructor takes twice as long
+
+
+class ReceivedMetadata(grpc.aio.Metadata):
+    """What a call received, as grpc.aio gives it; a mapping only when somebody asks for one, which few do."""
+
+    def __init__(self, received: tuple[Metadatum, ...]) -> None:
+        """Takes the pairs."""
+        # Of keys that are there several times the values are told together.
+        self._pairs = received if len(dict(received)) == len(received) else None
+        if self._pairs is None:
+            super().__init__(*received)
+
+    def __iter__(self) -> Iterator[tuple[str, str | bytes]]:
+        return super().__iter__() if self._pairs is None else iter(self._pairs)
+
+    def __getattr__(self, name: str) -> Any:
+        # Only what is not there comes here: the mapping that all other methods look into.
+        pairs = self.__dict__.get("_pairs")
+        if name != "_metadata" or pairs is None:
+            raise AttributeError(name)
+        self._pairs = None
+        super().__init__(*pairs)
+        return self._metadata
 
 
 _new = tuple.__new__

@@ -80,6 +80,7 @@ class Price(NamedTuple):
 def tokens_of(usage: TokenUsage) -> Tokens:
     """What a provider told. An explicit 0 is 0; what is negative is not believed."""
     cached = cache_write = prompt_audio = reasoning = completion_audio = None
+    prompt, completion = usage.prompt_tokens, usage.completion_tokens
     if usage.HasField("prompt_tokens_details"):
         details = usage.prompt_tokens_details
         cached = count(details.cached_tokens) if details.HasField("cached_tokens") else None
@@ -89,15 +90,9 @@ def tokens_of(usage: TokenUsage) -> Tokens:
         said = usage.completion_tokens_details
         reasoning = count(said.reasoning_tokens) if said.HasField("reasoning_tokens") else None
         completion_audio = count(said.audio_tokens) if said.HasField("audio_tokens") else None
-    return Tokens(
-        count(usage.prompt_tokens),
-        cached,
-        cache_write,
-        prompt_audio,
-        count(usage.completion_tokens),
-        reasoning,
-        completion_audio,
-    )
+    if not (0 <= prompt <= TOKENS_AT_MOST and 0 <= completion <= TOKENS_AT_MOST):
+        prompt, completion = count(prompt), count(completion)
+    return Tokens(prompt, cached, cache_write, prompt_audio, completion, reasoning, completion_audio)
 
 
 # More tokens than any model takes: a number beyond it is a fault of the provider's, and would overflow a column.
