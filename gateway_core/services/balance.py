@@ -135,6 +135,7 @@ class BalanceService(BalanceServiceServicer):
 
     async def _add(self, caller: Caller, request: AddCreditRequest) -> AddCreditResponse:
         wanted = credit_of_request(request)
+        await self._database.settled()  # what calls that have ended cost was taken from what was there before
         async with self._database.transaction() as connection:
             account = await account_of(connection, caller, request.account_id)
             credit = wanted._replace(account_id=account.id)

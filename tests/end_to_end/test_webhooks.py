@@ -141,7 +141,6 @@ async def test_a_balance_that_ends_is_told_of_once_until_there_is_more(acme: Wor
         await acme.says("one two three four", 402)
     _, exhausted = await acme.told("balance.low", "balance.exhausted")
     assert exhausted["data"] == {"balance_usd": "3", "estimated_cost_usd": "4"}
-    assert (await acme.owner("GET", "balance"))["balance_usd"] == "3"
     await acme.credit("1", "too little")  # no longer exhausted, still low
     await acme.says("one two three four five", 402)
     await acme.told("balance.low", "balance.exhausted", "balance.exhausted")
