@@ -109,6 +109,8 @@ class Courier:
                 seconds = await self.round()
             except StorageError as error:
                 log.warning("webhooks_not_read", message=str(error))
+            except Exception:  # the next round may go well
+                log.exception("webhooks_not_read")
             if seconds <= 0:
                 continue
             try:

@@ -105,6 +105,9 @@ class Crossings:
             except StorageError as error:
                 log.warning("crossings_not_told", message=str(error), count=len(self._noted))
                 return False
+            except Exception:  # others are to be told; this one is noted again while it is so
+                log.exception("crossing_not_told", account_id=crossing.account_id, type=crossing.type)
+                is_done = False
             if self._noted.get(key) is crossing:
                 del self._noted[key]
             if is_done and changes == self._changes:
@@ -153,6 +156,8 @@ class Crossings:
                 await self.sweep()
             except StorageError as error:
                 log.warning("crossings_not_looked_for", message=str(error))
+            except Exception:  # the next round may go well
+                log.exception("crossings_not_looked_for")
             await asyncio.sleep(SWEEP_SECONDS)
 
 

@@ -12,6 +12,7 @@ from headgate.v1.account_pb2 import Account
 from headgate.v1.account_service_pb2 import UpdateAccountRequest
 
 from gateway_core.identity.accounts import Accounts
+from gateway_core.storage.errors import StorageUnavailable
 from gateway_core.storage.identifier import now_us
 from gateway_core.storage.webhook import claim, forget_ended, next_due
 from gateway_core.webhooks import courier
@@ -221,6 +222,21 @@ async def test_what_has_ended_is_listed_for_a_week(post: Post) -> None:
     async with post.store.database.transaction() as connection:
         await forget_ended(connection, now_us() + 1)
     assert [row.type for row in await post.rows(account)] == ["key.deleted"]
+
+
+async def test_what_fails_once_is_tried_again(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    account = await post.account()
+    look, failures = courier.Courier.round, [StorageUnavailable("away"), LookupError()]
+
+    async def failing(self: courier.Courier) -> float:
+        if failures:
+            raise failures.pop()
+        return await look(self)
+
+    monkeypatch.setattr(courier.Courier, "round", failing)
+    async with open_(post.webhooks()):
+        (row,) = await ended(post, account)
+    assert row.delivered
 
 
 async def test_a_fault_of_the_senders_own_counts_as_an_attempt(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -216,6 +216,24 @@ async def test_what_cannot_be_written_is_written_later(till: Till, monkeypatch: 
     assert await till.told() == [BALANCE_EXHAUSTED]
 
 
+async def test_a_fault_with_one_account_keeps_no_other_from_being_told(
+    till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crossings = till.webhooks.crossings
+    tell = crossings.tell
+
+    async def broken(crossing: Crossing) -> bool:
+        if crossing.account_id != till.account:
+            raise LookupError
+        return await tell(crossing)
+
+    monkeypatch.setattr(crossings, "tell", broken)
+    for account in ("other", till.account):
+        crossings.note(Crossing(account, BALANCE_EXHAUSTED, 0, cost=USD))
+    assert await crossings.write()
+    assert await till.told() == [BALANCE_EXHAUSTED]
+
+
 async def test_a_key_that_ends_soon_is_told_of_once(post: Post) -> None:
     account = await post.account(webhook_events=["key.expiring"])
 
