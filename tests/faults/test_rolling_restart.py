@@ -57,12 +57,36 @@ async def test_no_call_fails_while_all_workers_are_restarted_twice(tmp_path: Pat
         finally:
             await callers.stop()
             await asyncio.gather(*tasks)
-        print(callers.whole, callers.longest_seconds)
         assert callers.failed == []
         assert len(after) == len(before) == 2
         assert not after.keys() & before.keys()
         ended = [line["message"] for line in program.events("worker_ended")]
         assert ended == ["exit status 0"] * 4
         assert program.said == []
+        program.terminate()
+        assert await program.code() == 0
+
+
+async def test_the_death_of_a_worker_costs_no_more_than_the_calls_that_it_had(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    upstream.script(sse_answer(slow_stream()))
+    configured(tmp_path, upstream)
+    async with supervised(*FREE, home=tmp_path) as program:
+        callers, tasks = calling(program)
+        try:
+            await reached(lambda: all(callers.whole[kind] > CALLERS_OF_A_KIND for kind in KINDS), within=30)
+            program.kill(1)
+            await program.log("worker_ready", 3)
+            failed, counts = len(callers.failed), dict(callers.whole)
+            await reached(
+                lambda: all(callers.whole[kind] > counts[kind] + CALLERS_OF_A_KIND for kind in KINDS), within=30
+            )
+            assert len(callers.failed) == failed
+        finally:
+            await callers.stop()
+            await asyncio.gather(*tasks)
+        # Each caller had one call, and may have been about to begin another on the same connection.
+        assert len(callers.failed) <= 2 * len(tasks), callers.failed
         program.terminate()
         assert await program.code() == 0
