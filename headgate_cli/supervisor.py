@@ -24,11 +24,13 @@ from headgate_cli.worker_process import Plan, WorkerProcess
 
 log = structlog.get_logger("headgate.supervisor")
 
+PLACE_BYTES_AT_MOST = 70
+
 
 def run(options: ServeOptions, config: Config, count: int) -> int:
     """Serves until a signal; returns 0 once the workers have drained. Takes what the supervisor reads of the config."""
     allow_open_files()
-    directory = tempfile.mkdtemp(prefix="headgate-")
+    directory = tempfile.mkdtemp(prefix="headgate-", dir=place_of_sockets(tempfile.gettempdir()))
     try:
         configure_log(config.log, worker=LogWorker(None, log_lock(Path(directory))))
         with Reservation(options, config) as reserved:
@@ -43,6 +45,11 @@ def run(options: ServeOptions, config: Config, count: int) -> int:
             return asyncio.run(Supervisor(plan, reserved.http_address).run())
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def place_of_sockets(temporary: str) -> str:
+    """Where the workers' sockets for each other may be: the path of one has 108 bytes at most (unix(7))."""
+    return temporary if len(os.fsencode(temporary)) <= PLACE_BYTES_AT_MOST else "/tmp"
 
 
 class Reservation:

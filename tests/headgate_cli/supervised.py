@@ -56,6 +56,9 @@ class Supervised(Serving):
         self.hang_up()
         await self.log("restart_ended", count + 1)
 
+    async def _errors(self) -> str:
+        return f"{self.said} {self.logged}"
+
     async def read_log(self) -> None:
         assert self.process.stderr is not None
         while line := await self.process.stderr.readline():

@@ -14,6 +14,7 @@ from headgate.v1.chat_completion_service_pb2_grpc import ChatCompletionServiceSt
 from headgate.v1.message_pb2 import ROLE_USER
 
 from headgate_cli.errors import WrongUse
+from headgate_cli.supervisor import place_of_sockets
 from headgate_cli.workers import processors, worker_count
 from tests.headgate_cli.program import ended, serving
 from tests.headgate_cli.supervised import FREE, Supervised, gone, supervised
@@ -155,6 +156,41 @@ async def test_an_open_stream_finishes_after_sigterm_to_the_supervisor(tmp_path:
 
 
 @needs_linux
+async def test_a_stream_of_a_worker_that_retires_finishes_after_sigterm(tmp_path: Path, upstream: Upstream) -> None:
+    go_on = asyncio.Event()
+    upstream.script(sse_answer([event({"content": "Hel"}), Wait(go_on), event({"content": "lo"}, "stop")]))
+    configured(tmp_path, upstream)
+    async with (
+        supervised(*FREE, home=tmp_path, workers=2) as program,
+        httpx.AsyncClient(trust_env=False, timeout=20) as client,
+        client.stream(
+            "POST", f"{program.url}/v1/chat/completions", json={**ASKED, "model": "lab/tiny", "stream": True}
+        ) as response,
+    ):
+        lines = response.aiter_lines()
+        assert '"content":"Hel"' in await anext(lines)
+        program.hang_up()
+        # One of the two has the stream, and ends no sooner than it.
+        await program.log("worker_ready", 3)
+        program.terminate()
+        await program.line("draining")
+        go_on.set()
+        assert [line async for line in lines if line][-1] == "data: [DONE]"
+        assert await program.code() == 0
+        assert {line["message"] for line in await program.log("worker_ended", 3)} == {"exit status 0"}
+
+
+@needs_linux
+async def test_a_start_is_ended_by_sigterm(tmp_path: Path) -> None:
+    async with supervised(*FREE, home=tmp_path, last="") as program:
+        await program.log("worker_started")
+        program.terminate()
+        await program.line("draining")
+        assert await program.code() == 0
+        await program.log("worker_ended")
+
+
+@needs_linux
 async def test_a_second_sigterm_ends_all_at_once(tmp_path: Path, upstream: Upstream) -> None:
     upstream.script(sse_answer([event({"content": "Hel"}), Silence()]))
     configured(tmp_path, upstream)
@@ -228,6 +264,11 @@ async def test_the_configuration_says_how_many_workers_there_are(tmp_path: Path)
     configured(tmp_path, more="workers: 2")
     async with supervised(*FREE, home=tmp_path, workers=None) as program:
         assert len(program.workers()) == 2
+
+
+def test_the_sockets_of_workers_have_a_short_path() -> None:
+    assert place_of_sockets("/var/tmp") == "/var/tmp"
+    assert place_of_sockets("/var/" + "x" * 70) == "/tmp"
 
 
 def test_the_number_of_workers_is_that_of_the_option_or_of_the_configuration() -> None:
