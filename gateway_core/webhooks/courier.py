@@ -71,10 +71,11 @@ class Courier:
         await asyncio.wait((self._task,))
         if self._sending:
             await asyncio.wait(self._sending, timeout=CLOSE_SECONDS)
+        if not self._sending:
+            return
         for task in self._sending:
             task.cancel()
-        if self._sending:
-            await asyncio.wait(self._sending)
+        await asyncio.wait(self._sending)
         try:
             async with self._database.transaction() as connection:
                 await rows.release(connection, self._database.process_id)
