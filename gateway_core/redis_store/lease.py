@@ -3,6 +3,9 @@
 A server that was restarted, or fell back to an older copy of its data, has forgotten leases. It is found out by each
 process itself: it appears there once a second, and takes nothing where that was forgotten. Whoever finds the server
 forgetful, or back after a silence, says first what it has, and takes nothing until all others have had the time to.
+
+The client is never cancelled: it waits for its writes by `asyncio.wait_for`, which in Python 3.11 loses a cancellation
+that comes as they end (https://github.com/python/cpython/issues/86296). Commands end by themselves, in seconds.
 """
 
 import asyncio
@@ -22,6 +25,7 @@ from gateway_core.storage.errors import CannotOpen
 from gateway_core.storage.identifier import now_us as clock
 from gateway_core.storage.lease import LeaseRequest
 from gateway_core.storage.lease_store import Away, Claims, Lease, LeasesAway
+from gateway_core.storage.steady import whole
 
 log = structlog.get_logger("headgate.limits")
 
@@ -30,6 +34,8 @@ KEEP_MS = 60_000
 COUNTS_MS = 15_000
 FORGOTTEN_MS = 3_600_000
 CLAIMS_AT_ONCE = 100
+FAILURES = (RedisError, OSError)
+"""The client wraps what it meets while it connects and reads, and not all that it meets while it disconnects."""
 FORGETFUL = "has forgotten what processes had"
 
 
@@ -89,8 +95,8 @@ class RedisLeases:
         """
         self._claims = claims
         try:
-            age = (await self._appeared()).age_seconds
-        except RedisError as error:
+            age = (await whole(self._appeared())).age_seconds
+        except FAILURES as error:
             if is_for_the_operator(error):
                 await self._redis.aclose()
                 raise CannotOpen(self.server.told(error)) from None
@@ -107,8 +113,8 @@ class RedisLeases:
             await asyncio.wait({self._appearing})
         try:
             if self._told and self.away is None:
-                await self._redis.zrem(PROCESSES, self._process_id)
-        except RedisError as error:
+                await whole(self._redis.zrem(PROCESSES, self._process_id))
+        except FAILURES as error:
             log.warning("limits_store_not_left", message=self.server.told(error))
         finally:
             await self._redis.aclose()
@@ -116,7 +122,7 @@ class RedisLeases:
     async def take(self, request: LeaseRequest) -> Lease:
         """Takes a lease in one script; raises LeasesAway."""
         async with self._answering():
-            got, of_all = await self._script(request)
+            got, of_all = await whole(self._script(request))
             if got < 0:
                 raise LeasesAway(self._lose(f"{KEY}: {self.server} {FORGETFUL}"))
         return Lease(got, of_all)
@@ -128,7 +134,7 @@ class RedisLeases:
     async def granted(self, scope: str, window_start_us: int) -> int:
         """Reads it; raises LeasesAway."""
         async with self._answering():
-            return int(await self._redis.hget(window_key(scope, window_start_us), ALL) or 0)
+            return int(await whole(self._redis.hget(window_key(scope, window_start_us), ALL)) or 0)
 
     async def forget(self, before_us: int) -> None:
         """Nothing is to be done: what is over expires."""
@@ -141,7 +147,7 @@ class RedisLeases:
                 raise LeasesAway(f"{self.server} does not answer")
             try:
                 yield
-            except RedisError as error:
+            except FAILURES as error:
                 raise LeasesAway(self._lose(self.server.told(error))) from None
 
     async def _script(self, request: LeaseRequest, client: Redis | None = None) -> Any:
@@ -164,8 +170,8 @@ class RedisLeases:
         while True:
             await asyncio.sleep(self._timing.appear if self.away is None else self._timing.again)
             try:
-                await self._look()
-            except RedisError as error:
+                await whole(self._look())
+            except FAILURES as error:
                 self._lose(self.server.told(error))
                 # A name may stand for another server by now: the one that has become the primary.
                 await self._redis.connection_pool.disconnect(inuse_connections=False)

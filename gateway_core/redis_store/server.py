@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
 from gateway_core.redis_url import redis_url_problem
 from gateway_core.storage.errors import CannotOpen
@@ -17,8 +17,8 @@ from gateway_core.storage.errors import CannotOpen
 KEY = "limits_url"
 PORT = 6379
 CONNECTIONS = 16
-WRONG_DATABASE = "DB index"
-"""Begins, after ERR, what the server says to a number that it has no database of."""
+REFUSALS = ("DB index", "unknown command", "MOVED")
+"""In what is said to a number of no database, by what is no such server, and where another of a cluster is meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +92,11 @@ def problem(error: Exception) -> str:
     return f"cannot be reached: {error or type(error).__name__}"
 
 
-def is_for_the_operator(error: RedisError) -> bool:
+def is_for_the_operator(error: Exception) -> bool:
     """Whether waiting mends nothing: a wrong password, right, number of a database, or certificate."""
     if isinstance(error, AuthenticationError | NoPermissionError):
         return True
-    if isinstance(error, ResponseError) and (WRONG_DATABASE in str(error) or "unknown command" in str(error)):
+    if isinstance(error, ResponseError) and any(words in str(error) for words in REFUSALS):
         return True
     cause: BaseException | None = error
     while cause is not None:

@@ -49,7 +49,7 @@ def test_what_may_be_used_grows_to_the_share_and_never_beyond_the_limit(
 ) -> None:
     leased, lease = min(leased, limit), max(1, limit // 20)
     away, had_begun = Away(GONE_US, processes), window(limit, GONE_US - 1)
-    grown = [may_use(had_begun, leased, lease, away, GONE_US + minute * STEP_US) for minute in range(30)]
+    grown = [may_use(had_begun, leased, lease, away, GONE_US + minute * STEP_US) for minute in range(41)]
     assert grown == sorted(grown)
     assert grown[-1] == min(limit, max(leased + lease, limit // processes))
 

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from redis.exceptions import ConnectionError, ResponseError
 
 from gateway_core.redis_store.lease import RedisLeases
-from gateway_core.redis_store.server import RedisServer
+from gateway_core.redis_store.server import RedisServer, is_for_the_operator
 from gateway_core.redis_url import redis_url_problem
 from gateway_core.storage.errors import CannotOpen
 from gateway_core.storage.lease import LeaseRequest
 from gateway_core.storage.lease_store import Lease
 from tests.support.certificate import server_context
 from tests.support.leases import QUICK
-from tests.support.redis import RunningRedis, redis_server
+from tests.support.redis import RunningRedis, redis_server, running
 
 __all__ = ["redis_server"]
 
@@ -91,6 +92,16 @@ async def test_a_wrong_password_is_told_with_the_key_and_without_the_password(re
         assert "hush" not in str(refused.value)
 
 
+async def test_a_process_ends_at_any_moment(redis_server: RunningRedis) -> None:
+    for moment in range(60):
+        leases = RedisLeases(SecretStr(redis_server.url), "p", QUICK._replace(appear=0.0, settle=0.0))
+        await leases.open(lambda _away, _now_us: ())
+        for _ in range(moment):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(20):
+            await leases.close()
+
+
 async def test_a_database_that_the_server_does_not_have_is_told(redis_server: RunningRedis) -> None:
     with pytest.raises(CannotOpen, match=r"^limits_url: redis://\S+/99 refuses: .*DB index"):
         await opened(redis_server.url_of(redis_server.password, 99))
@@ -124,6 +135,24 @@ async def test_a_user_that_may_do_nothing_else_is_enough(redis_server: RunningRe
     redis_server.set_user("few", "-evalsha")
     with pytest.raises(CannotOpen, match=r"limits_url: .* does not allow what is needed"):
         await opened(f"redis://few:enough@127.0.0.1:{redis_server.port}")
+
+
+async def test_all_that_is_kept_is_of_one_slot_of_a_cluster() -> None:
+    with running(None, "--cluster-enabled", "yes") as server:
+        with server.client() as client:
+            client.cluster("ADDSLOTS", *range(16384))
+            async with asyncio.timeout(20):
+                while client.cluster("INFO")["cluster_state"] != "ok":  # noqa: ASYNC110  # it tells nobody
+                    await asyncio.sleep(0.02)
+        leases = await opened(server.url)
+        assert await leases.take(REQUEST) == Lease(4, 4)
+        await leases.close()
+
+
+def test_a_server_that_sends_elsewhere_is_for_the_operator_and_one_that_is_gone_is_not() -> None:
+    assert is_for_the_operator(ResponseError("MOVED 3999 192.0.2.1:6379"))
+    assert not is_for_the_operator(ResponseError("LOADING Redis is loading the dataset in memory"))
+    assert not is_for_the_operator(ConnectionError("Error 111 connecting to 192.0.2.1:6379"))
 
 
 @asynccontextmanager

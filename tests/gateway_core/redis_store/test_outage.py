@@ -123,6 +123,52 @@ async def test_a_server_that_is_killed_and_started_anew_lets_no_more_than_a_leas
     assert await (await world.process()).admits(LIMIT) == 0
 
 
+async def test_a_server_that_is_away_again_and_again_lets_no_more_through_in_one_window(world: World) -> None:
+    one, other = await world.process(), await world.process()
+    total = await one.admits(50) + await other.admits(40)
+    for _ in range(3):
+        world.later(1)
+        total += await one.admits(LIMIT) + await other.admits(LIMIT)
+        world.server.kill()
+        await world.away(one, other)
+        total += await one.admits(LIMIT) + await other.admits(LIMIT)
+        world.server.start()
+        await world.back(one, other)
+    assert LIMIT <= total <= LIMIT + 2 * LEASE
+
+
+async def test_under_load_a_server_that_is_killed_in_the_midst_fails_no_call_and_holds_the_limit(world: World) -> None:
+    limit = 20 * LIMIT
+    processes = [await world.process() for _ in range(2)]
+    await world.counted(*processes)
+    shared = [process.limits.limit("b", limit, LONG) for process in processes]
+    counts, refused, stopped = [0, 0], [0, 0], asyncio.Event()
+
+    async def hammer(number: int) -> None:
+        while not stopped.is_set():
+            world.clock.us += 1000
+            shared[number].turn(world.clock())
+            is_admitted = await shared[number].acquire(1, world.clock())
+            counts[number] += is_admitted
+            refused[number] = 0 if is_admitted else refused[number] + 1
+            await asyncio.sleep(0.001)
+
+    tasks = [asyncio.create_task(hammer(number)) for number in (0, 1) for _ in range(8)]
+    for _ in range(2):
+        wanted = sum(counts) + 100
+        await processes[0].until(lambda _, wanted=wanted: sum(counts) > wanted)  # type: ignore[misc]
+        await asyncio.to_thread(world.server.kill)
+        await world.away(*processes)
+        await asyncio.to_thread(world.server.start)
+        await world.back(*processes)
+    refused[:] = [0, 0]
+    # A thousand calls in a row: an empty store is asked again in between.
+    await processes[0].until(lambda _: min(refused) > 1000)
+    stopped.set()
+    await asyncio.gather(*tasks)
+    assert limit - 2 * limit // 20 <= sum(counts) <= limit + 2 * limit // 20
+
+
 async def test_what_was_used_before_a_restart_is_missing_after_it(world: World) -> None:
     one, other = await world.process(), await world.process()
     assert (await one.admits(60), await other.admits(10)) == (60, 10)
