@@ -50,7 +50,7 @@ class LimitedHttpProtocol(asyncio.Protocol):
         """Takes what uvicorn's protocols take."""
         self.writable: asyncio.Event | None = None
         self._app = config.loaded_app
-        self._keep_alive_seconds = config.timeout_keep_alive
+        self._keep_alive_seconds: float = config.timeout_keep_alive
         self._state = server_state
         self._loop = _loop or asyncio.get_running_loop()
         self._reader = RequestReader(self, self.limits.header_bytes)
@@ -152,14 +152,16 @@ class LimitedHttpProtocol(asyncio.Protocol):
             last.keep_alive = False
 
     def retire(self, idle_seconds: float) -> None:
-        """Lets the server end where another process goes on: the next answer is the last, and idle clients have time.
+        """Lets the server end where another process goes on: the next answer that begins is the last on the connection.
 
-        A request that is on its way while its connection is closed is lost; so only one that has been idle is closed.
+        A request that is on its way while its connection is closed is lost. So none is closed without having said so,
+        but those that have been idle: also one whose answer began before, and promised to go on, takes another request.
         """
         self._is_ending = True
+        self._keep_alive_seconds = idle_seconds
         last = self._arriving
         if last is not None and not last.is_complete:
-            last.keep_alive = False
+            last.keep_alive = last.keep_alive and last.is_started
         elif not self._reader.quiet_bytes:
             self._deadline.set(idle_seconds)
 

@@ -68,6 +68,47 @@ def test_an_answer_that_is_under_way_is_the_last(run: Run) -> None:
     run(test())
 
 
+async def half(exchange: Exchange, go_on: asyncio.Event) -> None:
+    await exchange.start_stream(200, [(b"content-type", b"text/plain")])
+    await exchange.send(b"one")
+    await go_on.wait()
+    await exchange.end(b"two")
+
+
+def test_an_answer_that_has_promised_to_go_on_is_not_the_last(run: Run) -> None:
+    async def test() -> None:
+        go_on = asyncio.Event()
+        async with serving(lambda exchange: half(exchange, go_on)) as server:
+            client = await server.connect()
+            client.writer.write(GET)
+            await eventually(lambda: server.state.tasks)
+            head = await asyncio.wait_for(client.reader.readuntil(b"one"), 5)
+            assert b"connection: close" not in head
+            retire(server)
+            go_on.set()
+            await asyncio.wait_for(client.reader.readuntil(b"0\r\n\r\n"), 5)
+            client.writer.write(GET)
+            status, headers, body = await client.answer()
+            assert (status, headers.get("connection"), body) == (200, "close", b"onetwo")
+            assert await client.rest() == b""
+
+    run(test())
+
+
+def test_a_connection_that_stays_idle_behind_such_an_answer_is_closed(run: Run) -> None:
+    async def test() -> None:
+        go_on = asyncio.Event()
+        async with serving(lambda exchange: half(exchange, go_on)) as server:
+            client = await server.connect()
+            client.writer.write(GET)
+            await asyncio.wait_for(client.reader.readuntil(b"one"), 5)
+            retire(server, SHORT_SECONDS)
+            go_on.set()
+            assert (await client.rest()).endswith(b"0\r\n\r\n")
+
+    run(test())
+
+
 def test_a_request_that_has_begun_to_arrive_is_answered(run: Run) -> None:
     async def test() -> None:
         async with serving() as server:
