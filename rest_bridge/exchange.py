@@ -297,10 +297,7 @@ def answer_headers(metadata: Iterable[tuple[str, str | bytes]]) -> list[tuple[by
     return [
         (name, value.encode("ascii"))
         for key, value in metadata
-        if (name := field_name(key)) is not None
-        and isinstance(value, str)
-        and value.isascii()
-        and value.isprintable()
+        if (name := field_name(key)) is not None and isinstance(value, str) and value.isascii() and value.isprintable()
     ]
 
 

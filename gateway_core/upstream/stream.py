@@ -1,6 +1,7 @@
 """A streamed answer of a provider: its events until its end, or until nothing is to be expected of it any more."""
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Generic, Protocol, TypeVar
@@ -58,9 +59,34 @@ class Decoder(Protocol[In]):
         """For how long, from now, something more is worth waiting for; None: for as long as the answer takes."""
         ...
 
-    def event(self, event: In, /) -> ChatCompletionChunk | None:
-        """What an event says; None where that is nothing. Raises ProviderError."""
+    def together(self, events: Sequence[In], /) -> Iterator[ChatCompletionChunk]:
+        """What events say that arrived together, up to the one that says that nothing more comes.
+
+        Pieces of a text may be put together. Raises ProviderError behind what was said before it.
+        """
         ...
+
+
+class OneByOne(Generic[Item]):
+    """A decoder that reads events one by one."""
+
+    @property
+    @abstractmethod
+    def is_done(self) -> bool:
+        """Whether the host said that nothing more comes."""
+
+    @abstractmethod
+    def event(self, event: Item, /) -> ChatCompletionChunk | None:
+        """What an event says; None where that is nothing. Raises ProviderError."""
+
+    def together(self, events: Sequence[Item], /) -> Iterator[ChatCompletionChunk]:
+        """What events say that arrived together, up to the one that says that nothing more comes."""
+        for event in events:
+            if self.is_done:
+                return
+            said = self.event(event)
+            if said is not None:
+                yield said
 
 
 class Body(Generic[Item]):
@@ -133,7 +159,7 @@ async def streamed(
         async with aclosing(answer.pieces()) as pieces:
             body = Body(answer, pieces, reader, decoder)
             while (arrived := await body.next()) is not None:
-                for event in decoded(arrived, decoder):
+                for event in decoder.together(arrived):
                     if held is None:
                         yield event
                         continue
@@ -149,16 +175,6 @@ async def streamed(
         raise refusals.broken("broke its answer off before its end")
     if decoder.is_empty:
         raise refusals.broken("sent an answer without choices")
-
-
-def decoded(events: Sequence[Item], decoder: Decoder[Item]) -> Iterator[ChatCompletionChunk]:
-    """What the events say, up to the one that says that nothing more comes."""
-    for event in events:
-        if decoder.is_done:
-            return
-        said = decoder.event(event)
-        if said is not None:
-            yield said
 
 
 def as_sent(_: Mapping[str, str], body: bytes) -> bytes:

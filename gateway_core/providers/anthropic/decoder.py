@@ -17,6 +17,7 @@ from gateway_core.providers.anthropic.usage import usage
 from gateway_core.upstream.document import document_of
 from gateway_core.upstream.refusal import Refusals
 from gateway_core.upstream.sse import Event
+from gateway_core.upstream.stream import OneByOne
 
 REASONS = {
     "end_turn": "stop",
@@ -39,7 +40,7 @@ END_SECONDS = 0.1
 TRAILER_SECONDS = 1.0
 
 
-class Decoder:
+class Decoder(OneByOne[Event]):
     """Decodes one answer, whole or streamed."""
 
     def __init__(self, refusals: Refusals, request_id: str, created: int | None = None) -> None:
@@ -49,12 +50,16 @@ class Decoder:
         self._usage: dict[str, Any] = {}
         self._extra: dict[str, Any] = {}
         self._head = ChatCompletionChunk(id=f"msg-{request_id}", created=created or int(time.time()))
-        self.is_done = False
-        """Whether the host said that nothing more comes."""
+        self._is_done = False
         self.is_whole = False
         """Whether the answer has ended."""
         self.is_empty = True
         """Whether no answer has begun."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the host said that nothing more comes."""
+        return self._is_done
 
     @property
     def patience_seconds(self) -> float | None:
@@ -96,7 +101,7 @@ class Decoder:
             self._begin(mapping(document.get("message")))
             return self._chunk(AnswerMessage(role=ROLE_ASSISTANT))
         if kind == "message_stop":
-            self.is_done = True
+            self._is_done = True
             if not self.is_whole:
                 raise ValueError("it does not say why it ended")
             return None

@@ -14,6 +14,7 @@ from gateway_core.providers.bedrock.usage import usage
 from gateway_core.upstream.document import document_of
 from gateway_core.upstream.event_stream import Message
 from gateway_core.upstream.refusal import Refusals
+from gateway_core.upstream.stream import OneByOne
 
 # Seconds to wait for the end of the body once nothing more comes, so that the connection can be used again …
 END_SECONDS = 0.1
@@ -27,7 +28,7 @@ CARRIED = ("additionalModelResponseFields", "metrics", "trace", "performanceConf
 INDEX_AT_MOST = 2**31
 
 
-class Decoder:
+class Decoder(OneByOne[Message]):
     """Decodes one answer, whole or streamed."""
 
     def __init__(self, refusals: Refusals, request_id: str, model: str, created: int) -> None:

@@ -15,6 +15,7 @@ from gateway_core.upstream.document import document_of, inner, objects, text
 from gateway_core.upstream.json_text import Document
 from gateway_core.upstream.refusal import Refusals
 from gateway_core.upstream.sse import Event
+from gateway_core.upstream.stream import OneByOne
 
 KNOWN = frozenset({"candidates", "usageMetadata", "modelVersion", "responseId", "promptFeedback"})
 
@@ -25,7 +26,7 @@ TRAILER_SECONDS = 1.0
 OTHERS_SECONDS = 10.0
 
 
-class Decoder:
+class Decoder(OneByOne[Event]):
     """Decodes one answer, whole or streamed."""
 
     def __init__(self, refusals: Refusals, request_id: str, choice_count: int, created: int | None = None) -> None:

@@ -5,12 +5,13 @@ from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from gateway_core.providers.ollama.answer import Answer
 from gateway_core.upstream.document import document_of
 from gateway_core.upstream.refusal import Refusals
+from gateway_core.upstream.stream import OneByOne
 
 END_SECONDS = 0.1
 """How long to wait for the end of the body once the answer has ended: its connection can then be used again."""
 
 
-class Decoder:
+class Decoder(OneByOne[bytes]):
     """Decodes one answer, whole or streamed."""
 
     def __init__(self, refusals: Refusals, request_id: str) -> None:

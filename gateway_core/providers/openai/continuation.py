@@ -2,10 +2,43 @@
 
 from typing import Any
 
+import orjson
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 
 from gateway_core.providers.openai.answer import MESSAGE
 from gateway_core.providers.openai.reading import read
+
+PADDING = "obfuscation"
+"""Another text in every chunk of OpenAI's, so that nobody sees from the sizes of packets what is said; it says nothing.
+
+OpenAI's API reference, "stream_options.include_obfuscation".
+"""
+
+
+class Run:
+    """Pieces of a text that follow one another."""
+
+    __slots__ = ("_around", "_padding", "_texts")
+
+    def __init__(self, around: ChatCompletionChunk) -> None:
+        """Takes what is around all of them."""
+        self._around = around
+        self._texts: list[str] = []
+        self._padding: str | None = None
+
+    def add(self, text: str, padding: str | None) -> None:
+        """Takes the next piece, and the padding of its chunk."""
+        self._texts.append(text)
+        self._padding = padding
+
+    def chunk(self) -> ChatCompletionChunk:
+        """The pieces as one."""
+        event = ChatCompletionChunk()
+        event.CopyFrom(self._around)
+        event.choices[0].delta.content = "".join(self._texts)
+        if self._padding is not None:
+            event.extra_json = padded(event.extra_json, self._padding)
+        return event
 
 
 class Continuation:
@@ -13,26 +46,55 @@ class Continuation:
 
     def __init__(self) -> None:
         """Begins before the first chunk."""
-        self._document: Any = None  # the last that was read in full, without its delta
+        self._document: Any = None  # the last that was read in full, without its delta and padding
         self._event: ChatCompletionChunk | None = None  # what it was read into
-        self._is_bare = False  # whether that is a copy of our own without what its delta said
+        self._is_bare = False  # whether that is a copy of our own without what its delta and padding said
+        self._may_go_on = False
+        self.padding: str | None = None
+        """Of the chunk that was looked at last."""
 
-    def event(self, document: Any) -> ChatCompletionChunk | None:
-        """What a chunk says that continues the last one; None where any other has to be read, and given to `keep`."""
+    def event(self, document: Any) -> ChatCompletionChunk | str | None:
+        """What a chunk says that continues the last one; None where any other has to be read, and given to `keep`.
+
+        A text is all that it adds to the answer's text and nothing else, of which `chunk` makes an event.
+        """
         choice = lone_choice(document)
         if choice is None or self._event is None:
             return None
         delta, choice["delta"] = choice["delta"], None
-        if document != self._document:
+        padding = document.pop(PADDING, None)
+        if document != self._document or (padding is not None and type(padding) is not str):
             choice["delta"] = delta
+            if padding is not None:
+                document[PADDING] = padding
             return None
+        self.padding = padding
+        if len(delta) == 1 and type(text := delta.get("content")) is str and text and self._may_go_on:
+            return text
+        return self.chunk(delta)
+
+    def run(self) -> Run:
+        """What the text of the chunk that was looked at last begins."""
+        return Run(self._around())
+
+    def chunk(self, delta: Any) -> ChatCompletionChunk:
+        """The event of the chunk that was looked at last; takes its delta, or its text."""
+        event = ChatCompletionChunk()
+        event.CopyFrom(self._around())
+        if type(delta) is str:
+            event.choices[0].delta.content = delta
+        else:
+            read(delta, event.choices[0].delta, MESSAGE)
+        if self.padding is not None:
+            event.extra_json = padded(event.extra_json, self.padding)
+        return event
+
+    def _around(self) -> ChatCompletionChunk:
+        assert self._event is not None, "a chunk was read that continues it"
         if not self._is_bare:
             self._event = bare(self._event)
             self._is_bare = True
-        event = ChatCompletionChunk()
-        event.CopyFrom(self._event)
-        read(delta, event.choices[0].delta, MESSAGE)
-        return event
+        return self._event
 
     def keep(self, document: Any, event: ChatCompletionChunk) -> None:
         """Takes what a chunk was read into, for those that continue it."""
@@ -40,7 +102,11 @@ class Continuation:
         self._event = None
         if choice is not None:
             choice["delta"] = None
+            document.pop(PADDING, None)
             self._document, self._event, self._is_bare = document, event, False
+            said = event.choices[0]
+            says_more = said.finish_reason or said.HasField("logprobs") or said.extra_json or event.HasField("usage")
+            self._may_go_on = not says_more
 
 
 def lone_choice(document: Any) -> dict[str, Any] | None:
@@ -60,4 +126,15 @@ def bare(event: ChatCompletionChunk) -> ChatCompletionChunk:
     copy.CopyFrom(event)
     copy.choices[0].ClearField("delta")
     copy.choices[0].delta.SetInParent()
+    if PADDING in copy.extra_json:
+        extra = orjson.loads(copy.extra_json)
+        extra.pop(PADDING, None)
+        copy.extra_json = orjson.dumps(extra).decode() if extra else ""
     return copy
+
+
+def padded(extra_json: str, padding: str) -> str:
+    """The fields that have no place in a chunk, with its padding."""
+    extra = orjson.loads(extra_json) if extra_json else {}
+    extra[PADDING] = padding
+    return orjson.dumps(extra).decode()

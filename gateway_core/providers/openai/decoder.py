@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
@@ -11,7 +12,7 @@ from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from gateway_core.call import Given
 from gateway_core.errors import ProviderError
 from gateway_core.providers.openai.chunk import chunk
-from gateway_core.providers.openai.continuation import Continuation
+from gateway_core.providers.openai.continuation import Continuation, Run
 from gateway_core.providers.openai.place import Places
 from gateway_core.providers.openai.plain import plain_answer, plain_json
 from gateway_core.upstream.depth import value_within
@@ -96,6 +97,39 @@ class Decoder:
 
     def event(self, event: Event) -> ChatCompletionChunk | None:
         """What an event of the stream says; None where that is nothing. Raises ProviderError."""
+        said = self._heard(event)
+        return self._continuation.chunk(said) if isinstance(said, str) else said
+
+    def together(self, events: Iterable[Event]) -> Iterator[ChatCompletionChunk]:
+        """What events say that arrived together: pieces of a text that follow one another are one.
+
+        Up to the event that says that nothing more comes. Raises ProviderError behind what was said before it.
+        """
+        run: Run | None = None
+        for event in events:
+            if self.is_done:
+                break
+            try:
+                said = self._heard(event)
+            except ProviderError:
+                if run is not None:
+                    yield run.chunk()
+                raise
+            if isinstance(said, str):
+                if run is None:
+                    run = self._continuation.run()
+                run.add(said, self._continuation.padding)
+                continue
+            if run is not None:
+                yield run.chunk()
+                run = None
+            if said is not None:
+                yield said
+        if run is not None:
+            yield run.chunk()
+
+    def _heard(self, event: Event) -> ChatCompletionChunk | str | None:
+        """What an event says; a text where it continues the last one and says no more."""
         name, data = event
         data = data.strip()
         if data == DONE:
