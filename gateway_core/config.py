@@ -393,8 +393,8 @@ class Config(Part):
     workers: Count | Literal["auto"] = 1
     """Processes that share the addresses; auto: one for each processor."""
     ledger_journal: Literal["file", "database"] = "file"
-    """Where calls are written down before they are in the ledger: a file beside the database outlives the process, but a
-    power cut may take its end; the database is waited for, twice a call. PostgreSQL has no files beside it."""
+    """Where calls are written down before they are in the ledger: a file beside the database outlives the process, and
+    a power cut may take its end; the database is waited for, twice a call. PostgreSQL has no files beside it."""
     storage: bool = True
     """Whether anything is kept. False: no accounts, no keys, no ledger; everybody who can connect is the operator."""
     authentication: Literal["required", "optional"] = "required"

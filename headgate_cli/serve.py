@@ -21,6 +21,7 @@ from headgate_cli.address import Address, address_of, in_use
 from headgate_cli.assignment import Assignment, Ready
 from headgate_cli.claims import Claims
 from headgate_cli.client import channel_options
+from headgate_cli.collector import spare_what_stays
 from headgate_cli.commands import version_text
 from headgate_cli.discovery import Findings, discover
 from headgate_cli.errors import CommandFailed
@@ -76,6 +77,7 @@ async def serve(options: ServeOptions) -> int:
         running = Running(config.model_copy(update={"listen": claims.listen()}), claims, options, assignment)
         try:
             await running.start()
+            spare_what_stays()
             tell(orders, startup(running, path, findings), running)
             await orders.come()
             await end(running, orders)

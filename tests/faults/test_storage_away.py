@@ -66,11 +66,14 @@ def headers(key: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def world(url: str, directory: Path, upstream: Upstream, take_away: Callable[[], None]) -> AsyncIterator[World]:
+async def world(
+    url: str, directory: Path, upstream: Upstream, take_away: Callable[[], None], journal: str = "file"
+) -> AsyncIterator[World]:
     store = Store.at(SecretStr(url), directory, {"HEADGATE_SECRET_KEY": SECRET_KEY})
     config = {
         "providers": {"lab": {"kind": "openai", "base_url": upstream.base_url, "lists_models": False}},
         "models": {"small": {"targets": [{"provider": "lab", "model": "tiny"}]}},
+        "ledger_journal": journal,
     }
     async with (
         running(Config.model_validate(config), store=store, root_key=ROOT) as gateway,
@@ -103,11 +106,11 @@ async def stopped(upstream: Upstream, tmp_path: Path) -> AsyncIterator[World]:
 
 @pytest.fixture
 async def locked(upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    """On a file of SQLite, which another program locks and does not unlock: it can be read."""
+    """On a file of SQLite, its journal in it, which another program locks and does not unlock: it can be read."""
     monkeypatch.setattr(sqlite, "LOCK_SECONDS", 0.2)
     path = tmp_path / "headgate.db"
     with locking(path) as lock:
-        async with world(f"sqlite:///{path}", tmp_path, upstream, lock) as opened:
+        async with world(f"sqlite:///{path}", tmp_path, upstream, lock, "database") as opened:
             yield opened
 
 
@@ -122,6 +125,27 @@ def locking(path: Path) -> Any:
     yield lock
     for connection in held:
         connection.close()
+
+
+async def test_with_a_journal_beside_sqlite_calls_go_on_while_it_is_locked_and_are_charged_when_it_is_not(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "LOCK_SECONDS", 0.2)
+    path = tmp_path / "headgate.db"
+    body = json.dumps(ANSWER).encode()
+    with locking(path) as lock:
+        async with world(f"sqlite:///{path}", tmp_path, upstream, lock) as opened:
+            opened.take_away()
+            for _ in range(3):
+                upstream.script(answer([body], headers={"content-type": "application/json"}))
+                assert (await opened.chat()).status_code == 200
+            upstream.script(sse_answer([CHUNK, ENDING]))
+            assert "Hello" in (await opened.chat(stream=True)).text
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT status, COUNT(*) FROM ledger_requests GROUP BY 1").fetchall() == []
+    async with world(f"sqlite:///{path}", tmp_path, upstream, lock) as opened:
+        found = (await opened.http.get("/api/v1/usage/records", headers=headers(ROOT))).json()["data"]
+        assert [record["status"] for record in found] == ["ok"] * 4
 
 
 def assert_unavailable(response: httpx.Response, sentence: Any) -> None:
