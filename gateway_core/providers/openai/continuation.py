@@ -18,26 +18,32 @@ OpenAI's API reference, "stream_options.include_obfuscation".
 class Run:
     """Pieces of a text that follow one another."""
 
-    __slots__ = ("_around", "_padding", "_texts")
+    __slots__ = ("_around", "_paddings", "_texts")
 
     def __init__(self, around: ChatCompletionChunk) -> None:
         """Takes what is around all of them."""
         self._around = around
         self._texts: list[str] = []
-        self._padding: str | None = None
+        self._paddings: list[str] = []
 
     def add(self, text: str, padding: str | None) -> None:
         """Takes the next piece, and the padding of its chunk."""
         self._texts.append(text)
-        self._padding = padding
+        if padding is not None:
+            self._paddings.append(padding)
 
     def chunk(self) -> ChatCompletionChunk:
         """The pieces as one."""
+        texts = self._texts
         event = ChatCompletionChunk()
         event.CopyFrom(self._around)
-        event.choices[0].delta.content = "".join(self._texts)
-        if self._padding is not None:
-            event.extra_json = padded(event.extra_json, self._padding)
+        if len(texts) == 1:
+            event.choices[0].delta.content = texts[0]
+        else:
+            event.choices[0].delta.content = "".join(texts)
+            event.piece_lengths.extend(map(len, texts))
+        if self._paddings:
+            event.extra_json = padded(event.extra_json, " ".join(self._paddings))
         return event
 
 

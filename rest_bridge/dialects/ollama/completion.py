@@ -28,6 +28,7 @@ from rest_bridge.dialects.ollama.response import (
 )
 from rest_bridge.errors import Failure, Refused
 from rest_bridge.exchange import JSON, Exchange, answer_headers
+from rest_bridge.pieces import apart
 
 
 class Completions:
@@ -91,7 +92,7 @@ def broken(error: UnreadableToolCall) -> Failure:
 def written_lines(writer: ChunkWriter, group: list[StreamChatCompletionResponse]) -> list[Line]:
     """The lines of a group, which is empty afterwards: it is not held while a slow reader is written to."""
     now_ns = time.time_ns()
-    lines = [line for response in group for line in writer.write(response.chunk, now_ns)]
+    lines = [line for response in group for chunk in apart(response.chunk) for line in writer.write(chunk, now_ns)]
     group.clear()
     return lines
 

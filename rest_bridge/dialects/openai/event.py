@@ -1,6 +1,5 @@
 """The events of a stream: those that most chunks become are written without taking the chunk apart."""
 
-import re
 from collections.abc import Iterable
 
 import orjson
@@ -8,6 +7,7 @@ from headgate.v1.chat_completion_pb2 import AnswerMessage, ChatCompletionChunk, 
 
 from rest_bridge.dialects.openai.answer import Document
 from rest_bridge.dialects.openai.response import ChunkWriter
+from rest_bridge.pieces import OBFUSCATION, apart, paddings_of, pieces
 from rest_bridge.sse import events
 
 CONTENT = AnswerMessage.DESCRIPTOR.fields_by_name["content"]
@@ -20,9 +20,6 @@ NOTHING = b'""'
 END = b"}\n\n"
 """How every event ends."""
 
-OBFUSCATION = re.compile(r'\{("obfuscation":"[ !#-\[\]-~]*")\}')
-"""The unknown field that OpenAI's chunks have: another one in each. It is carried on as it came."""
-
 
 class EventWriter:
     """Writes the chunks of one stream as server-sent events.
@@ -31,9 +28,10 @@ class EventWriter:
     long as what is around it in the chunks stays the same.
     """
 
-    def __init__(self, chunks: ChunkWriter) -> None:
-        """Takes what says which documents there are."""
+    def __init__(self, chunks: ChunkWriter, *, one_for_each: bool = False) -> None:
+        """Takes what says which documents there are, and whether each chunk is one event, and not each piece of it."""
         self._chunks = chunks
+        self._splits = not one_for_each
         self._around: tuple[object, ...] = ()
         self._before = b""
         self._after = b""
@@ -43,6 +41,10 @@ class EventWriter:
         padding = OBFUSCATION.fullmatch(chunk.extra_json) if chunk.extra_json else None
         found = plain_text(chunk) if padding or not chunk.extra_json else None
         if found is None or found[0] not in self._chunks.spoken:
+            if chunk.piece_lengths and self._splits:
+                first, *rest = apart(chunk)
+                if rest:
+                    return b"".join([framed(self._chunks.write(first)), *map(self.write, rest)])
             return framed(self._chunks.write(chunk))
         index, text = found
         around = (
@@ -56,10 +58,19 @@ class EventWriter:
         if around != self._around:
             self._keep(chunk)
             self._around = around
-        after = self._after
-        if padding is not None:
-            after = after.removesuffix(END) + b"," + padding[1].encode() + END
-        return self._before + orjson.dumps(text) + after
+        before, after = self._before, self._after
+        texts = pieces(text, chunk.piece_lengths) if self._splits and chunk.piece_lengths else [text]
+        if padding is None:
+            return before + (after + before).join(map(orjson.dumps, texts)) + after
+        paddings = paddings_of(padding[1], len(texts))
+        if paddings is None:
+            texts, paddings = [text], [padding[1]]
+        begun = after.removesuffix(END) + b',"obfuscation":"'
+        written = [
+            before + orjson.dumps(text) + begun + padding.encode() + b'"' + END
+            for text, padding in zip(texts, paddings, strict=True)
+        ]
+        return b"".join(written)
 
     def finish(self) -> bytes:
         """The events to send when the stream has ended well."""

@@ -107,6 +107,7 @@ def test_pieces_of_a_text_that_arrive_together_are_one() -> None:
     begun = document({"role": "assistant", "content": ""})
     told = together(begun, *TEXTS, STOP, b"[DONE]")
     assert [each.choices[0].delta.content for each in told] == ["", "abc", ""]
+    assert [list(each.piece_lengths) for each in told] == [[], [1, 1, 1], []]
     assert told[2].choices[0].finish_reason == "stop"
 
 
@@ -136,9 +137,9 @@ def test_what_says_anything_else_stands_alone_and_in_its_place(other: Document) 
     assert len(with_ids) == sum("token_ids" in each.choices[0].extra_json for each in expected if each.choices)
 
 
-def test_the_padding_of_pieces_that_are_put_together_is_that_of_the_last() -> None:
+def test_the_paddings_of_pieces_that_are_put_together_are_kept() -> None:
     (first, merged) = together(*(document({"content": text}, obfuscation=f"-{text}") for text in "abc"))
-    assert (first.extra_json, merged.extra_json) == ('{"obfuscation":"-a"}', '{"obfuscation":"-c"}')
+    assert (first.extra_json, merged.extra_json) == ('{"obfuscation":"-a"}', '{"obfuscation":"-b -c"}')
     assert merged.choices[0].delta.content == "bc"
 
 

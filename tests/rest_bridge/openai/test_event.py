@@ -83,3 +83,41 @@ def test_a_piece_of_text_is_known_where_there_is_nothing_else() -> None:
     assert plain_text(chunk(usage=TokenUsage())) is None
     assert plain_text(ChatCompletionChunk(choices=[ChunkChoice(delta=AnswerMessage(content=""))])) is None
     assert plain_text(ChatCompletionChunk(choices=[ChunkChoice(finish_reason="stop")])) is None
+
+
+@settings(max_examples=200)
+@given(
+    before=st.lists(chunks(), max_size=2),
+    said=st.lists(texts.filter(bool), min_size=2, max_size=5),
+    paddings=st.none() | st.just(["aB", "", "c3", "d", "$"]),
+    include_usage=st.booleans(),
+)
+def test_pieces_that_were_put_together_are_the_events_that_they_were(
+    before: list[ChatCompletionChunk], said: list[str], paddings: list[str] | None, include_usage: bool
+) -> None:
+    def chunk(text: str, padding: str) -> ChatCompletionChunk:
+        made = ChatCompletionChunk(id="a", model="tiny", choices=[ChunkChoice(delta=AnswerMessage(content=text))])
+        if paddings is not None:
+            made.extra_json = orjson.dumps({"obfuscation": padding}).decode()
+        return made
+
+    paired = list(zip(said, paddings or [""] * 5, strict=False))
+    together = chunk("".join(said), " ".join(padding for _, padding in paired))
+    together.piece_lengths.extend(map(len, said))
+    one, several = (EventWriter(ChunkWriter(include_usage, "m")) for _ in range(2))
+    for each in before:
+        one.write(each)
+        several.write(each)
+    assert one.write(together) == b"".join([several.write(chunk(*each)) for each in paired])
+    whole = EventWriter(ChunkWriter(include_usage, "m"), one_for_each=True)
+    for each in before:
+        whole.write(each)
+    assert whole.write(together).count(b"}\n\n") <= 1 + len(before)
+
+
+def test_lengths_that_do_not_add_up_to_the_text_count_for_nothing() -> None:
+    chunk = ChatCompletionChunk(id="a", choices=[ChunkChoice(delta=AnswerMessage(content="abc"))])
+    chunk.piece_lengths.extend([1, 1])
+    writer = EventWriter(ChunkWriter(False, "m"))
+    assert writer.write(chunk).count(b"data: ") == 1
+    assert writer.write(chunk).count(b'"content":"abc"') == 1
