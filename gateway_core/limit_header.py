@@ -3,7 +3,11 @@
 https://platform.openai.com/docs/guides/rate-limits, "Rate limits in headers".
 """
 
+from functools import lru_cache
+
 SECOND_US = 1_000_000
+SECONDS_AT_MOST = 256
+"""Whose texts are kept: each call tells the same few."""
 
 Told = tuple[tuple[str, str], ...]
 KEYS = {
@@ -27,7 +31,13 @@ def duration_text(microseconds: int) -> str:
     """A time in the form that OpenAI's headers have: "6m0s", "1s", "120ms"; rounded up to seconds from one on."""
     if microseconds <= SECOND_US - 1000:
         return f"{-(-microseconds // 1000)}ms"
-    minutes, seconds = divmod(-(-microseconds // SECOND_US), 60)
+    return seconds_text(-(-microseconds // SECOND_US))
+
+
+@lru_cache(SECONDS_AT_MOST)
+def seconds_text(seconds: int) -> str:
+    """Whole seconds in that form."""
+    minutes, seconds = divmod(seconds, 60)
     if not minutes:
         return f"{seconds}s"
     hours, minutes = divmod(minutes, 60)

@@ -52,7 +52,7 @@ class EventStream:
     def __init__(self, sink: Sink, ping_seconds: float, headers: Headers = ()) -> None:
         """Takes an exchange whose answer has not started; `headers` join those of every event stream."""
         self._sink = sink
-        self._headers = (*HEADERS, *headers)
+        self._headers: Headers = (*HEADERS, *headers)
         self._ping_seconds = ping_seconds
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -61,7 +61,8 @@ class EventStream:
         self._writing = False
 
     async def __aenter__(self) -> Self:
-        await self._sink.start_stream(200, self._headers)
+        headers, self._headers = self._headers, ()  # a stream may be open for hours
+        await self._sink.start_stream(200, headers)
         self._written_at = self._loop.time()
         self._timer = self._loop.call_later(self._ping_seconds, self._tick)
         return self

@@ -41,6 +41,7 @@ class ChatCompletions:
         if is_stream(body):
             streaming = StreamChatCompletionRequest()
             chat_completion_spec(body, streaming.spec)
+            del body  # a stream may be open for hours
             if LAST_EVENT_ID in exchange.headers and (place := place_of(exchange)) is not None:
                 await self._resumable.go_on(exchange, place)
             elif DETACH in exchange.headers:
@@ -73,8 +74,8 @@ class ChatCompletions:
         async with aclosing(batches(call, StreamChatCompletionResponse.ByteSize)) as groups:
             # Until the first event is there, a failure has a status of its own.
             written = framed(writer, await anext(groups, []))
-            headers = answer_headers(await call.initial_metadata())
-            async with EventStream(exchange, exchange.config.ping_seconds, headers) as stream:
+            told = EventStream(exchange, exchange.config.ping_seconds, answer_headers(await call.initial_metadata()))
+            async with told as stream:
                 try:
                     await stream.write(written)
                     async for group in groups:

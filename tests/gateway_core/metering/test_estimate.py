@@ -1,10 +1,21 @@
 """Texts and their tokens in o200k_base: OpenAI, "Hello GPT-4o", language tokenization, and the cookbook on tiktoken."""
 
+from typing import Any
+
 import pytest
 from headgate.v1.chat_pb2 import ChatCompletionSpec
-from headgate.v1.message_pb2 import ChatMessage, ContentPart, ContentParts, ImageUrl, InputAudio, Role
+from headgate.v1.message_pb2 import (
+    ROLE_USER,
+    ChatMessage,
+    ContentPart,
+    ContentParts,
+    ImageUrl,
+    InputAudio,
+    Role,
+    ToolCall,
+)
 
-from gateway_core.metering.estimate import input_tokens, output_tokens, text_tokens
+from gateway_core.metering.estimate import input_tokens, message_tokens, output_tokens, text_tokens
 
 # ruff: noqa: RUF001 - texts as they were published
 TOLD = {
@@ -89,3 +100,11 @@ def test_what_is_below_one_names_no_limit_of_the_answer(named: int) -> None:
     assert output_tokens(ChatCompletionSpec(max_tokens=named), 500) == 500
     assert output_tokens(ChatCompletionSpec(max_completion_tokens=named, n=2), 500) == 1000
     assert output_tokens(ChatCompletionSpec(max_completion_tokens=named, max_tokens=9), 500) == 9
+
+
+@pytest.mark.parametrize("length", [0, 1, 126, 127, 128, 129, 16_382, 16_383, 16_384, 20_000])
+@pytest.mark.parametrize("more", [{"name": "n"}, {"refusal": "no"}, {"reasoning": "r"}, {"tool_calls": [ToolCall()]}])
+@pytest.mark.parametrize("role", [0, ROLE_USER])
+def test_whatever_a_message_says_beside_its_text_counts(length: int, more: dict[str, Any], role: Any) -> None:
+    plain = ChatMessage(role=role, text="a" * length)
+    assert message_tokens(ChatMessage(role=role, text="a" * length, **more)) > message_tokens(plain)
