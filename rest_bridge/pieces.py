@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+import orjson
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 
 OBFUSCATION = re.compile(r'\{"obfuscation":"([ !#-\[\]-~]*)"\}')
@@ -23,22 +24,38 @@ def pieces(text: str, lengths: Sequence[int]) -> list[str]:
 
 
 def apart(chunk: ChatCompletionChunk) -> list[ChatCompletionChunk]:
-    """A chunk for each piece: what else it says is in each of them, and the answer's text is in pieces."""
+    """A chunk for each piece: what else it says is in each of them, but for text and paddings, which are in pieces."""
     if not chunk.piece_lengths or len(chunk.choices) != 1:
         return [chunk]
     texts = pieces(chunk.choices[0].delta.content, chunk.piece_lengths)
-    padding = OBFUSCATION.fullmatch(chunk.extra_json)
-    paddings = paddings_of(padding[1], len(texts)) if padding else None
+    extras = extras_of(chunk.extra_json, len(texts))
+    if extras is None:
+        return [chunk]
+    around = ChatCompletionChunk()
+    around.CopyFrom(chunk)
+    # Each piece is made from a copy of what is around it: with all of the text in it, that would take its square.
+    around.choices[0].delta.content = around.extra_json = ""
+    del around.piece_lengths[:]
     found = []
-    for at, text in enumerate(texts):
+    for text, extra in zip(texts, extras, strict=True):
         one = ChatCompletionChunk()
-        one.CopyFrom(chunk)
+        one.CopyFrom(around)
         one.choices[0].delta.content = text
-        del one.piece_lengths[:]
-        if paddings is not None:
-            one.extra_json = f'{{"obfuscation":"{paddings[at]}"}}'
+        one.extra_json = extra
         found.append(one)
     return found
+
+
+def extras_of(extra_json: str, count: int) -> list[str] | None:
+    """The unknown fields of so many pieces, each with its padding. None: the paddings are those of others."""
+    if "obfuscation" not in extra_json:
+        return [extra_json] * count
+    extra = orjson.loads(extra_json)
+    padding = extra.pop("obfuscation", None)
+    if type(padding) is not str:
+        return [extra_json] * count
+    paddings = paddings_of(padding, count)
+    return None if paddings is None else [orjson.dumps({**extra, "obfuscation": each}).decode() for each in paddings]
 
 
 def paddings_of(padding: str, count: int) -> list[str] | None:

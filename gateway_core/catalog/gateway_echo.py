@@ -39,4 +39,6 @@ def with_beginning(event: ChatCompletionChunk, beginning: str, begun: set[int]) 
         if choice.index not in begun and says:
             begun.add(choice.index)
             choice.delta.content = beginning + choice.delta.content
+            if copy.piece_lengths:
+                copy.piece_lengths[0] += len(beginning)
     return copy

@@ -1,5 +1,6 @@
 """Chunks that differ from the one before in their delta only, as nearly all of a stream do: read in half the time."""
 
+import re
 from typing import Any
 
 import orjson
@@ -13,6 +14,9 @@ PADDING = "obfuscation"
 
 OpenAI's API reference, "stream_options.include_obfuscation".
 """
+
+LIKE_A_WORD = re.compile(r"[!#-\[\]-~]*")
+"""A padding that can be told from others again, with spaces between them: as OpenAI's are."""
 
 
 class Run:
@@ -55,7 +59,7 @@ class Continuation:
         self._document: Any = None  # the last that was read in full, without its delta and padding
         self._event: ChatCompletionChunk | None = None  # what it was read into
         self._is_bare = False  # whether that is a copy of our own without what its delta and padding said
-        self._may_go_on = False
+        self._is_padded = self._may_go_on = False
         self.padding: str | None = None
         """Of the chunk that was looked at last."""
 
@@ -68,14 +72,18 @@ class Continuation:
         if choice is None or self._event is None:
             return None
         delta, choice["delta"] = choice["delta"], None
-        padding = document.pop(PADDING, None)
-        if document != self._document or (padding is not None and type(padding) is not str):
+        padding = taken_padding(document)
+        if document != self._document:
             choice["delta"] = delta
             if padding is not None:
                 document[PADDING] = padding
             return None
         self.padding = padding
-        if len(delta) == 1 and type(text := delta.get("content")) is str and text and self._may_go_on:
+        was_padded, self._is_padded = self._is_padded, padding is not None
+        if len(delta) != 1 or not self._may_go_on or self._is_padded is not was_padded:  # a run has paddings, or none
+            return self.chunk(delta)
+        text = delta.get("content")
+        if type(text) is str and text and (padding is None or LIKE_A_WORD.fullmatch(padding)):
             return text
         return self.chunk(delta)
 
@@ -108,7 +116,7 @@ class Continuation:
         self._event = None
         if choice is not None:
             choice["delta"] = None
-            document.pop(PADDING, None)
+            self._is_padded = taken_padding(document) is not None
             self._document, self._event, self._is_bare = document, event, False
             said = event.choices[0]
             says_more = said.finish_reason or said.HasField("logprobs") or said.extra_json or event.HasField("usage")
@@ -126,6 +134,15 @@ def lone_choice(document: Any) -> dict[str, Any] | None:
     return choice
 
 
+def taken_padding(document: dict[str, Any]) -> str | None:
+    """The padding of a chunk, without which it is left. None: it has none; one that is no text is a field as others."""
+    padding = document.get(PADDING)
+    if type(padding) is not str:
+        return None
+    del document[PADDING]
+    return padding
+
+
 def bare(event: ChatCompletionChunk) -> ChatCompletionChunk:
     """A chunk without what its delta says."""
     copy = ChatCompletionChunk()
@@ -134,7 +151,7 @@ def bare(event: ChatCompletionChunk) -> ChatCompletionChunk:
     copy.choices[0].delta.SetInParent()
     if PADDING in copy.extra_json:
         extra = orjson.loads(copy.extra_json)
-        extra.pop(PADDING, None)
+        taken_padding(extra)
         copy.extra_json = orjson.dumps(extra).decode() if extra else ""
     return copy
 

@@ -143,6 +143,20 @@ def test_the_paddings_of_pieces_that_are_put_together_are_kept() -> None:
     assert merged.choices[0].delta.content == "bc"
 
 
+@pytest.mark.parametrize("padding", ["a b", " ", "\u00fc", '"', "\\", None, 7])
+def test_a_padding_that_could_not_be_told_from_others_again_keeps_its_piece_alone(padding: Any) -> None:
+    documents = [document({"content": text}, obfuscation=padding) for text in "abcd"]
+    documents[2]["obfuscation"] = "x"
+    assert together(*deepcopy(documents)) == [chunk(each) for each in documents]
+
+
+def test_pieces_with_a_padding_are_not_put_together_with_those_without() -> None:
+    documents = [*[document({"content": "a"})] * 3, *[document({"content": "b"}, obfuscation="x")] * 3]
+    told = together(*deepcopy(documents + documents[:3]))
+    assert [each.choices[0].delta.content for each in told] == ["a", "aa", "b", "bb", "a", "aa"]
+    assert [each.extra_json.count("x") for each in told] == [0, 0, 1, 2, 0, 0]
+
+
 def test_what_arrived_before_a_fault_is_handed_out_before_it() -> None:
     told = decoder().together(events([*TEXTS, b"{"]))
     assert next(told).choices[0].delta.content + next(told).choices[0].delta.content == "abc"

@@ -1,6 +1,7 @@
 """Events that are written around a piece of text are those that their documents become."""
 
 import orjson
+import pytest
 from headgate.v1.chat_completion_pb2 import AnswerMessage, ChatCompletionChunk, ChunkChoice, Logprobs
 from headgate.v1.token_usage_pb2 import TokenUsage
 from hypothesis import given, settings
@@ -90,15 +91,21 @@ def test_a_piece_of_text_is_known_where_there_is_nothing_else() -> None:
     before=st.lists(chunks(), max_size=2),
     said=st.lists(texts.filter(bool), min_size=2, max_size=5),
     paddings=st.none() | st.just(["aB", "", "c3", "d", "$"]),
+    extra=st.sampled_from([{}, {"provider": "lab"}]),
     include_usage=st.booleans(),
 )
 def test_pieces_that_were_put_together_are_the_events_that_they_were(
-    before: list[ChatCompletionChunk], said: list[str], paddings: list[str] | None, include_usage: bool
+    before: list[ChatCompletionChunk],
+    said: list[str],
+    paddings: list[str] | None,
+    extra: dict[str, str],
+    include_usage: bool,
 ) -> None:
     def chunk(text: str, padding: str) -> ChatCompletionChunk:
         made = ChatCompletionChunk(id="a", model="tiny", choices=[ChunkChoice(delta=AnswerMessage(content=text))])
-        if paddings is not None:
-            made.extra_json = orjson.dumps({"obfuscation": padding}).decode()
+        told = extra if paddings is None else {**extra, "obfuscation": padding}
+        if told:
+            made.extra_json = orjson.dumps(told).decode()
         return made
 
     paired = list(zip(said, paddings or [""] * 5, strict=False))
@@ -121,3 +128,12 @@ def test_lengths_that_do_not_add_up_to_the_text_count_for_nothing() -> None:
     writer = EventWriter(ChunkWriter(False, "m"))
     assert writer.write(chunk).count(b"data: ") == 1
     assert writer.write(chunk).count(b'"content":"abc"') == 1
+
+
+@pytest.mark.parametrize("extra_json", ['{"obfuscation":"a b c"}', '{"provider":"lab","obfuscation":"a b c"}'])
+def test_paddings_of_other_pieces_are_told_once(extra_json: str) -> None:
+    chunk = ChatCompletionChunk(id="a", choices=[ChunkChoice(delta=AnswerMessage(content="abcd"))])
+    chunk.piece_lengths.extend([2, 2])
+    chunk.extra_json = extra_json
+    written = EventWriter(ChunkWriter(False, "m")).write(chunk)
+    assert (written.count(b"data: "), written.count(b"a b c")) == (1, 1)
