@@ -1,5 +1,6 @@
 """The root of the core: config → providers → catalog → pipeline → services → servers."""
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,11 @@ class Core:
         """The body of GET /metrics and its content type; of all workers where there are several."""
         return self.telemetry.exposition(accept) if self._peers is None else self._peers.gathered(accept)
 
+    @property
+    def calls_in_flight(self) -> int:
+        """How many calls are answered: of models, and streams of other workers that are handed on."""
+        return self.telemetry.calls_in_flight + (0 if self._peers is None else self._peers.handed_on)
+
     async def drain(self, seconds: float | None = None) -> None:
         """Says NOT_SERVING and takes no new calls over the socket; waits for the open ones as long as configured.
 
@@ -214,8 +220,11 @@ class Core:
         """
         await self._health.enter_graceful_shutdown()
         self.streams.drain()
-        if self._server is not None:
-            await self._server.stop(self.config.drain_seconds if seconds is None else seconds)
+        seconds = self.config.drain_seconds if seconds is None else seconds
+        stops = [] if self._server is None else [self._server.stop(seconds)]
+        if self._peers is not None:
+            stops.append(self._peers.drain(seconds))
+        await asyncio.gather(*stops)
 
     async def close(self) -> None:
         """Ends what drain left, and everything else."""

@@ -175,7 +175,7 @@ class Running:
             return True
         if self.core is None or self.grpc is None:
             return False
-        if self.core.telemetry.calls_in_flight or len(self.core.streams):
+        if self.core.calls_in_flight or len(self.core.streams):
             return True
         # All were asked to go by then. Who has not is somebody who watches the health, and does nothing else.
         all_asked = seconds > JITTER * connection_seconds(self.config.drain_seconds) + AFTER_LAST_CALL_SECONDS
@@ -189,7 +189,7 @@ class Running:
             await self._http.drain(seconds)
         if self.core is not None and self._draining is not None:
             # A watch of the health service never ends by itself, and would hold the drain for the whole of its time.
-            while self.core.telemetry.calls_in_flight and not self._draining.done():
+            while self.core.calls_in_flight and not self._draining.done():
                 await asyncio.wait({self._draining}, timeout=LOOK_SECONDS)
             await asyncio.wait({self._draining}, timeout=AFTER_LAST_CALL_SECONDS)
 

@@ -4,6 +4,7 @@ Each listens on a Unix socket in a directory that only their user may enter. Key
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from typing import Any
 
@@ -44,6 +45,8 @@ class WorkerPeers:
         self._worker = worker
         self._exposition = exposition
         self._channels: dict[int, aio.Channel] = {}
+        self._handed_on: Counter[int] = Counter()
+        """How many streams of each other worker are read here."""
         self._server: aio.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -56,6 +59,16 @@ class WorkerPeers:
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
         self._server.add_insecure_port(f"unix:{self._worker.socket(self._worker.number)}")
         await self._server.start()
+
+    @property
+    def handed_on(self) -> int:
+        """How many streams of others are handed on to callers of this one."""
+        return self._handed_on.total()
+
+    async def drain(self, seconds: float) -> None:
+        """Takes nothing new from the others; waits until streams that they hand on have ended, at most so long."""
+        if self._server is not None:
+            await self._server.stop(seconds)
 
     async def close(self) -> None:
         """Listens no more."""
@@ -75,6 +88,7 @@ class WorkerPeers:
         call: Any = ChatCompletionServiceStub(self._channel(number)).ResumeChatCompletion(
             request, metadata=forwarded(context), timeout=context.time_remaining()
         )
+        self._handed_on[number] += 1
         try:
             await context.send_initial_metadata(await call.initial_metadata())
             async for response in call:
@@ -86,6 +100,7 @@ class WorkerPeers:
                 raise ended(number, told, self._worker.process) from None
             await context.abort(error.code(), error.details() or "", tuple(error.trailing_metadata() or ()))
         finally:
+            self._handed_on[number] -= 1
             call.cancel()
 
     def gathered(self, accept: str) -> tuple[bytes, str]:
@@ -98,7 +113,9 @@ class WorkerPeers:
 
     async def _others(self, accept: str) -> list[tuple[int, bytes]]:
         numbers = self._worker.others()
-        for gone in self._channels.keys() - set(numbers):
+        # Of one that drains the socket is gone at once, and its streams are not.
+        for gone in [number for number in self._channels.keys() - set(numbers) if not self._handed_on[number]]:
+            del self._handed_on[gone]
             await self._channels.pop(gone).close()
         found = await asyncio.gather(*(self._ask(number, accept) for number in numbers))
         return [(number, text) for number, text in zip(numbers, found, strict=True) if text is not None]
