@@ -23,6 +23,7 @@ MOST_SEGMENTS = 256
 HEAD = Struct("<II")
 """Before a line: its length in bytes, at least 1, and its CRC-32. Zeros: there is no more."""
 LOCK = ".lock"
+UNFINISHED = ".new"
 SEGMENT = ".calls"
 
 
@@ -79,7 +80,7 @@ class JournalFile:
         """Tells others that this process lives, and makes room; raises StorageUnavailable."""
         try:
             self._directory.mkdir(mode=0o700, exist_ok=True)
-            self._lock = locked(self._directory / f"{self._process_id}{LOCK}")
+            self._lock = made_locked(lock_path(self._directory, self._process_id))
             self._segments.append(self._made())
             self._spare = self._made()
         except OSError as error:
@@ -179,9 +180,21 @@ def lock_path(directory: Path, process_id: str) -> Path:
     return directory / f"{process_id}{LOCK}"
 
 
-def locked(path: Path) -> int:
+def made_locked(path: Path) -> int:
+    """Makes a file that is locked as long as the descriptor is open, and before anybody can find it."""
+    hidden = path.with_name(f"{path.name}{UNFINISHED}")
+    file = locked(hidden, os.O_CREAT)
+    try:
+        hidden.rename(path)
+    except OSError:
+        os.close(file)
+        raise
+    return file
+
+
+def locked(path: Path, flags: int = 0) -> int:
     """The descriptor of a file that is locked as long as it is open; raises BlockingIOError where another has it."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    file = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BaseException:

@@ -1,3 +1,4 @@
+import fcntl
 import os
 import signal
 import subprocess
@@ -38,6 +39,30 @@ def test_lines_are_there_for_others_as_soon_as_they_are_put(tmp_path: Path, jour
     journal.put(b"two")
     assert list(lines(tmp_path, "a")) == [b"one", b"two"]
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
+def test_a_journal_that_is_made_is_never_seen_as_that_of_a_dead_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    flock = fcntl.flock
+
+    def looked_at(descriptor: int, how: int) -> None:
+        """Another process looks around at the worst moment: before the file is locked."""
+        monkeypatch.setattr(fcntl, "flock", flock)
+        for dead in dead_journals(tmp_path):
+            seen.append(dead.process_id)
+            dead.close(is_kept=False)
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", looked_at)
+    journal = JournalFile(tmp_path, "a", nothing)
+    journal.open()
+    assert seen == []
+    assert [path.name for path in tmp_path.glob("*.lock*")] == ["a.lock"]
+    assert list(dead_journals(tmp_path)) == []
+    journal.close(is_kept=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_lines_outlive_a_process_that_is_killed(tmp_path: Path) -> None:
