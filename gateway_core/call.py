@@ -171,6 +171,8 @@ class Call(Generic[Request]):
     """Time of the event loop's clock, in seconds, at which the caller stops waiting. None: never."""
     json_format: str = ""
     """The vendor's format in which the caller takes a whole answer as JSON too. Empty: in none."""
+    joins_pieces: bool = True
+    """Whether pieces of a text that arrive together may be one chunk."""
     caller: Caller = NOBODY
     """Who calls; set by the stage `authenticate`."""
     address: str = ""

@@ -39,6 +39,8 @@ def put_whole(chunk: ChatCompletionChunk, completion: ChatCompletion) -> None:
     """Puts in the answer that came in one chunk, its choices in order: as folding would, in a tenth of the time."""
     # The two messages have fields of the same numbers and types: one is read as the other.
     completion.MergeFromString(chunk.SerializeToString())
+    if chunk.piece_lengths:
+        completion.DiscardUnknownFields()  # whole answers have no such field
     for choice in completion.choices:
         mend(choice.message)
         if not choice.finish_reason:

@@ -51,6 +51,7 @@ class Streams:
             return Rewrite(NAME, "ignored, the server is shutting down")
         if len(self._streams) >= config.calls and not self._forget_oldest():
             return Rewrite(NAME, "ignored, as many calls as may be go on without their callers if they must")
+        call.joins_pieces = False  # who comes back may have had some of them
         self._number += 1
         key = f"{self._prefix}{self._number:x}"
         identity = f"{key}-{secrets.token_hex(16)}"

@@ -1,5 +1,6 @@
 """What a process holds, as the system tells it (proc(5))."""
 
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -16,6 +17,15 @@ def peak_rss_bytes(pid: int) -> int:
 def open_file_count(pid: int) -> int:
     """Open file descriptors."""
     return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def open_socket_count(pid: int) -> int:
+    """Open sockets: what calls have, while the database and the journal open files as they need them."""
+    count = 0
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            count += path.readlink().name.startswith("socket:")
+    return count
 
 
 def _memory(pid: int, name: str) -> int:

@@ -366,7 +366,7 @@ async def test_without_the_wish_a_stream_cannot_be_continued(upstream: Upstream)
     async with running(config_of(upstream)) as gateway, stub_at(gateway.grpc_address) as stub:
         call = stub.StreamChatCompletion(StreamChatCompletionRequest(spec=SPEC))
         assert "x-headgate-stream-id" not in await told_by(call)
-        assert [each.sequence for each in await some(call, 3)] == [1, 2, 3]
+        assert [each.sequence for each in await some(call, 1)] == [1]
         call.cancel()
         await asyncio.wait_for(upstream.requests[0].closed.wait(), 5)
         assert not gateway.core.streams._streams

@@ -19,20 +19,27 @@ LIKE_A_WORD = re.compile(r"[!#-\[\]-~]*")
 """A padding that can be told from others again, with spaces between them: as OpenAI's are."""
 
 
+CHARACTERS_AT_MOST = 2048
+"""Of a text in pieces, nearly: a reader that is slow holds one chunk after the other, and not what a read brought."""
+
+
 class Run:
     """Pieces of a text that follow one another."""
 
-    __slots__ = ("_around", "_paddings", "_texts")
+    __slots__ = ("_around", "_paddings", "_texts", "characters")
 
     def __init__(self, around: ChatCompletionChunk) -> None:
         """Takes what is around all of them."""
         self._around = around
         self._texts: list[str] = []
         self._paddings: list[str] = []
+        self.characters = 0
+        """Of the pieces so far."""
 
     def add(self, text: str, padding: str | None) -> None:
         """Takes the next piece, and the padding of its chunk."""
         self._texts.append(text)
+        self.characters += len(text)
         if padding is not None:
             self._paddings.append(padding)
 

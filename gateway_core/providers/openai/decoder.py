@@ -12,7 +12,7 @@ from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from gateway_core.call import Given
 from gateway_core.errors import ProviderError
 from gateway_core.providers.openai.chunk import chunk
-from gateway_core.providers.openai.continuation import Continuation, Run
+from gateway_core.providers.openai.continuation import CHARACTERS_AT_MOST, Continuation, Run
 from gateway_core.providers.openai.place import Places
 from gateway_core.providers.openai.plain import plain_answer, plain_json
 from gateway_core.upstream.depth import value_within
@@ -75,6 +75,8 @@ class Decoder:
         self.is_done = False
         """Whether the host said that nothing more comes."""
         self._has_usage = False
+        self.joins_pieces = True
+        """Whether pieces of a text that arrive together are one chunk."""
 
     @property
     def is_whole(self) -> bool:
@@ -105,28 +107,33 @@ class Decoder:
 
         Up to the event that says that nothing more comes. Raises ProviderError behind what was said before it.
         """
-        run: Run | None = None
+        open_: list[Run] = []
+        try:
+            yield from self._together(events, open_)
+        except ProviderError:
+            for run in open_:
+                yield run.chunk()
+            raise
+
+    def _together(self, events: Iterable[Event], open_: list[Run]) -> Iterator[ChatCompletionChunk]:
+        """Likewise; the text that is being put together is in a list, for whoever is told of a fault."""
+        most = CHARACTERS_AT_MOST if self.joins_pieces else 0
         for event in events:
             if self.is_done:
                 break
-            try:
-                said = self._heard(event)
-            except ProviderError:
-                if run is not None:
-                    yield run.chunk()
-                raise
+            said = self._heard(event)
             if isinstance(said, str):
-                if run is None:
-                    run = self._continuation.run()
-                run.add(said, self._continuation.padding)
-                continue
-            if run is not None:
-                yield run.chunk()
-                run = None
-            if said is not None:
+                if not open_:
+                    open_.append(self._continuation.run())
+                open_[0].add(said, self._continuation.padding)
+                if open_[0].characters < most:
+                    continue
+            if open_:
+                yield open_.pop().chunk()
+            if said is not None and not isinstance(said, str):
                 yield said
-        if run is not None:
-            yield run.chunk()
+        if open_:
+            yield open_.pop().chunk()
 
     def _heard(self, event: Event) -> ChatCompletionChunk | str | None:
         """What an event says; a text where it continues the last one and says no more."""

@@ -70,6 +70,7 @@ class Provider:
         body = orjson.dumps(document)
         tells = self._quirks is None or self._quirks.finish_reasons
         decoder = Decoder(self._refusals, call.request_id, document.get("n", 1), tells_finish_reason=tells)
+        decoder.joins_pieces = call.joins_pieces
         path = self._path.replace(MODEL_IN_URL, quote(document["model"], safe="")) if self._path else COMPLETIONS
         answer = await self._upstream.open("POST", path, body=body, deadline=call.deadline)
         call.upstream_request_id = name_of_attempt(answer.headers, REQUEST_ID)

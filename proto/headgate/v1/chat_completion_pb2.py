@@ -26,7 +26,7 @@ from headgate.v1 import message_pb2 as headgate_dot_v1_dot_message__pb2
 from headgate.v1 import token_usage_pb2 as headgate_dot_v1_dot_token__usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!headgate/v1/chat_completion.proto\x12\x0bheadgate.v1\x1a\x19headgate/v1/message.proto\x1a\x1dheadgate/v1/token_usage.proto\"\x91\x02\n\x0e\x43hatCompletion\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x03\x12\r\n\x05model\x18\x03 \x01(\t\x12$\n\x07\x63hoices\x18\x04 \x03(\x0b\x32\x13.headgate.v1.Choice\x12+\n\x05usage\x18\x05 \x01(\x0b\x32\x17.headgate.v1.TokenUsageH\x00\x88\x01\x01\x12\x19\n\x0cservice_tier\x18\x06 \x01(\tH\x01\x88\x01\x01\x12\x1f\n\x12system_fingerprint\x18\x07 \x01(\tH\x02\x88\x01\x01\x12\x12\n\nextra_json\x18\x0f \x01(\tB\x08\n\x06_usageB\x0f\n\r_service_tierB\x15\n\x13_system_fingerprint\"\xb2\x02\n\x13\x43hatCompletionChunk\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x03\x12\r\n\x05model\x18\x03 \x01(\t\x12)\n\x07\x63hoices\x18\x04 \x03(\x0b\x32\x18.headgate.v1.ChunkChoice\x12+\n\x05usage\x18\x05 \x01(\x0b\x32\x17.headgate.v1.TokenUsageH\x00\x88\x01\x01\x12\x19\n\x0cservice_tier\x18\x06 \x01(\tH\x01\x88\x01\x01\x12\x1f\n\x12system_fingerprint\x18\x07 \x01(\tH\x02\x88\x01\x01\x12\x15\n\rpiece_lengths\x18\x08 \x03(\r\x12\x12\n\nextra_json\x18\x0f \x01(\tB\x08\n\x06_usageB\x0f\n\r_service_tierB\x15\n\x13_system_fingerprint\"\xc1\x01\n\x06\x43hoice\x12\r\n\x05index\x18\x01 \x01(\x05\x12+\n\x07message\x18\x02 \x01(\x0b\x32\x1a.headgate.v1.AnswerMessage\x12\x1a\n\rfinish_reason\x18\x03 \x01(\tH\x00\x88\x01\x01\x12,\n\x08logprobs\x18\x04 \x01(\x0b\x32\x15.headgate.v1.LogprobsH\x01\x88\x01\x01\x12\x12\n\nextra_json\x18\x0f \x01(\tB\x10\n\x0e_finish_reasonB\x0b\n\t_logprobs\"\xc4\x01\n\x0b\x43hunkChoice\x12\r\n\x05index\x18\x01 \x01(\x05\x12)\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x1a.headgate.v1.AnswerMessage\x12\x1a\n\rfinish_reason\x18\x03 \x01(\tH\x00\x88\x01\x01\x12,\n\x08logprobs\x18\x04 \x01(\x0b\x32\x15.headgate.v1.LogprobsH\x01\x88\x01\x01\x12\x12\n\nextra_json\x18\x0f \x01(\tB\x10\n\x0e_finish_reasonB\x0b\n\t_logprobs\"\xc1\x03\n\rAnswerMessage\x12\x1f\n\x04role\x18\x01 \x01(\x0e\x32\x11.headgate.v1.Role\x12\x14\n\x07\x63ontent\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x16\n\treasoning\x18\x03 \x01(\tH\x01\x88\x01\x01\x12)\n\ntool_calls\x18\x04 \x03(\x0b\x32\x15.headgate.v1.ToolCall\x12\x14\n\x07refusal\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x37\n\x11reasoning_details\x18\x06 \x03(\x0b\x32\x1c.headgate.v1.ReasoningDetail\x12,\n\x05\x61udio\x18\x07 \x01(\x0b\x32\x18.headgate.v1.AnswerAudioH\x03\x88\x01\x01\x12,\n\x0b\x61nnotations\x18\x08 \x03(\x0b\x32\x17.headgate.v1.Annotation\x12\x35\n\rfunction_call\x18\t \x01(\x0b\x32\x19.headgate.v1.FunctionCallH\x04\x88\x01\x01\x12\x12\n\nextra_json\x18\x0f \x01(\tB\n\n\x08_contentB\x0c\n\n_reasoningB\n\n\x08_refusalB\x08\n\x06_audioB\x10\n\x0e_function_call\"\xa5\x01\n\x0b\x41nswerAudio\x12\x0f\n\x02id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04\x64\x61ta\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x17\n\ntranscript\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x17\n\nexpires_at\x18\x04 \x01(\x03H\x03\x88\x01\x01\x12\x12\n\nextra_json\x18\x0f \x01(\tB\x05\n\x03_idB\x07\n\x05_dataB\r\n\x0b_transcriptB\r\n\x0b_expires_at\"v\n\nAnnotation\x12\x30\n\x0curl_citation\x18\x01 \x01(\x0b\x32\x18.headgate.v1.UrlCitationH\x00\x12\x14\n\nother_json\x18\x02 \x01(\tH\x00\x12\x12\n\nextra_json\x18\x0f \x01(\tB\x0c\n\nannotation\"e\n\x0bUrlCitation\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x13\n\x0bstart_index\x18\x03 \x01(\x05\x12\x11\n\tend_index\x18\x04 \x01(\x05\x12\x12\n\nextra_json\x18\x0f \x01(\t\"\x9a\x01\n\x08Logprobs\x12\x30\n\x07\x63ontent\x18\x01 \x01(\x0b\x32\x1a.headgate.v1.TokenLogprobsH\x00\x88\x01\x01\x12\x30\n\x07refusal\x18\x02 \x01(\x0b\x32\x1a.headgate.v1.TokenLogprobsH\x01\x88\x01\x01\x12\x12\n\nextra_json\x18\x0f \x01(\tB\n\n\x08_contentB\n\n\x08_refusal\":\n\rTokenLogprobs\x12)\n\x06tokens\x18\x01 \x03(\x0b\x32\x19.headgate.v1.TokenLogprob\"\x8f\x01\n\x0cTokenLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07logprob\x18\x02 \x01(\x01\x12\x11\n\x04utf8\x18\x03 \x01(\x0cH\x00\x88\x01\x01\x12/\n\x0ctop_logprobs\x18\x04 \x03(\x0b\x32\x19.headgate.v1.TokenLogprob\x12\x12\n\nextra_json\x18\x0f \x01(\tB\x07\n\x05_utf8b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!headgate/v1/chat_completion.proto\x12\x0bheadgate.v1\x1a\x19headgate/v1/message.proto\x1a\x1dheadgate/v1/token_usage.proto\"\x97\x02\n\x0e\x43hatCompletion\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x03\x12\r\n\x05model\x18\x03 \x01(\t\x12$\n\x07\x63hoices\x18\x04 \x03(\x0b\x32\x13.headgate.v1.Choice\x12+\n\x05usage\x18\x05 \x01(\x0b\x32\x17.headgate.v1.TokenUsageH\x00\x88\x01\x01\x12\x19\n\x0cservice_tier\x18\x06 \x01(\tH\x01\x88\x01\x01\x12\x1f\n\x12system_fingerprint\x18\x07 \x01(\tH\x02\x88\x01\x01\x12\x12\n\nextra_json\x18\x0f \x01(\tB\x08\n\x06_usageB\x0f\n\r_service_tierB\x15\n\x13_system_fingerprintJ\x04\x08\x08\x10\t\"\xb2\x02\n\x13\x43hatCompletionChunk\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x03\x12\r\n\x05model\x18\x03 \x01(\t\x12)\n\x07\x63hoices\x18\x04 \x03(\x0b\x32\x18.headgate.v1.ChunkChoice\x12+\n\x05usage\x18\x05 \x01(\x0b\x32\x17.headgate.v1.TokenUsageH\x00\x88\x01\x01\x12\x19\n\x0cservice_tier\x18\x06 \x01(\tH\x01\x88\x01\x01\x12\x1f\n\x12system_fingerprint\x18\x07 \x01(\tH\x02\x88\x01\x01\x12\x15\n\rpiece_lengths\x18\x08 \x03(\r\x12\x12\n\nextra_json\x18\x0f \x01(\tB\x08\n\x06_usageB\x0f\n\r_service_tierB\x15\n\x13_system_fingerprint\"\xc1\x01\n\x06\x43hoice\x12\r\n\x05index\x18\x01 \x01(\x05\x12+\n\x07message\x18\x02 \x01(\x0b\x32\x1a.headgate.v1.AnswerMessage\x12\x1a\n\rfinish_reason\x18\x03 \x01(\tH\x00\x88\x01\x01\x12,\n\x08logprobs\x18\x04 \x01(\x0b\x32\x15.headgate.v1.LogprobsH\x01\x88\x01\x01\x12\x12\n\nextra_json\x18\x0f \x01(\tB\x10\n\x0e_finish_reasonB\x0b\n\t_logprobs\"\xc4\x01\n\x0b\x43hunkChoice\x12\r\n\x05index\x18\x01 \x01(\x05\x12)\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x1a.headgate.v1.AnswerMessage\x12\x1a\n\rfinish_reason\x18\x03 \x01(\tH\x00\x88\x01\x01\x12,\n\x08logprobs\x18\x04 \x01(\x0b\x32\x15.headgate.v1.LogprobsH\x01\x88\x01\x01\x12\x12\n\nextra_json\x18\x0f \x01(\tB\x10\n\x0e_finish_reasonB\x0b\n\t_logprobs\"\xc1\x03\n\rAnswerMessage\x12\x1f\n\x04role\x18\x01 \x01(\x0e\x32\x11.headgate.v1.Role\x12\x14\n\x07\x63ontent\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x16\n\treasoning\x18\x03 \x01(\tH\x01\x88\x01\x01\x12)\n\ntool_calls\x18\x04 \x03(\x0b\x32\x15.headgate.v1.ToolCall\x12\x14\n\x07refusal\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x37\n\x11reasoning_details\x18\x06 \x03(\x0b\x32\x1c.headgate.v1.ReasoningDetail\x12,\n\x05\x61udio\x18\x07 \x01(\x0b\x32\x18.headgate.v1.AnswerAudioH\x03\x88\x01\x01\x12,\n\x0b\x61nnotations\x18\x08 \x03(\x0b\x32\x17.headgate.v1.Annotation\x12\x35\n\rfunction_call\x18\t \x01(\x0b\x32\x19.headgate.v1.FunctionCallH\x04\x88\x01\x01\x12\x12\n\nextra_json\x18\x0f \x01(\tB\n\n\x08_contentB\x0c\n\n_reasoningB\n\n\x08_refusalB\x08\n\x06_audioB\x10\n\x0e_function_call\"\xa5\x01\n\x0b\x41nswerAudio\x12\x0f\n\x02id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04\x64\x61ta\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x17\n\ntranscript\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x17\n\nexpires_at\x18\x04 \x01(\x03H\x03\x88\x01\x01\x12\x12\n\nextra_json\x18\x0f \x01(\tB\x05\n\x03_idB\x07\n\x05_dataB\r\n\x0b_transcriptB\r\n\x0b_expires_at\"v\n\nAnnotation\x12\x30\n\x0curl_citation\x18\x01 \x01(\x0b\x32\x18.headgate.v1.UrlCitationH\x00\x12\x14\n\nother_json\x18\x02 \x01(\tH\x00\x12\x12\n\nextra_json\x18\x0f \x01(\tB\x0c\n\nannotation\"e\n\x0bUrlCitation\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x13\n\x0bstart_index\x18\x03 \x01(\x05\x12\x11\n\tend_index\x18\x04 \x01(\x05\x12\x12\n\nextra_json\x18\x0f \x01(\t\"\x9a\x01\n\x08Logprobs\x12\x30\n\x07\x63ontent\x18\x01 \x01(\x0b\x32\x1a.headgate.v1.TokenLogprobsH\x00\x88\x01\x01\x12\x30\n\x07refusal\x18\x02 \x01(\x0b\x32\x1a.headgate.v1.TokenLogprobsH\x01\x88\x01\x01\x12\x12\n\nextra_json\x18\x0f \x01(\tB\n\n\x08_contentB\n\n\x08_refusal\":\n\rTokenLogprobs\x12)\n\x06tokens\x18\x01 \x03(\x0b\x32\x19.headgate.v1.TokenLogprob\"\x8f\x01\n\x0cTokenLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07logprob\x18\x02 \x01(\x01\x12\x11\n\x04utf8\x18\x03 \x01(\x0cH\x00\x88\x01\x01\x12/\n\x0ctop_logprobs\x18\x04 \x03(\x0b\x32\x19.headgate.v1.TokenLogprob\x12\x12\n\nextra_json\x18\x0f \x01(\tB\x07\n\x05_utf8b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,25 +34,25 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headgate.v1.chat_completion
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CHATCOMPLETION']._serialized_start=109
-  _globals['_CHATCOMPLETION']._serialized_end=382
-  _globals['_CHATCOMPLETIONCHUNK']._serialized_start=385
-  _globals['_CHATCOMPLETIONCHUNK']._serialized_end=691
-  _globals['_CHOICE']._serialized_start=694
-  _globals['_CHOICE']._serialized_end=887
-  _globals['_CHUNKCHOICE']._serialized_start=890
-  _globals['_CHUNKCHOICE']._serialized_end=1086
-  _globals['_ANSWERMESSAGE']._serialized_start=1089
-  _globals['_ANSWERMESSAGE']._serialized_end=1538
-  _globals['_ANSWERAUDIO']._serialized_start=1541
-  _globals['_ANSWERAUDIO']._serialized_end=1706
-  _globals['_ANNOTATION']._serialized_start=1708
-  _globals['_ANNOTATION']._serialized_end=1826
-  _globals['_URLCITATION']._serialized_start=1828
-  _globals['_URLCITATION']._serialized_end=1929
-  _globals['_LOGPROBS']._serialized_start=1932
-  _globals['_LOGPROBS']._serialized_end=2086
-  _globals['_TOKENLOGPROBS']._serialized_start=2088
-  _globals['_TOKENLOGPROBS']._serialized_end=2146
-  _globals['_TOKENLOGPROB']._serialized_start=2149
-  _globals['_TOKENLOGPROB']._serialized_end=2292
+  _globals['_CHATCOMPLETION']._serialized_end=388
+  _globals['_CHATCOMPLETIONCHUNK']._serialized_start=391
+  _globals['_CHATCOMPLETIONCHUNK']._serialized_end=697
+  _globals['_CHOICE']._serialized_start=700
+  _globals['_CHOICE']._serialized_end=893
+  _globals['_CHUNKCHOICE']._serialized_start=896
+  _globals['_CHUNKCHOICE']._serialized_end=1092
+  _globals['_ANSWERMESSAGE']._serialized_start=1095
+  _globals['_ANSWERMESSAGE']._serialized_end=1544
+  _globals['_ANSWERAUDIO']._serialized_start=1547
+  _globals['_ANSWERAUDIO']._serialized_end=1712
+  _globals['_ANNOTATION']._serialized_start=1714
+  _globals['_ANNOTATION']._serialized_end=1832
+  _globals['_URLCITATION']._serialized_start=1834
+  _globals['_URLCITATION']._serialized_end=1935
+  _globals['_LOGPROBS']._serialized_start=1938
+  _globals['_LOGPROBS']._serialized_end=2092
+  _globals['_TOKENLOGPROBS']._serialized_start=2094
+  _globals['_TOKENLOGPROBS']._serialized_end=2152
+  _globals['_TOKENLOGPROB']._serialized_start=2155
+  _globals['_TOKENLOGPROB']._serialized_end=2298
 # @@protoc_insertion_point(module_scope)

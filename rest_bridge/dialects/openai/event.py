@@ -28,10 +28,9 @@ class EventWriter:
     long as what is around it in the chunks stays the same.
     """
 
-    def __init__(self, chunks: ChunkWriter, *, one_for_each: bool = False) -> None:
-        """Takes what says which documents there are, and whether each chunk is one event, and not each piece of it."""
+    def __init__(self, chunks: ChunkWriter) -> None:
+        """Takes what says which documents there are."""
         self._chunks = chunks
-        self._splits = not one_for_each
         self._around: tuple[object, ...] = ()
         self._before = b""
         self._after = b""
@@ -41,7 +40,7 @@ class EventWriter:
         padding = OBFUSCATION.fullmatch(chunk.extra_json) if chunk.extra_json else None
         found = plain_text(chunk) if padding or not chunk.extra_json else None
         if found is None or found[0] not in self._chunks.spoken:
-            if chunk.piece_lengths and self._splits:
+            if chunk.piece_lengths:
                 first, *rest = apart(chunk)
                 if rest:
                     return b"".join([framed(self._chunks.write(first)), *map(self.write, rest)])
@@ -59,7 +58,7 @@ class EventWriter:
             self._keep(chunk)
             self._around = around
         before, after = self._before, self._after
-        texts = pieces(text, chunk.piece_lengths) if self._splits and chunk.piece_lengths else [text]
+        texts = pieces(text, chunk.piece_lengths) if chunk.piece_lengths else [text]
         if padding is None:
             return before + (after + before).join(map(orjson.dumps, texts)) + after
         paddings = paddings_of(padding[1], len(texts))

@@ -52,7 +52,7 @@ class ResumableStreams:
             # Until the first event is there, a failure has a status of its own.
             first: list[Any] = await anext(groups, [])
             metadata = await call.initial_metadata()
-            writer = NumberedWriter(EventWriter(chunks, one_for_each=True), told_id(metadata))
+            writer = NumberedWriter(EventWriter(chunks), told_id(metadata))
             await answer(exchange, metadata, writer, first, groups)
 
     async def resume(self, exchange: Exchange) -> None:
@@ -78,7 +78,7 @@ class ResumableStreams:
             reasoning = exchange.config.reasoning_fields
             chunks = ChunkWriter(before.stream_options.include_usage, before.model, reasoning)
             caught_up(chunks, before.begun, place)
-            writer = NumberedWriter(EventWriter(chunks, one_for_each=True), place.id, place.sequence)
+            writer = NumberedWriter(EventWriter(chunks), place.id, place.sequence)
             await answer(exchange, metadata, writer, first, groups)
 
 

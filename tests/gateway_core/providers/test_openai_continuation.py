@@ -14,7 +14,7 @@ from gateway_core.completion import fold
 from gateway_core.config import ProviderConfig
 from gateway_core.errors import ProviderError
 from gateway_core.providers.openai.chunk import chunk
-from gateway_core.providers.openai.continuation import Continuation
+from gateway_core.providers.openai.continuation import CHARACTERS_AT_MOST, Continuation
 from gateway_core.providers.openai.decoder import Decoder
 from gateway_core.upstream.refusal import Refusals
 from gateway_core.upstream.sse import Event
@@ -185,3 +185,10 @@ def test_what_was_handed_over_stays_as_it_was() -> None:
     second = continuation.chunk(text)
     assert (second.choices[0].delta.content, second.choices[0].delta.extra_json) == ("b", "")
     assert event.SerializeToString() == before
+
+
+def test_no_more_is_put_together_than_a_slow_reader_may_hold() -> None:
+    told = together(*(document({"content": "x" * 100}) for _ in range(100)))
+    assert max(len(each.choices[0].delta.content) for each in told) < CHARACTERS_AT_MOST + 100
+    assert sum(len(each.piece_lengths) or 1 for each in told) == 100
+    assert len(told) < 10

@@ -116,10 +116,6 @@ def test_pieces_that_were_put_together_are_the_events_that_they_were(
         one.write(each)
         several.write(each)
     assert one.write(together) == b"".join([several.write(chunk(*each)) for each in paired])
-    whole = EventWriter(ChunkWriter(include_usage, "m"), one_for_each=True)
-    for each in before:
-        whole.write(each)
-    assert whole.write(together).count(b"}\n\n") <= 1 + len(before)
 
 
 def test_lengths_that_do_not_add_up_to_the_text_count_for_nothing() -> None:
