@@ -214,11 +214,15 @@ class Call(Servicing, grpc.aio.Call):
             self._end(context.status_code or StatusCode.OK, context.status_details, context.trailing)
             context.finish()
             return
-        if isinstance(error, GeneratorExit):
-            raise error  # the call was abandoned, and its servicer is being closed
-        self._conclude(error)
-        context.finish()
-        self._pass_through(error)
+        try:
+            if isinstance(error, GeneratorExit):
+                raise error  # the call was abandoned, and its servicer is being closed
+            self._conclude(error)
+            context.finish()
+            self._pass_through(error)
+        finally:
+            # What is raised knows this frame, and all that the call held: only the garbage collector would free them.
+            del error
 
     def _conclude(self, error: BaseException | None) -> None:
         if self._state == ENDED:
@@ -230,12 +234,15 @@ class Call(Servicing, grpc.aio.Call):
 
     def _pass_through(self, error: BaseException | None) -> None:
         self._reported = True
-        if self._locally_cancelled:
-            if isinstance(error, asyncio.CancelledError):
+        try:
+            if self._locally_cancelled:
+                if isinstance(error, asyncio.CancelledError):
+                    raise error
+                raise asyncio.CancelledError from error
+            if error is not None and not isinstance(error, Exception | asyncio.CancelledError):
                 raise error
-            raise asyncio.CancelledError from error
-        if error is not None and not isinstance(error, Exception | asyncio.CancelledError):
-            raise error
+        finally:
+            del error  # as in _settle
         self._reported = False
 
     def _outcome(self, error: BaseException | None) -> tuple[StatusCode, str, Trailing]:
@@ -243,7 +250,7 @@ class Call(Servicing, grpc.aio.Call):
         if context.invalid:
             return StatusCode.INTERNAL, "Invalid metadata", ()
         code = context.status_code or StatusCode.OK
-        if context.aborted is not None or error is None:
+        if context.is_aborted or error is None:
             return code, context.status_details, context.trailing
         if not isinstance(error, Exception):
             return StatusCode.CANCELLED, "Cancelled by the servicer.", context.trailing

@@ -15,6 +15,8 @@ Response = TypeVar("Response")
 
 SentMetadata: TypeAlias = grpc.aio.Metadata | Sequence[tuple[str, str | bytes]]
 
+ABORTED = "Locally aborted."
+
 
 class Context(grpc.aio.ServicerContext[Request, Response]):
     """The servicer's side of a call; it outlives the caller's side until the servicer has ended."""
@@ -26,8 +28,8 @@ class Context(grpc.aio.ServicerContext[Request, Response]):
     initial: tuple[Metadatum, ...] | None = None
     """Initial metadata, once they were sent."""
     trailing: tuple[Metadatum, ...] = ()
-    aborted: grpc.aio.AbortError | None = None
-    """What abort raised. The call is over, whatever the servicer does after it."""
+    is_aborted = False
+    """Whether abort has ended the call, whatever the servicer does after it."""
     invalid = False
     """Whether the servicer sent metadata that no transport would take."""
     ended: StatusCode | None = None
@@ -53,8 +55,8 @@ class Context(grpc.aio.ServicerContext[Request, Response]):
 
     async def send_initial_metadata(self, initial_metadata: SentMetadata) -> None:
         """Sends the initial metadata; raises UsageError the second time."""
-        if self.aborted is not None:
-            raise self.aborted
+        if self.is_aborted:
+            raise grpc.aio.AbortError(ABORTED)
         if self.initial is not None:
             raise grpc.aio.UsageError("Send initial metadata failed: already sent")
         try:
@@ -66,7 +68,7 @@ class Context(grpc.aio.ServicerContext[Request, Response]):
 
     async def abort(self, code: StatusCode, details: str = "", trailing_metadata: SentMetadata = ()) -> NoReturn:
         """Ends the call with a status other than OK, by raising AbortError."""
-        if self.aborted is not None:
+        if self.is_aborted:
             raise grpc.aio.UsageError("Abort already called!")
         if code is StatusCode.OK or not isinstance(code, StatusCode):
             raise ValueError(f"a call cannot be aborted with {code}")
@@ -77,8 +79,8 @@ class Context(grpc.aio.ServicerContext[Request, Response]):
             self.set_trailing_metadata(trailing_metadata)
         self.status_code = code
         self.status_details = details or self.status_details
-        self.aborted = grpc.aio.AbortError("Locally aborted.")
-        raise self.aborted
+        self.is_aborted = True
+        raise grpc.aio.AbortError(ABORTED)
 
     async def abort_with_status(self, status: grpc.Status) -> NoReturn:
         """Ends the call with a rich status, by raising AbortError."""

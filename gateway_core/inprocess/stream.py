@@ -40,7 +40,7 @@ class UnaryStreamCall(Call, grpc.aio.UnaryStreamCall[Request, Response]):
             try:
                 self._waited = step.send(None)
             except StopIteration as stop:
-                if self._state == DRIVEN and self._context.aborted is None:
+                if self._state == DRIVEN and not self._context.is_aborted:
                     self._state = OPEN
                     return stop.value  # type: ignore[no-any-return]
                 self._refuse()
@@ -134,7 +134,7 @@ class UnaryStreamCall(Call, grpc.aio.UnaryStreamCall[Request, Response]):
         except BaseException as error:
             self._settle_source(error)
             return NOTHING
-        if self._state == DRIVEN and self._context.aborted is None and not self._locally_cancelled:
+        if self._state == DRIVEN and not self._context.is_aborted and not self._locally_cancelled:
             self._state = OPEN
         elif self._state != PARKED:
             event = NOTHING
@@ -146,7 +146,10 @@ class UnaryStreamCall(Call, grpc.aio.UnaryStreamCall[Request, Response]):
     _advanced = coroutine(_advance)
 
     def _settle_source(self, error: BaseException) -> None:
-        self._settle(None if isinstance(error, StopAsyncIteration) else error)
+        try:
+            self._settle(None if isinstance(error, StopAsyncIteration) else error)
+        finally:
+            del error  # as in _settle
 
     def _refuse(self) -> None:
         """Ends a servicer that yields an event although its call is over."""

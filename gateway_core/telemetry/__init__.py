@@ -74,9 +74,12 @@ class Telemetry:
             record.span.end(record)
         self._log.write(records)
         for record in records:
-            # They know each other: left so, only the garbage collector would free them.
+            # They know each other, and an error all that its call held: left so, only the garbage collector would free
+            # them.
+            for attempt in record.attempts:
+                attempt.error = None
             record.attempts.clear()
-            record.call.record = None
+            record.call.record = record.error = None
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """The body of GET /metrics and its content type, in the form that the Accept header asks for."""

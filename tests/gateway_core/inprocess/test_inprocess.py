@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import weakref
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -123,6 +125,52 @@ async def test_nothing_is_left_of_a_call_that_has_ended(connect_inprocess: Conne
     assert not channel.calls
     await channel.close()
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+class Held:
+    """What a servicer holds while it runs."""
+
+
+@pytest.mark.parametrize("is_left", [True, False])
+@pytest.mark.parametrize("whole", [True, False])
+async def test_what_a_call_held_is_free_once_it_has_failed(
+    connect_inprocess: Connect, is_left: bool, whole: bool
+) -> None:
+    held: list[weakref.ref[Held]] = []
+
+    async def end(context: Any) -> None:
+        if is_left:
+            await asyncio.Event().wait()
+        await context.abort(grpc.StatusCode.NOT_FOUND, "there is none")
+
+    async def create(request: Any, context: Any) -> Any:
+        own = Held()
+        held.append(weakref.ref(own))
+        await end(context)
+
+    async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+        own = Held()
+        held.append(weakref.ref(own))
+        yield event("1")
+        await end(context)
+
+    _, stub = await connect_inprocess(create, stream)
+
+    async def caller() -> None:
+        with suppress(grpc.aio.AioRpcError):
+            await (stub.CreateChatCompletion(CREATE) if whole else texts(stub.StreamChatCompletion(STREAM)))
+
+    gc.disable()  # no cycle may keep it
+    try:
+        task = asyncio.create_task(caller())
+        await eventually(lambda: bool(held))
+        if is_left:
+            task.cancel()
+        await asyncio.wait({task})
+        del task
+        await eventually(lambda: held[0]() is None)
+    finally:
+        gc.enable()
 
 
 async def test_the_timer_of_a_deadline_ends_with_its_call(

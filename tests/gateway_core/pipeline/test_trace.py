@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import weakref
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -41,6 +43,10 @@ class Upstream:
             await asyncio.Event().wait()
         finally:
             self.closed = True
+
+
+class Held:
+    """What somebody holds while a call runs."""
 
 
 async def read(events: Events) -> list[ChatCompletionChunk]:
@@ -175,6 +181,37 @@ async def test_a_caller_who_leaves_before_the_first_event_is_told_as_cancelled(t
     events = await Stage(telemetry)(new_call(), opens([text("a")]))
     await events.aclose()
     assert ended_once(telemetry, log)["status"] == "cancelled"
+
+
+@pytest.mark.parametrize("is_left", [True, False])
+async def test_what_a_call_held_is_free_once_it_has_failed_and_was_told_of(
+    telemetry: Telemetry, log: Log, is_left: bool
+) -> None:
+    async def refuse(call: Call[Any]) -> Events:
+        raise ProviderUnreachable("Nobody is there.")
+
+    upstream = Upstream() if is_left else refuse
+    held: list[weakref.ref[Held]] = []
+
+    async def calling() -> None:
+        own = Held()
+        held.append(weakref.ref(own))
+        with suppress(GatewayError):
+            await read(await Stage(telemetry)(new_call(), attempting(telemetry, (LAB, upstream))))
+
+    gc.disable()  # no cycle may keep it
+    try:
+        task = asyncio.create_task(calling())
+        if isinstance(upstream, Upstream):
+            await upstream.paused.wait()
+            task.cancel()
+        await asyncio.wait({task})
+        del task
+        ended_once(telemetry, log)
+        await asyncio.sleep(0)
+        assert held[0]() is None
+    finally:
+        gc.enable()
 
 
 async def test_an_answer_that_nobody_closes_is_told_when_it_is_collected(telemetry: Telemetry, log: Log) -> None:
