@@ -142,6 +142,9 @@ class ResumableStream:
     def _forget(self) -> None:
         self.call.request = type(self.call.request)()
         self.call.record = self.call.route = None
+        # One that was cancelled knows by what, and that knows all that the call held: the collector would have to free
+        # it.
+        self._task = None
 
     async def _read(self, events: Events) -> None:
         while True:
