@@ -97,7 +97,8 @@ class Balance:
     def is_idle(self) -> bool:
         """Whether nobody has called for long; asked at each refresh."""
         self._idle += 1
-        return self._idle > IDLE_REFRESHES and self.reserved == 0
+        # What it was charged, and the ledger does not have yet, is known here only.
+        return self._idle > IDLE_REFRESHES and self.reserved == 0 and self._charged == self._in_row
 
 
 def over_cap(cost: int, cap: int, left: int) -> SpendCapReached:
@@ -195,19 +196,17 @@ class Balances:
         charged = {id_: self._balances[id_].begin_reading() for id_ in ids if id_ in self._balances}
         for id_ in charged:
             self._balances[id_].is_stale = False  # what changes from now on makes it so again
-        # What was charged counts as long as it is not in what is read.
-        is_settled = await self._database.settled()
+        # What was charged counts as long as it is not in what is read. Who was not known here has been charged nothing.
+        pending = await self._database.settled() if charged else {}
         async with self._database.reading() as connection:
             rows = await balance_rows(connection, ids)
         for row in rows:
             held = self._balances.get(row.account_id)
-            if held is not None and not is_settled:
-                continue
             if held is None:
                 self._balances[row.account_id] = held = Balance(row, self._crossed)
                 held.notice()
             else:
-                held.read(row, charged.get(row.account_id, 0))
+                held.read(row, charged.get(row.account_id, 0) - pending.get(row.account_id, 0))
 
     def _changed(self, change: Change) -> None:
         for account_id in list(self._balances) if change.key is None else [change.key]:

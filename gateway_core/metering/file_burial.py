@@ -1,7 +1,7 @@
 """Closes what is in the files of processes that have died: what ended is written, and what was open is interrupted."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
@@ -11,7 +11,8 @@ from gateway_core.storage import ledger as rows
 from gateway_core.storage.database import Database
 from gateway_core.storage.errors import StorageUnavailable
 from gateway_core.storage.journal import ABSENT, closed_ids
-from gateway_core.storage.journal_file import Dead, dead_journals
+from gateway_core.storage.journal_file import lines_in
+from gateway_core.storage.journal_left import Dead, dead_journals
 from gateway_core.storage.journal_line import Told, told_by
 
 log = structlog.get_logger("headgate.ledger")
@@ -29,7 +30,11 @@ async def bury_files(database: Database, directory: Path, set_aside: set[str]) -
     left = list(dead)
     try:
         for journal in dead:
-            is_whole = await buried(database, journal)
+            try:
+                is_whole = await buried(database, journal)
+            except OSError as error:
+                log.error("journal_not_readable", process_id=journal.process_id, message=str(error))
+                is_whole = False
             left.remove(journal)
             if not is_whole:
                 set_aside.add(journal.process_id)
@@ -40,28 +45,42 @@ async def bury_files(database: Database, directory: Path, set_aside: set[str]) -
 
 
 async def buried(database: Database, journal: Dead) -> bool:
-    """Closes what one has left; whether that was all. Raises StorageUnavailable."""
-    told = await asyncio.to_thread(lambda: told_by(journal.lines()))
+    """Closes what one has left; whether that was all. Raises StorageUnavailable, OSError.
+
+    One file after the other, and of those before it only what is open is held: all may be a gigabyte.
+    """
+    told = Told()
+    failures = 0
+    for path in await asyncio.to_thread(journal.paths):
+        await asyncio.to_thread(add_file, told, path)
+        failures += await written(database, journal.process_id, list(told.closings.values()))
+        for id_ in told.closings:
+            told.calls.pop(id_, None)
+        told.closings.clear()
+    if told.unreadable:
+        # The end of a call that seems to be open may be among them.
+        log.error("journal_not_readable", process_id=journal.process_id, count=told.unreadable)
+        return False
+    # The line of an opening may be there longer than that of the end.
     known = await database.write(lambda statements: closed_ids(statements, list(told.calls)))
-    closings, count = closings_of(told, known)
+    open_ = [interrupted({**ABSENT, **call}) for id_, call in told.calls.items() if id_ not in known]
+    failures += await written(database, journal.process_id, open_)
+    if open_:
+        log.warning("calls_interrupted", process_id=journal.process_id, count=len(open_))
+    return not failures
+
+
+def add_file(told: Told, path: Path) -> None:
+    """Adds what a file says; raises OSError."""
+    told_by(lines_in(path), told)
+
+
+async def written(database: Database, process_id: str, closings: Sequence[rows.Closing]) -> int:
+    """Writes the ends of calls that are not in the ledger; how many could not be. Raises StorageUnavailable."""
     failures = 0
     for start in range(0, len(closings), AT_ONCE):
-        failures += await not_closed(database, journal.process_id, closings[start : start + AT_ONCE])
-    if count:
-        log.warning("calls_interrupted", process_id=journal.process_id, count=count)
-    if told.unreadable:
-        log.error("journal_not_readable", process_id=journal.process_id, count=told.unreadable)
-    return not failures and not told.unreadable
-
-
-def closings_of(told: Told, known: Collection[str]) -> tuple[list[rows.Closing], int]:
-    """How the calls end of which lines tell, and how many of them were open when the process died.
-
-    The line of an opening may be there longer than that of the end: `known` has the calls that are in the ledger.
-    """
-    ended = [closing for id_, closing in told.closings.items() if id_ not in known]
-    open_ = [call for id_, call in told.calls.items() if id_ not in told.closings and id_ not in known]
-    return [*ended, *(interrupted({**ABSENT, **call}) for call in open_)], len(open_)
+        failures += await not_closed(database, process_id, closings[start : start + AT_ONCE])
+    return failures
 
 
 async def not_closed(database: Database, process_id: str, closings: Sequence[rows.Closing]) -> int:

@@ -6,6 +6,7 @@ GATHER_SECONDS.
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -27,7 +28,11 @@ GATHER_SECONDS = 0.05
 MOST_TOGETHER = 512
 """Ends that go into the ledger at once, without waiting for more."""
 SEGMENTS_AT_MOST = 8
-"""Where more are needed the lines of the oldest, which are of calls that take long, are put again."""
+FEW_LINES = 500
+"""Where more segments are needed, and of one so few lines, they are put again: of calls that take long, or that the
+ledger will not have."""
+SETTLED_SECONDS = 2.0
+"""How long whoever reads waits for what has ended to be in the ledger: it may be away, or slow."""
 
 
 class Held:
@@ -43,6 +48,19 @@ class Held:
         self.noted_in: Segment | None = None
 
 
+class Ended:
+    """A call that has ended, and is not in the ledger."""
+
+    __slots__ = ("account_id", "charged", "number", "place")
+
+    def __init__(self, number: int, place: Segment | Held | None, closing: Closing) -> None:
+        """Takes how many had ended before, and where its end is, or, where there was no room, its opening."""
+        self.number = number
+        self.place = place
+        self.account_id = closing.account_id
+        self.charged = closing.charged
+
+
 class FileWriter:
     """Belongs to one event loop, between `start` and `close`."""
 
@@ -54,8 +72,11 @@ class FileWriter:
         self._writer = LedgerWriter(database, ended=self._ended)
         self._open: dict[str, Held] = {}
         """By the id of the call."""
-        self._closed: dict[str, Segment | None] = {}
-        """Where the lines of calls are that have ended, and are not in the ledger. None: there was no room."""
+        self._closed: dict[str, Ended] = {}
+        """Calls that have ended, and are not in the ledger, by their ids: in the order of their ends."""
+        self._pending: dict[str, int] = {}
+        """What they have charged, in picodollars, by account."""
+        self._count = 0
         self._gathered: list[Closing] = []
         self._gathering: asyncio.TimerHandle | None = None
         self._handed: set[Waiter] = set()
@@ -82,17 +103,26 @@ class FileWriter:
 
     def end(self, closing: Closing) -> Waiter | None:
         """Writes how a call has ended. Where it cannot be what is returned tells so, and it is kept for `retry`."""
+        line = ended_line(closing)
         held = self._open.pop(closing.id, None)
+        if held is None and closing.id in self._closed:
+            return None  # by `finish`, before whoever held it let it go
         waiter = None
         try:
-            self._closed[closing.id] = self._journal.put(ended_line(closing))
+            ended = Ended(self._count, self._journal.put(line), closing)
         except StorageUnavailable as error:
             log.error("ledger_not_written", message=str(error), count=1)
-            closing = undelivered(closing)
-            self._closed[closing.id] = None
             waiter = failed(error)
-        if held is not None:
-            self._release(held)
+            closing = undelivered(closing)
+            # Who dies now leaves the opening at least.
+            ended = Ended(self._count, held, closing)
+        else:
+            if held is not None:
+                self._release(held)
+        self._count += 1
+        self._closed[closing.id] = ended
+        if closing.charged:
+            self._pending[closing.account_id] = self._pending.get(closing.account_id, 0) + closing.charged
         self._gathered.append(closing)
         if self._gathering is None:
             self._gathering = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._hand)
@@ -104,7 +134,7 @@ class FileWriter:
         """Writes how far calls are."""
         for record in records:
             self.note_soon(record)
-        self._put_oldest_again()
+        self._shorten()
 
     def note_soon(self, record: Record) -> None:
         """Writes how far a call is."""
@@ -126,21 +156,31 @@ class FileWriter:
         """A call that was to be opened is not: there is nothing of it."""
 
     def retry(self) -> None:
-        """Has what could not be written so far written again."""
+        """Has what could not be written so far written again, and room made where there was none."""
+        self._shorten()
         self._writer.retry()
+        if not self._journal.has_spare:
+            self._wants_care()
 
     async def bury(self) -> None:
         """Writes what dead processes have left in their files; raises StorageUnavailable."""
         await bury_files(self._database, self._directory, self._set_aside)
 
-    async def settled(self) -> bool:
-        """Waits until what has ended so far is in the ledger, or could not be written; whether all of it is."""
+    async def settled(self) -> Mapping[str, int]:
+        """Waits until what has ended so far is in the ledger, or could not be written, or for SETTLED_SECONDS.
+
+        Returns what is not, in picodollars, by account; nothing where all is.
+        """
         if self._gathered:
             self._hand()
-        if self._handed:
-            await asyncio.wait(self._handed)
-        await self._writer.rest()  # it may be at what could not be written before
-        return not self._writer.unwritten
+        count = self._count
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLED_SECONDS):
+                if self._handed:
+                    await asyncio.wait(self._handed)
+                await self._writer.caught_up()  # it may be at what could not be written before
+        first = next(iter(self._closed.values()), None)
+        return {} if first is None or first.number >= count else dict(self._pending)
 
     async def finish(self) -> None:
         """Writes what is left, as far as it can; calls that somebody holds open are closed as those of the dead are."""
@@ -149,7 +189,8 @@ class FileWriter:
             if held.noted is not None:
                 call |= dict(zip(CHECKPOINT, held.noted, strict=True))
             self.end(interrupted(call))
-        await self.settled()
+        if self._gathered:
+            self._hand()
         await self._writer.finish()
 
     @property
@@ -167,31 +208,56 @@ class FileWriter:
         waiter.add_done_callback(self._handed.discard)
 
     def _ended(self, call_id: str) -> None:
-        segment = self._closed.pop(call_id, None)
-        if segment is not None:
-            self._journal.release(segment)
+        ended = self._closed.pop(call_id, None)
+        if ended is None:
+            return
+        if ended.charged:
+            pending = self._pending[ended.account_id] - ended.charged
+            if pending:
+                self._pending[ended.account_id] = pending
+            else:
+                del self._pending[ended.account_id]
+        if isinstance(ended.place, Held):
+            self._release(ended.place)
+        elif ended.place is not None:
+            self._journal.release(ended.place)
 
     def _release(self, held: Held) -> None:
         self._journal.release(held.opening_in)
         if held.noted_in is not None:
             self._journal.release(held.noted_in)
 
-    def _put_oldest_again(self) -> None:
-        """Calls that take long keep no files that are empty but for them."""
-        oldest = self._journal.oldest
-        if oldest is None or len(self._journal) <= SEGMENTS_AT_MOST:
+    def _shorten(self) -> None:
+        """A few lines, which are needed for long, keep no files that are empty but for them."""
+        if len(self._journal) <= SEGMENTS_AT_MOST:
             return
-        for held in self._open.values():
-            if held.opening_in is oldest or held.noted_in is oldest:
-                try:
-                    again = Held(held.opening, self._journal.put(opened_line(held.opening)))
-                    # What was noted comes behind the opening, or it would not count.
-                    noted_in = None if held.noted is None else self._journal.put(note_line(held.noted))
-                except StorageUnavailable as error:
-                    log.warning("journal_not_shortened", message=str(error))
-                    return
-                self._release(held)
-                held.opening_in, held.noted_in = again.opening_in, noted_in
+        sparse = self._journal.sparse(FEW_LINES)
+        if sparse is None:
+            return
+        try:
+            for held in self._open.values():
+                if held.opening_in is sparse or held.noted_in is sparse:
+                    self._put_again(held)
+            for id_, closing in self._writer.refused.items():
+                ended = self._closed.get(id_)
+                if ended is not None and ended.place is sparse:
+                    ended.place = self._journal.put(ended_line(closing))
+                    self._journal.release(sparse)
+        except StorageUnavailable as error:
+            log.warning("journal_not_shortened", message=str(error))
+
+    def _put_again(self, held: Held) -> None:
+        opening_in = self._journal.put(opened_line(held.opening))
+        noted_in = None
+        try:
+            # What was noted comes behind the opening, or it would not count.
+            if held.noted is not None:
+                noted_in = self._journal.put(note_line(held.noted))
+        except StorageUnavailable:
+            self._journal.release(opening_in)
+            raise
+        self._release(held)
+        held.opening_in, held.noted_in = opening_in, noted_in
 
     def _wants_care(self) -> None:
         if self._caring is None:
@@ -200,6 +266,8 @@ class FileWriter:
     async def _care(self) -> None:
         try:
             await asyncio.to_thread(self._journal.care)
+            while not self._journal.is_cared_for:  # what was wanted meanwhile
+                await asyncio.to_thread(self._journal.care)
         except StorageUnavailable as error:
             log.error("journal_has_no_room", message=str(error))
         finally:

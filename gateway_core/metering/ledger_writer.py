@@ -2,15 +2,20 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 
 import structlog
 
+from gateway_core.metering.file_burial import bury_files
 from gateway_core.metering.journal import Journal
+from gateway_core.metering.ledger_batch import Batch, halves
 from gateway_core.metering.record import UNNOTED, Record, undelivered
 from gateway_core.storage import ledger as rows
 from gateway_core.storage.database import Database
 from gateway_core.storage.errors import Conflict, StorageUnavailable
 from gateway_core.storage.journal import Row
+from gateway_core.storage.journal_file import journal_directory
+from gateway_core.storage.location import SqliteFile
 
 log = structlog.get_logger("headgate.ledger")
 
@@ -21,28 +26,6 @@ NOTE_SECONDS = 0.005
 RETRIED_AT_ONCE = 200
 
 Waiter = asyncio.Future[None]
-
-
-class Batch:
-    """What is gathered for one transaction."""
-
-    __slots__ = ("behind", "closed", "opened")
-
-    def __init__(
-        self,
-        opened: Sequence[Row] = (),
-        behind: Iterable[tuple[str, Record]] = (),
-        closed: Sequence[rows.Closing] = (),
-    ) -> None:
-        """Begins with what is given."""
-        self.opened = list(opened)
-        self.behind = dict(behind)
-        """Calls whose checkpoint is to be written, by their ids: as they are then, so that each is written once."""
-        self.closed = list(closed)
-
-    def __len__(self) -> int:
-        """How much there is to write."""
-        return len(self.opened) + len(self.behind) + len(self.closed)
 
 
 class LedgerWriter:
@@ -69,6 +52,8 @@ class LedgerWriter:
         self._enough = 0
         self._calls = 0
         """Calls that are open, or are being opened."""
+        self._turns: list[Waiter] = []
+        self._set_aside: set[str] = set()
 
     async def start(self) -> None:
         """Nothing is to be made."""
@@ -77,11 +62,14 @@ class LedgerWriter:
         """Nothing is left."""
 
     async def bury(self) -> None:
-        """What the dead have left is in the database only."""
+        """Closes what those have left who had their journals in files; raises StorageUnavailable."""
+        place = self._database.location
+        if isinstance(place, SqliteFile):
+            await bury_files(self._database, journal_directory(place.path), self._set_aside)
 
-    async def settled(self) -> bool:
+    async def settled(self) -> Mapping[str, int]:
         """Whoever was told that a call has ended was told so when it was written."""
-        return True
+        return {}
 
     def open(self, opening: Row) -> Waiter:
         """Done when the opening of a call is written."""
@@ -133,7 +121,7 @@ class LedgerWriter:
             self._wake()
 
     def _take_up(self) -> None:
-        part = list(self._unwritten)[:RETRIED_AT_ONCE]
+        part = list(islice(self._unwritten, RETRIED_AT_ONCE))
         self._batch.closed += [self._unwritten.pop(id_) for id_ in part]
 
     async def finish(self) -> None:
@@ -146,6 +134,25 @@ class LedgerWriter:
         """Waits until nothing is being written."""
         while self._writing is not None:
             await asyncio.wait((self._writing,))
+
+    async def caught_up(self) -> None:
+        """Waits until what is being written is, and what waits for that: not for what comes meanwhile."""
+        for _ in range(2):
+            if self._writing is None:
+                return
+            turn: Waiter = asyncio.get_running_loop().create_future()
+            self._turns.append(turn)
+            await turn
+
+    def _turn(self) -> None:
+        turns, self._turns = self._turns, []
+        for turn in turns:
+            tell(turn)
+
+    @property
+    def refused(self) -> Mapping[str, rows.Closing]:
+        """Ends that the database would not have, by the ids of the calls."""
+        return self._refused
 
     @property
     def unwritten(self) -> Mapping[str, rows.Closing]:
@@ -188,8 +195,10 @@ class LedgerWriter:
                         waiter.exception()  # whoever waits no longer need not have looked
                 if self._unwritten and batch.closed and not failures:
                     self._take_up()  # the database is back
+                self._turn()
         finally:
             self._writing = None
+            self._turn()
 
     async def _gathered(self) -> None:
         """Waits until all calls that run are here, or for GATHER_SECONDS."""
@@ -267,17 +276,3 @@ def tell(gathering: "asyncio.Future[None]") -> None:
     """It has taken long enough."""
     if not gathering.done():
         gathering.set_result(None)
-
-
-def halves(batch: Batch) -> list[Batch]:
-    """Parts of a batch, in an order in which they can be written: each kind, or two halves where it is of one kind."""
-    opened, behind, closed = batch.opened, list(batch.behind.items()), batch.closed
-    kinds = [Batch(opened), Batch(behind=behind), Batch(closed=closed)]
-    parts = [part for part in kinds if len(part)]
-    if len(parts) > 1:
-        return parts
-    middle = len(batch) // 2
-    return [
-        Batch(opened[:middle], behind[:middle], closed[:middle]),
-        Batch(opened[middle:], behind[middle:], closed[middle:]),
-    ]

@@ -39,8 +39,11 @@ class Writer(Protocol):
     async def bury(self) -> None:
         """Closes what dead processes have left outside of the database; raises StorageUnavailable."""
 
-    async def settled(self) -> bool:
-        """Waits until what has ended so far is in the database, or could not be written; whether all of it is."""
+    async def settled(self) -> Mapping[str, int]:
+        """Waits, not for long, until what has ended so far is in the database, or could not be written.
+
+        Returns what is not, in picodollars, by account; nothing where all is.
+        """
 
     async def finish(self) -> None:
         """Writes what is left, as far as it can."""

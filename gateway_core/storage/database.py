@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Self, TypeVar
 
@@ -44,8 +44,9 @@ class Database:
             else SqliteBackend(location.path, self.process_id)
         )
         self.changes = Changes(self._backend)
-        self.settled: Callable[[], Awaitable[bool]] = settled_always
-        """Waits until what this process has yet to write of the ledger is written; whether all of it could be."""
+        self.settled: Callable[[], Awaitable[Mapping[str, int]]] = settled_always
+        """Waits, not for long, until what this process has yet to write of the ledger is written. Returns what calls
+        that are not in it have charged, in picodollars, by account; nothing where all are."""
         self._writers: set[asyncio.Task[object] | None] = set()
 
     async def open(self) -> None:
@@ -110,7 +111,8 @@ class Database:
     async def reading(self, *, settled: bool = False) -> AsyncIterator[AsyncConnection]:
         """A connection that sees one moment of the database, and cannot write. Raises StorageUnavailable.
 
-        Whoever reads what calls have cost asks for it `settled`: it sees all calls of this process that have ended.
+        Whoever reads what calls have cost asks for it `settled`: it sees all calls of this process that have ended, as
+        far as they can be written.
         """
         if settled:
             await self.settled()
@@ -147,9 +149,9 @@ class Database:
         await self.close()
 
 
-async def settled_always() -> bool:
+async def settled_always() -> Mapping[str, int]:
     """There is nothing that is written later."""
-    return True
+    return {}
 
 
 @contextlib.contextmanager

@@ -4,11 +4,12 @@ The kernel owns what is written into a mapped file: nothing has to be asked of i
 there after a SIGKILL. A power cut may take the lines of the last moments with it.
 """
 
+import errno
 import fcntl
 import mmap
 import os
 import zlib
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from struct import Struct
@@ -45,8 +46,7 @@ class Segment:
         """How many of its lines are needed."""
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            # With its room taken there is no full disk, which would kill whoever writes into the map.
-            os.posix_fallocate(file, 0, SEGMENT_BYTES)
+            take_room(file, SEGMENT_BYTES)
             self.map = mmap.mmap(file, SEGMENT_BYTES)
         except BaseException:
             path.unlink()
@@ -59,6 +59,23 @@ class Segment:
         self.map.close()
         with suppress(FileNotFoundError):
             self.path.unlink()
+
+
+def take_room(file: int, size: int) -> None:
+    """Takes the room of a new file on the disk; raises OSError. A full disk would kill whoever writes into the map."""
+    allocate = getattr(os, "posix_fallocate", None)  # macOS has none
+    if allocate is not None:
+        try:
+            allocate(file, 0, size)
+            return
+        except OSError as error:
+            # Where the file system has none either the C library does it by writing, or leaves that to the caller.
+            if error.errno not in {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}:
+                raise
+    zeros = bytes(min(size, 1 << 20))
+    written = 0
+    while written < size:
+        written += os.pwrite(file, zeros[: size - written], written)
 
 
 class JournalFile:
@@ -117,9 +134,18 @@ class JournalFile:
         return self._spare is not None or not self._segments or self._segments[-1].end < SPARE_LEFT
 
     @property
-    def oldest(self) -> Segment | None:
-        """The segment whose lines are kept the longest, where there are several."""
-        return self._segments[0] if len(self._segments) > 1 else None
+    def has_spare(self) -> bool:
+        """Whether the next file is there."""
+        return self._spare is not None or not self._segments
+
+    @property
+    def is_cared_for(self) -> bool:
+        """Whether there is nothing for `care` to do."""
+        return self.has_spare and not self._emptied
+
+    def sparse(self, most: int) -> Segment | None:
+        """The oldest segment of which at most so many lines are needed, but for the one that is filled."""
+        return next((segment for segment in self._segments[:-1] if segment.lines <= most), None)
 
     def __len__(self) -> int:
         """How many segments are needed."""
@@ -181,63 +207,16 @@ def lock_path(directory: Path, process_id: str) -> Path:
 
 
 def made_locked(path: Path) -> int:
-    """Makes a file that is locked as long as the descriptor is open, and before anybody can find it."""
+    """Makes a file that is locked as long as the descriptor is open, and before anybody can find it; raises OSError."""
     hidden = path.with_name(f"{path.name}{UNFINISHED}")
-    file = locked(hidden, os.O_CREAT)
-    try:
-        hidden.rename(path)
-    except OSError:
-        os.close(file)
-        raise
-    return file
-
-
-def locked(path: Path, flags: int = 0) -> int:
-    """The descriptor of a file that is locked as long as it is open; raises BlockingIOError where another has it."""
-    file = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
+    file = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        hidden.rename(path)
     except BaseException:
         os.close(file)
         raise
     return file
-
-
-class Dead:
-    """The journal of a process that has ended without closing it, held so that nobody else sees to it meanwhile."""
-
-    def __init__(self, directory: Path, process_id: str, lock: int) -> None:
-        """Takes the descriptor of its lock."""
-        self._directory = directory
-        self.process_id = process_id
-        self._lock = lock
-
-    def lines(self) -> Iterator[bytes]:
-        """What it has put, in that order."""
-        return lines(self._directory, self.process_id)
-
-    def close(self, *, is_kept: bool) -> None:
-        """Lets it go, and deletes it where it is not kept."""
-        if not is_kept:
-            for path in segment_paths(self._directory, self.process_id):
-                path.unlink(missing_ok=True)
-            lock_path(self._directory, self.process_id).unlink(missing_ok=True)
-        os.close(self._lock)
-
-
-def dead_journals(directory: Path, set_aside: Container[str] = ()) -> Iterator[Dead]:
-    """The journals of processes that have ended, but of those set aside; each is to be closed."""
-    for path in sorted(directory.glob(f"*{LOCK}")):
-        if path.name.removesuffix(LOCK) in set_aside:
-            continue
-        try:
-            lock = locked(path)
-        except (BlockingIOError, FileNotFoundError):
-            continue
-        if not path.exists():  # somebody else has seen to it between the two
-            os.close(lock)
-            continue
-        yield Dead(directory, path.name.removesuffix(LOCK), lock)
 
 
 def segment_paths(directory: Path, process_id: str) -> list[Path]:
@@ -248,15 +227,20 @@ def segment_paths(directory: Path, process_id: str) -> list[Path]:
 def lines(directory: Path, process_id: str) -> Iterator[bytes]:
     """The lines of a process, in their order. The last of a process that was killed while it put it is left out."""
     for path in segment_paths(directory, process_id):
-        with suppress(FileNotFoundError):
-            yield from lines_of(path.read_bytes())
+        yield from lines_in(path)
+
+
+def lines_in(path: Path) -> Iterator[bytes]:
+    """The lines of a file, none where it is gone."""
+    with suppress(FileNotFoundError):
+        yield from lines_of(path.read_bytes())
 
 
 def all_lines(directory: Path) -> Iterator[bytes]:
-    """The lines of all processes, dead or alive: each process's in their order."""
+    """The lines of all processes, dead or alive: each process's in their order. What cannot be read is left out."""
     for path in sorted(directory.glob(f"*{SEGMENT}")):
-        with suppress(FileNotFoundError):
-            yield from lines_of(path.read_bytes())
+        with suppress(OSError):  # whoever buries tells of it
+            yield from lines_in(path)
 
 
 def lines_of(content: bytes) -> Iterator[bytes]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from gateway_core.storage.journal import CHECKPOINT, JOURNALED, Call, Row
-from gateway_core.storage.ledger import Closing
+from gateway_core.storage.ledger import ATTEMPT, ENDED, Closing
 
 FORMAT = 1
 """How lines are written: format, kind, row."""
@@ -41,9 +41,9 @@ def ended_line(closing: Closing) -> bytes:
     return orjson.dumps((FORMAT, END, tuple(closing)))
 
 
-def told_by(lines: Iterable[bytes]) -> Told:
-    """What the lines of processes say, those of each in their order."""
-    told = Told()
+def told_by(lines: Iterable[bytes], before: Told | None = None) -> Told:
+    """What the lines of processes say, those of each in their order, with what those before them said."""
+    told = Told() if before is None else before
     for line in lines:
         try:
             add(told, line)
@@ -59,13 +59,16 @@ def add(told: Told, line: bytes) -> None:
         raise ValueError(f"it has the format {version}")
     if kind == OPEN:
         call = dict(zip(JOURNALED, row, strict=True))
-        told.calls[call["id"]] = call
+        # It may be put a second time: what was noted before counts until that is put again too.
+        told.calls.setdefault(call["id"], call)
     elif kind == NOTE:
         checkpoint = dict(zip(CHECKPOINT, row, strict=True))
         if checkpoint["id"] in told.calls:
             told.calls[checkpoint["id"]] |= checkpoint
     elif kind == END:
         id_, account_id, charged, ended, attempts = row
+        if len(ended) != len(ENDED) or any(len(each) != len(ATTEMPT) for each in attempts):
+            raise ValueError("it has the columns of another version")
         told.closings[id_] = Closing(id_, account_id, charged, tuple(ended), [tuple(each) for each in attempts])
     else:
         raise ValueError(f"it has the kind {kind}")

@@ -1,3 +1,4 @@
+import errno
 import fcntl
 import os
 import signal
@@ -10,7 +11,10 @@ import pytest
 
 from gateway_core.storage import journal_file
 from gateway_core.storage.errors import StorageUnavailable
-from gateway_core.storage.journal_file import HEAD, JournalFile, all_lines, dead_journals, lines, lines_of
+from gateway_core.storage.journal import CHECKPOINT, JOURNALED
+from gateway_core.storage.journal_file import HEAD, JournalFile, all_lines, lines, lines_of
+from gateway_core.storage.journal_left import dead_journals, locked
+from gateway_core.storage.journal_line import note_line, opened_line, told_by
 
 LINE = b"x" * 100
 
@@ -170,6 +174,53 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "No space left on device" in str(told.value.args)
     assert list(tmp_path.glob("*.calls")) == []
     journal.close(is_kept=False)
+
+
+@pytest.mark.parametrize("how", ["absent", "refused"])
+def test_files_have_their_room_where_the_system_cannot_reserve_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    if how == "absent":
+        monkeypatch.delattr(os, "posix_fallocate")
+    else:
+        monkeypatch.setattr(os, "posix_fallocate", refused)
+    journal = JournalFile(tmp_path, "a", nothing)
+    journal.open()
+    journal.put(LINE)
+    assert {path.stat().st_blocks * 512 >= journal_file.SEGMENT_BYTES for path in tmp_path.glob("*.calls")} == {True}
+    journal.close(is_kept=False)
+
+
+def test_a_lock_that_somebody_has_deleted_meanwhile_is_nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = JournalFile(tmp_path, "a", nothing)
+    left.open()
+    left.close(is_kept=True)
+    path = tmp_path / "a.lock"
+    flock = fcntl.flock
+
+    def replaced(file: int, operation: int) -> None:
+        path.unlink()
+        path.touch()
+        flock(file, operation)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fcntl, "flock", replaced)
+        assert list(dead_journals(tmp_path)) == []
+    (dead,) = dead_journals(tmp_path)
+    dead.close(is_kept=False)
+    assert locked(path) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_noted_counts_while_its_call_is_put_again() -> None:
+    opening = (*range(len(JOURNALED) - 1), 0)
+    opened = opened_line(("a", *opening[1:]))
+    noted = note_line(("a", "lab", *range(len(CHECKPOINT) - 2)))
+    (call,) = told_by([opened, noted, opened]).calls.values()
+    assert call["provider"] == "lab"
 
 
 def test_a_closed_journal_takes_nothing(tmp_path: Path) -> None:
