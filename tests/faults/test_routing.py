@@ -323,7 +323,8 @@ async def test_a_primary_that_fails_by_chance_spoils_no_answer(upstream: Upstrea
     random = Random(4)
     upstream.script(lambda request: random.choice(RANDOM_FAULTS) if random.random() < 0.3 else well(request))
     calls, at_once = 300, asyncio.Semaphore(8)
-    routing = RoutingConfig(backoff_seconds=0.01, circuit=CircuitConfig(open_seconds=0.5))
+    # As many may be tried again as fail: with a budget below that, some would rightly be told of a failure.
+    routing = RoutingConfig(backoff_seconds=0.01, circuit=CircuitConfig(open_seconds=0.5), retry_budget=0.4)
     async with running(config(upstream.base_url, spare.base_url, routing)) as gateway, client(gateway) as sdk:
         before = asyncio.all_tasks()
 
@@ -335,7 +336,7 @@ async def test_a_primary_that_fails_by_chance_spoils_no_answer(upstream: Upstrea
         await nothing_left(gateway, before)
     assert set(said) == {SAID}
     assert len(upstream.requests) > 20
-    assert len(upstream.requests) + len(spare.requests) <= 1.2 * calls
+    assert len(upstream.requests) + len(spare.requests) <= 1.4 * calls + 10
 
 
 async def health(gateway: Gateway, model: str = "small") -> int:

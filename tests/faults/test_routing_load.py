@@ -106,7 +106,7 @@ async def test_a_provider_that_fails_by_chance_under_load(tmp_path: Path, upstre
             await nothing_left(running.gateway, before)
             store = running.gateway.core._store
             assert store is not None
-            async with store.database.reading() as connection:
+            async with store.database.reading(settled=True) as connection:
                 proved = await proof(connection)
             rows = await requests(store.database)
     count = sum(outcomes.values())
