@@ -53,12 +53,17 @@ def port_of(program: Supervised, kind: str) -> int:
     return int(program.grpc.rpartition(":")[2]) if kind == "grpc" else urlsplit(program.url).port or 0
 
 
-def connected(program: Supervised, port: int) -> set[int]:
-    """The workers that have a connection at a port."""
-    tables = [path.read_text().splitlines()[1:] for path in Path("/proc/net").glob("tcp*")]
+def connected(program: Supervised, port: int) -> dict[str, int]:
+    """The connections to a port that are established, with the numbers of the workers that have them."""
+    tables = [path.read_text(encoding="ascii").splitlines()[1:] for path in Path("/proc/net").glob("tcp*")]
     rows = [line.split() for table in tables for line in table]
     there = {f"socket:[{row[9]}]" for row in rows if row[1].endswith(f":{port:04X}") and row[3] == ESTABLISHED}
-    return {number for number, pid in program.workers().items() if there & sockets(pid)}
+    return {found: number for number, pid in program.workers().items() for found in there & sockets(pid)}
+
+
+def other_than(number: int) -> int:
+    """The number of the other one of two workers."""
+    return 3 - number
 
 
 def sockets(pid: int) -> set[str]:
@@ -80,11 +85,13 @@ async def test_a_stream_that_another_worker_hands_on_has_the_time_of_all_others(
     async with supervised(*FREE, home=tmp_path) as program:
         stream = await begun(program)
         for _ in range(TIMES):
+            before = connected(program, port_of(program, kind))  # of those some may still be being closed
             async with listening(program, stream) as texts:
                 text = ""
                 while text != "Hel":
                     text += await anext(texts)
-                if len(at := connected(program, port_of(program, kind))) != 1 or owner_of(stream) in at:
+                now = connected(program, port_of(program, kind))
+                if {now[each] for each in now.keys() - before.keys()} != {other_than(owner_of(stream))}:
                     continue
                 program.terminate()
                 go_on.set()
