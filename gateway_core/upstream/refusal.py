@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
-import orjson
-
 from gateway_core.config import ProviderConfig
 from gateway_core.errors import ProviderBroken, ProviderError, ProviderRefused, ProviderUnauthorized
+from gateway_core.upstream.depth import value_within
 from gateway_core.upstream.fault import event_status, is_about_the_key
 from gateway_core.upstream.hidden import hidden
 
@@ -103,8 +102,8 @@ class Refusals:
 def told(body: bytes) -> Told:
     """What the body of a refusal tells."""
     try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        document = value_within(body)
+    except ValueError:  # also where it nests deeper than anybody means it
         text = body[: 4 * MESSAGE_AT_MOST].decode(errors="replace").strip()
         # Pages are for people who look at the host itself.
         return Told() if text.startswith("<") or "\0" in text else Told(text)

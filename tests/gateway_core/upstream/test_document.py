@@ -51,3 +51,8 @@ def test_what_nests_as_deep_as_may_be_is_read_and_no_deeper() -> None:
 def test_an_error_is_the_hosts(error: Any, kind: type[ProviderError]) -> None:
     with pytest.raises(kind, match=r"No\."):
         document_of(orjson.dumps({"error": error, "choices": []}), REFUSALS)
+
+
+@pytest.mark.parametrize("deep", [b'{"message":' * 2000 + b"1" + b"}" * 2000, b"[" * 1000 + b"]" * 1000])
+def test_a_refusal_that_nests_too_deep_is_a_refusal_all_the_same(deep: bytes) -> None:
+    assert isinstance(REFUSALS.answer(400, {}, deep), ProviderError)
