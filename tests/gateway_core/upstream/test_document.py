@@ -53,6 +53,6 @@ def test_an_error_is_the_hosts(error: Any, kind: type[ProviderError]) -> None:
         document_of(orjson.dumps({"error": error, "choices": []}), REFUSALS)
 
 
-@pytest.mark.parametrize("deep", [b'{"message":' * 2000 + b"1" + b"}" * 2000, b"[" * 1000 + b"]" * 1000])
+@pytest.mark.parametrize("deep", [b'{"message":' * 1000 + b"1" + b"}" * 1000, b"[" * 1000 + b"]" * 1000])
 def test_a_refusal_that_nests_too_deep_is_a_refusal_all_the_same(deep: bytes) -> None:
     assert isinstance(REFUSALS.answer(400, {}, deep), ProviderError)
