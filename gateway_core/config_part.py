@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+PriceClass = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")]
 
 
 class Part(BaseModel):

@@ -11,7 +11,7 @@ from headgate.v1 import message_pb2
 from headgate.v1.message_pb2 import ChatMessage
 
 from gateway_core.call import Call
-from gateway_core.config import PublicKeysConfig
+from gateway_core.config_plan import PublicKeysConfig
 from gateway_core.errors import ContextTooLong, ParameterNotAllowed, PermissionDenied
 from gateway_core.identity.public_share import KeyShares, Taken
 from gateway_core.identity.public_window import Windows

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from gateway_core.config import WindowConfig
+from gateway_core.config_plan import WindowConfig
 from gateway_core.errors import RateLimited
 from gateway_core.identity.public_window import Measure, Reached
 from gateway_core.limit_header import SECOND_US

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import ceil
 from typing import Literal, NamedTuple
 
-from gateway_core.config import WindowConfig
+from gateway_core.config_plan import WindowConfig
 from gateway_core.errors import RateLimited
 from gateway_core.limit_header import SECOND_US, counted, one_limit_headers
 

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from headgate.v1 import plan_pb2
 
-from gateway_core.config import Config, PlanConfig
+from gateway_core.config import Config
+from gateway_core.config_plan import PlanConfig
 from gateway_core.metering.concurrency import Cap
 from gateway_core.metering.price import UNCHANGED, Multiplier, decimal_text, multiplier_of
 from gateway_core.metering.reserve import Reserve, reserve_document, reserve_message, reserve_of_config

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from headgate.v1 import plan_pb2
 
 from gateway_core.call import Cover
-from gateway_core.config import PlanReserveConfig
+from gateway_core.config_plan import PlanReserveConfig
 from gateway_core.metering.lease import SharedLimit, SharedLimits
 from gateway_core.metering.price import decimal_text
 

@@ -20,8 +20,9 @@ from headgate.v1.plan_service_pb2_grpc import PlanServiceServicer
 from pydantic import ValidationError
 
 from gateway_core.call import Caller
-from gateway_core.config import Config, PlanConfig
+from gateway_core.config import Config
 from gateway_core.config_file import dotted, plain
+from gateway_core.config_plan import PlanConfig
 from gateway_core.errors import AlreadyExists, Conflict, InvalidRequest, NotFound, PermissionDenied
 from gateway_core.identity.fields import changed_paths
 from gateway_core.metering.plan import Plan, Plans, document_of, is_decimal, plan_message

@@ -15,7 +15,8 @@ from grpc import StatusCode, aio
 from grpc_status import rpc_status
 from pydantic import SecretStr
 
-from gateway_core.config import Config, PlanConfig
+from gateway_core.config import Config
+from gateway_core.config_plan import PlanConfig
 from gateway_core.storage.store import Store
 from rest_bridge.dialects.admin.binding import services
 from tests.gateway_core.storage.conftest import database_url, postgres_server

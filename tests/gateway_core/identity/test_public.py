@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway_core.config import Config, PublicKeysConfig
+from gateway_core.config import Config
+from gateway_core.config_plan import PublicKeysConfig
 from gateway_core.errors import ContextTooLong, RateLimited
 from gateway_core.identity.public import PublicLimits
 from gateway_core.identity.public_window import Windows

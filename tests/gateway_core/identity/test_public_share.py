@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from gateway_core.config import PublicKeysConfig
+from gateway_core.config_plan import PublicKeysConfig
 from gateway_core.errors import RateLimited
 from gateway_core.identity.public import PublicLimits, Use
 from gateway_core.identity.public_share import KeyShares

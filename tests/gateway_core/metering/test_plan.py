@@ -5,7 +5,8 @@ from headgate.v1.plan_pb2 import Plan as PlanMessage
 from headgate.v1.plan_pb2 import PlanWindow as WindowMessage
 from pydantic import ValidationError
 
-from gateway_core.config import Config, PlanConfig
+from gateway_core.config import Config
+from gateway_core.config_plan import PlanConfig
 from gateway_core.metering.plan import Plans, PlanWindow, document_of, plan_message, plan_of_document
 from gateway_core.storage.database import Database
 from gateway_core.storage.plan import TOPIC, delete_plan, put_plan

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway_core.config import PlanReserveConfig
+from gateway_core.config_plan import PlanReserveConfig
 from gateway_core.metering.lease import SharedLimits
 from gateway_core.metering.reserve import (
     MICRO,

@@ -7,7 +7,7 @@ from headgate.v1.message_pb2 import ROLE_USER
 from headgate.v1.token_usage_pb2 import TokenUsage
 
 from gateway_core.call import Call, Caller, Events, Given
-from gateway_core.config import PublicKeysConfig
+from gateway_core.config_plan import PublicKeysConfig
 from gateway_core.errors import ProviderUnreachable, RateLimited
 from gateway_core.identity.public import PublicLimits
 from gateway_core.pipeline.authenticate import Stage
