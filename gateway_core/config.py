@@ -278,7 +278,7 @@ class Config(Part):
     database_url: SecretStr | None = None
     """"postgresql://user:password@host/database" or "sqlite:///path", which is relative to the data directory unless it
     begins with a slash. None: headgate.db in the data directory."""
-    limits_url: SecretStr | None = None
+    redis_url: SecretStr | None = None
     """"redis://user:password@host:port/database" or rediss://: where processes share limits. None: in the database."""
     listen: ListenConfig = ListenConfig()
     workers: Count | Literal["auto"] = 1
@@ -340,7 +340,7 @@ class Config(Part):
             raise ValueError(problem)
         return value
 
-    @field_validator("limits_url")
+    @field_validator("redis_url")
     @classmethod
     def _is_a_redis_url(cls, value: SecretStr | None) -> SecretStr | None:
         problem = None if value is None else redis_url_problem(value.get_secret_value())
@@ -359,7 +359,7 @@ class Config(Part):
     @model_validator(mode="after")
     def _what_is_kept_has_a_place(self) -> "Config":
         if not self.storage:
-            asked = self.model_fields_set & {"database_url", "limits_url", "plans", "public_keys"}
+            asked = self.model_fields_set & {"database_url", "redis_url", "plans", "public_keys"}
             if "authentication" in self.model_fields_set and self.authentication == "required":
                 asked = asked | {"authentication"}
             if asked:

@@ -305,9 +305,9 @@ class Core:
 
 def shared_limits(config: Config, store: Store, metrics: Metrics) -> SharedLimits:
     """The limits, in the database or where the configuration says; raises StorageError."""
-    if config.limits_url is None:
+    if config.redis_url is None:
         return SharedLimits(store.database)
-    leases = RedisLeases(config.limits_url, store.database.process_id)
+    leases = RedisLeases(config.redis_url, store.database.process_id)
     metrics.tell_limits_store(lambda: leases.away is None)
     return SharedLimits(store.database, leases=leases)
 

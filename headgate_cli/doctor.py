@@ -56,8 +56,8 @@ async def examine(chosen: Path | None, data: Path | None) -> list[Check]:
             origins = {name: key_place(path, name) for name in config.providers}
     providers = [ProviderCheck(name, row, origins[name]) for name, row in config.providers.items()]
     checks += await asyncio.gather(*(provider.run() for provider in providers))
-    if config.limits_url is not None:
-        checks.append(await limits_check(config.limits_url))
+    if config.redis_url is not None:
+        checks.append(await limits_check(config.redis_url))
     checks += workers_checks(config.workers)
     checks += await ports(config)
     offsets = [provider.clock_offset for provider in providers if provider.clock_offset is not None]

@@ -1,4 +1,4 @@
-"""Where the Redis server is, as the configuration's `limits_url` says, and a client for it."""
+"""Where the Redis server is, as the configuration's `redis_url` says, and a client for it."""
 
 import ssl
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, ResponseErr
 from gateway_core.redis_url import redis_url_problem
 from gateway_core.storage.errors import CannotOpen
 
-KEY = "limits_url"
+KEY = "redis_url"
 PORT = 6379
 CONNECTIONS = 16
 REFUSALS = ("DB index", "unknown command", "MOVED")

@@ -164,7 +164,7 @@ CALLS_IN_FLIGHT: Final = Instrument("headgate.calls_in_flight", "Calls that have
 STREAMS_KEPT: Final = Instrument("headgate.streams_kept", "Streams that can be continued, running or over.")
 CALLS_QUEUED: Final = Instrument("headgate.calls_queued", "Calls that wait for others of their key to end.")
 LIMITS_STORE_UP: Final = Instrument(
-    "headgate.limits_store.up", "Whether processes share limits by limits_url: 1, or 0 while each goes on by itself."
+    "headgate.limits_store.up", "Whether processes share limits by redis_url: 1, or 0 while each goes on by itself."
 )
 CALLS: Final = Instrument("headgate.calls", "Calls that ended.", (OPERATION, DIALECT, STATUS))
 ATTEMPTS_MADE: Final = Instrument("headgate.attempts", "Attempts at providers that ended.", (PROVIDER, "outcome"))

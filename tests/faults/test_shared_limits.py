@@ -60,10 +60,10 @@ class Place(NamedTuple):
     """Where processes share what they keep, and limits."""
 
     database_url: str
-    limits_url: str | None
+    redis_url: str | None
 
     def configuration(self) -> dict[str, str]:
-        urls = {"database_url": self.database_url, "limits_url": self.limits_url}
+        urls = {"database_url": self.database_url, "redis_url": self.redis_url}
         return {name: url for name, url in urls.items() if url is not None}
 
 

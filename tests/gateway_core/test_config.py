@@ -57,19 +57,19 @@ def test_a_database_url_that_is_wrong_is_told_by_its_key_and_not_by_its_value(ur
     assert "hush" not in told
 
 
-def test_a_limits_url_that_is_wrong_is_told_by_its_key_and_not_by_its_value() -> None:
+def test_a_redis_url_that_is_wrong_is_told_by_its_key_and_not_by_its_value() -> None:
     with pytest.raises(ConfigError) as caught:
-        parse("metrics: true\nlimits_url: '${URL}'\n", "headgate.yaml", {"URL": "memcached://user:hush@host"})
-    assert caught.value.problems == ['headgate.yaml:2: limits_url: must begin with "redis://" or "rediss://"']
+        parse("metrics: true\nredis_url: '${URL}'\n", "headgate.yaml", {"URL": "memcached://user:hush@host"})
+    assert caught.value.problems == ['headgate.yaml:2: redis_url: must begin with "redis://" or "rediss://"']
 
 
-def test_the_limits_url_is_never_printed_and_needs_what_is_kept() -> None:
-    config = parse("limits_url: rediss://user:hush@host/1", "headgate.yaml", {})
+def test_the_redis_url_is_never_printed_and_needs_what_is_kept() -> None:
+    config = parse("redis_url: rediss://user:hush@host/1", "headgate.yaml", {})
     assert "hush" not in f"{config!r} {config}"
-    assert config.limits_url is not None
-    assert config.limits_url.get_secret_value() == "rediss://user:hush@host/1"
-    with pytest.raises(ConfigError, match="storage: false keeps nothing, which limits_url needs"):
-        parse("storage: false\nlimits_url: redis://host", "headgate.yaml", {})
+    assert config.redis_url is not None
+    assert config.redis_url.get_secret_value() == "rediss://user:hush@host/1"
+    with pytest.raises(ConfigError, match="storage: false keeps nothing, which redis_url needs"):
+        parse("storage: false\nredis_url: redis://host", "headgate.yaml", {})
 
 
 def test_the_database_url_is_never_printed() -> None:

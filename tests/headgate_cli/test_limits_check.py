@@ -49,10 +49,10 @@ async def test_a_wrong_password_and_a_server_that_is_not_there_are_told(redis_se
 
 async def test_doctor_looks_at_the_server_of_the_configuration(redis_server: RunningRedis, tmp_path: Path) -> None:
     config = tmp_path / "headgate.yaml"
-    config.write_text("limits_url: ${REDIS}\nlisten: {http: 127.0.0.1:0, grpc: 127.0.0.1:0}\n")
+    config.write_text("redis_url: ${REDIS}\nlisten: {http: 127.0.0.1:0, grpc: 127.0.0.1:0}\n")
     variables = {"REDIS": redis_server.url_of("hush")}
     found = await ended("doctor", "--config", str(config), home=tmp_path, variables=variables)
-    assert f"limits_url: redis://127.0.0.1:{redis_server.port}/0 does not accept" in found.out, found
+    assert f"redis_url: redis://127.0.0.1:{redis_server.port}/0 does not accept" in found.out, found
     assert "hush" not in found.out + found.err
 
 
@@ -60,17 +60,17 @@ async def test_a_wrong_password_is_an_error_of_the_start_that_names_the_key(
     redis_server: RunningRedis, tmp_path: Path
 ) -> None:
     config = tmp_path / "headgate.yaml"
-    config.write_text("limits_url: ${REDIS}\nlisten: {http: 127.0.0.1:0, grpc: 127.0.0.1:0}\n")
+    config.write_text("redis_url: ${REDIS}\nlisten: {http: 127.0.0.1:0, grpc: 127.0.0.1:0}\n")
     variables = {"REDIS": redis_server.url_of("hush")}
     found = await ended("serve", "--config", str(config), home=tmp_path, variables=variables)
     assert found.code == 1, found
-    told = f"limits_url: redis://127.0.0.1:{redis_server.port}/0 does not accept the user name or the password"
+    told = f"redis_url: redis://127.0.0.1:{redis_server.port}/0 does not accept the user name or the password"
     assert found.err.count(told) == 1, found
     assert "hush" not in found.out + found.err
     assert "Traceback" not in found.err
-    config.write_text("limits_url: ${REDIS}\n")
+    config.write_text("redis_url: ${REDIS}\n")
     variables = {"REDIS": "mysql://user:hush@host"}
     found = await ended("serve", "--config", str(config), home=tmp_path, variables=variables)
     assert found.code == 1, found
-    assert "headgate.yaml:1: limits_url: must begin with" in found.err
+    assert "headgate.yaml:1: redis_url: must begin with" in found.err
     assert "hush" not in found.out + found.err

@@ -73,7 +73,7 @@ def test_a_redis_url_is_taken(url: str) -> None:
     ],
 )
 def test_what_is_no_redis_url_is_told_without_its_value(url: str, problem: str) -> None:
-    with pytest.raises(CannotOpen, match=f"^limits_url .*({problem})") as refused:
+    with pytest.raises(CannotOpen, match=f"^redis_url .*({problem})") as refused:
         RedisServer.at(SecretStr(url))
     assert "hush" not in str(refused.value)
 
@@ -87,7 +87,7 @@ def test_nothing_that_is_printed_has_the_password() -> None:
 async def test_a_wrong_password_is_told_with_the_key_and_without_the_password(redis_server: RunningRedis) -> None:
     place = f"redis://127.0.0.1:{redis_server.port}/0"
     for url in (redis_server.url_of("hush"), f"redis://somebody:hush@127.0.0.1:{redis_server.port}", place):
-        with pytest.raises(CannotOpen, match=rf"^limits_url: {place} (does not accept|refuses: |does not)") as refused:
+        with pytest.raises(CannotOpen, match=rf"^redis_url: {place} (does not accept|refuses: |does not)") as refused:
             await opened(url)
         assert "hush" not in str(refused.value)
 
@@ -103,7 +103,7 @@ async def test_a_process_ends_at_any_moment(redis_server: RunningRedis) -> None:
 
 
 async def test_a_database_that_the_server_does_not_have_is_told(redis_server: RunningRedis) -> None:
-    with pytest.raises(CannotOpen, match=r"^limits_url: redis://\S+/99 refuses: .*DB index"):
+    with pytest.raises(CannotOpen, match=r"^redis_url: redis://\S+/99 refuses: .*DB index"):
         await opened(redis_server.url_of(redis_server.password, 99))
 
 
@@ -133,7 +133,7 @@ async def test_a_user_that_may_do_nothing_else_is_enough(redis_server: RunningRe
     assert await leases.take(REQUEST) == Lease(4, 4)
     await leases.close()
     redis_server.set_user("few", "-evalsha")
-    with pytest.raises(CannotOpen, match=r"limits_url: .* does not allow what is needed"):
+    with pytest.raises(CannotOpen, match=r"redis_url: .* does not allow what is needed"):
         await opened(f"redis://few:enough@127.0.0.1:{redis_server.port}")
 
 
@@ -179,7 +179,7 @@ async def test_rediss_is_encrypted_and_checked(redis_server: RunningRedis, tmp_p
         leases = await opened(f"{at}?ssl_ca_certs={tmp_path}/certificate.pem")
         assert await leases.take(REQUEST) == Lease(4, 4)
         await leases.close()
-        with pytest.raises(CannotOpen, match=r"^limits_url: rediss://\S+/0 cannot be reached: .*CERTIFICATE_VERIFY"):
+        with pytest.raises(CannotOpen, match=r"^redis_url: rediss://\S+/0 cannot be reached: .*CERTIFICATE_VERIFY"):
             await opened(at)
-        with pytest.raises(CannotOpen, match=r"^limits_url: rediss://\S+/0 cannot be reached: .*No such file"):
+        with pytest.raises(CannotOpen, match=r"^redis_url: rediss://\S+/0 cannot be reached: .*No such file"):
             await opened(f"{at}?ssl_ca_certs={tmp_path}/none.pem")

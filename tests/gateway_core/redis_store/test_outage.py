@@ -330,7 +330,7 @@ async def test_it_is_told_once_that_the_server_is_away_and_once_that_it_is_back(
     told = [(line["log_level"], line["event"]) for line in lines if line["event"].startswith("limits_store")]
     assert told == [("warning", "limits_store_away"), ("warning", "limits_store_back")]
     (away,) = (line for line in lines if line["event"] == "limits_store_away")
-    assert away["message"].startswith(f"limits_url: redis://127.0.0.1:{world.server.port}/0 cannot be reached: ")
+    assert away["message"].startswith(f"redis_url: redis://127.0.0.1:{world.server.port}/0 cannot be reached: ")
     assert world.server.password not in str(lines)
 
 
