@@ -318,8 +318,10 @@ class Config(Part):
     """How long what a provider lists is kept before it is asked again."""
     ping_seconds: Seconds = 15
     """Silence after which a stream gets a comment, so that proxies keep it open."""
+    drain_delay_seconds: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 0
+    """How long after SIGTERM new calls are taken while the health says already that they should go elsewhere."""
     drain_seconds: Seconds = 30
-    """How long open calls may go on after SIGTERM."""
+    """How long open calls may go on after that."""
 
     @field_validator("data_directory")
     @classmethod

@@ -213,12 +213,16 @@ class Core:
         """How many calls are answered: of models, and streams of other workers that are handed on."""
         return self.telemetry.calls_in_flight + (0 if self._peers is None else self._peers.handed_on)
 
+    async def announce_drain(self) -> None:
+        """Says NOT_SERVING from now on, and takes calls all the same."""
+        await self._health.enter_graceful_shutdown()
+
     async def drain(self, seconds: float | None = None) -> None:
         """Says NOT_SERVING and takes no new calls over the socket; waits for the open ones as long as configured.
 
         Or for so many seconds.
         """
-        await self._health.enter_graceful_shutdown()
+        await self.announce_drain()
         self.streams.drain()
         seconds = self.config.drain_seconds if seconds is None else seconds
         stops = [] if self._server is None else [self._server.stop(seconds)]

@@ -93,13 +93,19 @@ async def serve(options: ServeOptions) -> int:
 
 async def end(running: "Running", orders: Orders) -> None:
     """Retires or drains, as was ordered."""
-    seconds = None
-    if orders.retire.is_set() and not orders.stop.is_set() and await running.retire(orders.stop):
-        seconds = AFTER_LAST_CALL_SECONDS
-    elif running.assignment is None:
-        sentence = f"open ones have {running.config.drain_seconds:g} s (a second signal ends at once)"
+    if orders.retire.is_set() and not orders.stop.is_set():
+        await running.drain(AFTER_LAST_CALL_SECONDS if await running.retire(orders.stop) else None)
+        return
+    config, shows = running.config, running.assignment is None
+    if config.drain_delay_seconds > 0:
+        if shows:
+            sentence = f"new calls are taken for {config.drain_delay_seconds:g} s more"
+            print(f"leaving: the health says so; {sentence} (a second signal ends at once)", flush=True)
+        await running.leave()
+    if shows:
+        sentence = f"open ones have {config.drain_seconds:g} s (a second signal ends at once)"
         print(f"draining: no new calls; {sentence}", flush=True)
-    await running.drain(seconds)
+    await running.drain()
 
 
 class Running:
@@ -120,6 +126,7 @@ class Running:
         self._channel: aio.Channel | None = None
         self._http: HttpServer | None = None
         self._draining: asyncio.Task[None] | None = None
+        self._leaving = asyncio.Event()
 
     @property
     def grpc(self) -> Address | None:
@@ -147,9 +154,16 @@ class Running:
             exposition = self.core.exposition if self.core is not None and self.config.metrics else None
             address = address_of(self.claims.http)
             names = dialects.NAMES if self.has_bridge else ()
-            app = create(channel, bridge, exposition=exposition, names=names)
+            app = create(channel, bridge, exposition=exposition, names=names, leaving=self._leaving)
             self._http = HttpServer(server(app, bridge, *address), self.claims.http)
             await listening(self._http.start(), address, "HTTP")
+
+    async def leave(self) -> None:
+        """Says that it stops serving, and goes on taking calls until proxies must have noticed."""
+        self._leaving.set()
+        if self.core is not None:
+            await self.core.announce_drain()
+        await asyncio.sleep(self.config.drain_delay_seconds)
 
     async def retire(self, stop: asyncio.Event) -> bool:
         """Lets other workers take what is new, and waits until nothing is left here, or as long as configured.
@@ -284,6 +298,7 @@ def tell(orders: Orders, said: Startup, running: Running) -> None:
     """Prints the start-up lines; those of a worker are its supervisor's to print."""
     lines = list(said.lines())
     if running.assignment is not None:
-        orders.tell(Ready(lines, said.root_key_line(), running.config.drain_seconds))
+        grace = running.config.drain_delay_seconds + running.config.drain_seconds
+        orders.tell(Ready(lines, said.root_key_line(), grace))
     else:
         print("\n".join(lines), flush=True)

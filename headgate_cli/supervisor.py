@@ -177,5 +177,5 @@ class Supervisor:
                 worker.kill()
             shutil.rmtree(self._plan.directory, ignore_errors=True)
             os._exit(128 + number)
-        print("draining: no new calls; open ones have their time (a second signal ends at once)", flush=True)
+        print("draining: open calls have their time (a second signal ends at once)", flush=True)
         self._stop.set()

@@ -38,12 +38,13 @@ def create(
     *,
     exposition: Exposition | None = None,
     names: Sequence[str] = dialects.NAMES,
+    leaving: asyncio.Event | None = None,
 ) -> Router:
     """The ASGI app whose calls go over a channel, in the dialects named; GET /healthz is always there.
 
-    It answers GET /metrics where there is an exposition.
+    It answers GET /metrics where there is an exposition. Once `leaving` is set, GET /healthz says so.
     """
-    health = Health(channel)
+    health = Health(channel, leaving or asyncio.Event())
     routes = [route for name in names for route in dialects.load(name, channel, config)]
     routes.append(Route("/healthz", Endpoint(config, "http", ["GET", "HEAD"], health.check, document)))
     if exposition is not None:
@@ -117,19 +118,23 @@ async def refuse(exchange: Exchange) -> None:
 class Health:
     """Tells whether calls can be answered."""
 
-    def __init__(self, channel: aio.Channel) -> None:
-        """Takes the way to the core."""
+    def __init__(self, channel: aio.Channel, leaving: asyncio.Event) -> None:
+        """Takes the way to the core, and what is set once the bridge is about to stop."""
         self._stub = HealthStub(channel)
+        self._leaving = leaving
 
     async def check(self, exchange: Exchange) -> None:
-        """Answers 200 where the core serves, else 503."""
-        try:
-            response = await self._stub.Check(HealthCheckRequest(), timeout=HEALTH_SECONDS)
-            status = HealthCheckResponse.ServingStatus.Name(response.status)
-        except aio.AioRpcError:
-            status = "UNREACHABLE"
+        """Answers 200 where the core serves, and the bridge goes on doing so, else 503."""
+        status = "NOT_SERVING" if self._leaving.is_set() else await self._of_core()
         body = orjson.dumps({"service": "headgate", "status": status.lower()})
         await exchange.respond(200 if status == "SERVING" else 503, body)
+
+    async def _of_core(self) -> str:
+        try:
+            response = await self._stub.Check(HealthCheckRequest(), timeout=HEALTH_SECONDS)
+        except aio.AioRpcError:
+            return "UNREACHABLE"
+        return str(HealthCheckResponse.ServingStatus.Name(response.status))
 
 
 class Metrics:
