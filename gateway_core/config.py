@@ -10,6 +10,7 @@ from pydantic import Field, IPvAnyNetwork, SecretStr, field_validator, model_val
 from gateway_core.call import OnUnsupported
 from gateway_core.config_part import CorsConfig, Count, Part, PriceClass, Seconds, WebhooksConfig
 from gateway_core.config_plan import PlanConfig, PublicKeysConfig
+from gateway_core.config_tls import ClientCertificatesConfig, CoreTlsConfig, TlsConfig
 from gateway_core.database_url import database_url_problem
 from gateway_core.known.hosts import Quirks, completed
 from gateway_core.known.models import Feature
@@ -281,6 +282,10 @@ class Config(Part):
     redis_url: SecretStr | None = None
     """"redis://user:password@host:port/database" or rediss://: where processes share limits. None: in the database."""
     listen: ListenConfig = ListenConfig()
+    tls: TlsConfig = TlsConfig()
+    client_certificates: ClientCertificatesConfig = ClientCertificatesConfig()
+    core_tls: CoreTlsConfig | None = None
+    """Of a bridge apart. None: it calls the core in the clear, unless --core says https."""
     workers: Count | Literal["auto"] = 1
     """Processes that share the addresses; auto: one for each processor."""
     ledger_journal: Literal["file", "database"] = "file"
@@ -361,7 +366,7 @@ class Config(Part):
     @model_validator(mode="after")
     def _what_is_kept_has_a_place(self) -> "Config":
         if not self.storage:
-            asked = self.model_fields_set & {"database_url", "redis_url", "plans", "public_keys"}
+            asked = self.model_fields_set & {"database_url", "redis_url", "plans", "public_keys", "client_certificates"}
             if "authentication" in self.model_fields_set and self.authentication == "required":
                 asked = asked | {"authentication"}
             if asked:
