@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, IPvAnyNetwork, SecretStr, field_validator, model_validator
 
 from gateway_core.call import OnUnsupported
-from gateway_core.config_part import CorsConfig, Count, Part, PriceClass, Seconds, WebhooksConfig
+from gateway_core.config_envoy import EnvoyConfig
+from gateway_core.config_part import Address, CorsConfig, Count, Part, PriceClass, Seconds, WebhooksConfig
 from gateway_core.config_plan import PlanConfig, PublicKeysConfig
 from gateway_core.config_tls import ClientCertificatesConfig, CoreTlsConfig, TlsConfig
 from gateway_core.database_url import database_url_problem
@@ -35,18 +36,8 @@ class MissingReference(ValueError):
 class ListenConfig(Part):
     """Where the server listens, as "host:port"; port 0 takes a free one, null turns it off."""
 
-    http: str | None = "127.0.0.1:8080"
-    grpc: str | None = "127.0.0.1:50051"
-
-    @field_validator("http", "grpc")
-    @classmethod
-    def _is_an_address(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        host, colon, port = value.rpartition(":")
-        if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65536):
-            raise ValueError('must be "host:port", such as "127.0.0.1:8080" or "[::]:8080"')
-        return value
+    http: Address | None = "127.0.0.1:8080"
+    grpc: Address | None = "127.0.0.1:50051"
 
 
 class TimeoutsConfig(Part):
@@ -306,6 +297,7 @@ class Config(Part):
     limits: LimitsConfig = LimitsConfig()
     detach: DetachConfig = DetachConfig()
     cors: CorsConfig = CorsConfig()
+    envoy: EnvoyConfig = EnvoyConfig()
     webhooks: WebhooksConfig = WebhooksConfig()
     log: LogConfig = LogConfig()
     private_endpoint_networks: tuple[IPvAnyNetwork, ...] = ()

@@ -3,11 +3,22 @@
 import re
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 PriceClass = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")]
+
+
+def _checked_address(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65536):
+        raise ValueError('must be "host:port", such as "127.0.0.1:8080" or "[::]:8080"')
+    return value
+
+
+Address = Annotated[str, AfterValidator(_checked_address)]
+"""Where something listens: "host:port"."""
 
 
 class Part(BaseModel):
