@@ -1,7 +1,8 @@
 """Closes what a process left open that has died: all of it at once, or, where that fails, as much as can be closed."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -13,7 +14,7 @@ from gateway_core.storage import ledger as rows
 from gateway_core.storage.database import Database
 from gateway_core.storage.errors import Conflict, StorageUnavailable
 from gateway_core.storage.identifier import now_us
-from gateway_core.storage.journal import OPENED, PRICES, TOKENS, Call
+from gateway_core.storage.journal import OPENED, PRICES, TOKENS
 
 log = structlog.get_logger("headgate.ledger")
 
@@ -46,6 +47,40 @@ async def bury(database: Database, process_id: str, known: Mapping[str, rows.Clo
     return await burial.by_halves()
 
 
+class Unclosed(NamedTuple):
+    """A call that a dead process has left."""
+
+    id: str
+    closing: Callable[[], rows.Closing]
+    """How it ends; raises whatever it likes where what was written of the call makes no sense."""
+
+
+async def not_closed(database: Database, process_id: str, calls: Sequence[Unclosed]) -> list[Unclosed]:
+    """Closes calls that are not in the ledger, together or by halves; those that could not be.
+
+    Each is told in the log. Raises StorageUnavailable.
+    """
+    if not calls:
+        return []
+    for attempt in range(1, TRIES + 1):
+        try:
+            batch = rows.Batch(closed=[call.closing() for call in calls])
+            await database.write(partial(rows.write, batch=batch, careful=True))
+        except StorageUnavailable:
+            raise
+        except Exception as error:  # one of them is at fault: it is told when it is the only one
+            if isinstance(error, Conflict) and attempt < TRIES:
+                continue
+            if len(calls) == 1:
+                log.exception("call_not_closed", process_id=process_id, call_id=calls[0].id)
+                return list(calls)
+            break
+        return []
+    middle = len(calls) // 2
+    first = await not_closed(database, process_id, calls[:middle])
+    return first + await not_closed(database, process_id, calls[middle:])
+
+
 class Burial:
     """Of one process."""
 
@@ -62,34 +97,12 @@ class Burial:
     async def by_halves(self) -> bool:
         """Closes what can be closed; whether that is all. Raises StorageUnavailable."""
         found = await self._database.write(lambda statements: journal.left(statements, self._process_id))
-        kept = {call["id"] for call in await self._not_closed(found.calls)}
+        calls = [Unclosed(call["id"], partial(self.closing, call)) for call in found.calls]
+        kept = {call.id for call in await not_closed(self._database, self._process_id, calls)}
         emptied = [number for number, ids in found.rows.items() if not ids & kept]
         await self._database.write(lambda statements: rows.end_process(statements, self._process_id, emptied))
         self.tell(found, len(found.calls) - len(kept))
         return not kept and not found.unreadable
-
-    async def _not_closed(self, calls: Sequence[Call]) -> list[Call]:
-        if not calls:
-            return []
-        for _ in range(TRIES):
-            try:
-                await self._database.write(lambda statements: self._close(statements, calls))
-            except StorageUnavailable:
-                raise
-            except Conflict:
-                continue
-            except Exception:  # it is told when it is the only one
-                if len(calls) == 1:
-                    log.exception("call_not_closed", process_id=self._process_id, call_id=calls[0]["id"])
-                break
-            return []
-        if len(calls) == 1:
-            return list(calls)
-        middle = len(calls) // 2
-        return await self._not_closed(calls[:middle]) + await self._not_closed(calls[middle:])
-
-    def _close(self, statements: Any, calls: Sequence[Call]) -> None:
-        rows.write(statements, rows.Batch(closed=[self.closing(call) for call in calls]), careful=True)
 
     def tell(self, found: journal.Left, count: int) -> None:
         """Logs what became of it."""

@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import structlog
 
-from gateway_core.metering.burial import interrupted
+from gateway_core.metering.burial import Unclosed, interrupted, not_closed
 from gateway_core.storage import ledger as rows
 from gateway_core.storage.database import Database
-from gateway_core.storage.errors import StorageUnavailable
 from gateway_core.storage.journal import ABSENT, closed_ids
 from gateway_core.storage.journal_file import lines_in
 from gateway_core.storage.journal_left import Dead, dead_journals
@@ -53,7 +53,8 @@ async def buried(database: Database, journal: Dead) -> bool:
     failures = 0
     for path in await asyncio.to_thread(journal.paths):
         await asyncio.to_thread(add_file, told, path)
-        failures += await written(database, journal.process_id, list(told.closings.values()))
+        ended = [Unclosed(id_, partial(itself, closing)) for id_, closing in told.closings.items()]
+        failures += await unwritten(database, journal.process_id, ended)
         for id_ in told.closings:
             told.calls.pop(id_, None)
         told.closings.clear()
@@ -63,11 +64,13 @@ async def buried(database: Database, journal: Dead) -> bool:
         return False
     # The line of an opening may be there longer than that of the end.
     known = await database.write(lambda statements: closed_ids(statements, list(told.calls)))
-    open_ = [interrupted({**ABSENT, **call}) for id_, call in told.calls.items() if id_ not in known]
-    failures += await written(database, journal.process_id, open_)
-    if open_:
-        log.warning("calls_interrupted", process_id=journal.process_id, count=len(open_))
-    return not failures
+    open_ = [
+        Unclosed(id_, partial(interrupted, {**ABSENT, **call})) for id_, call in told.calls.items() if id_ not in known
+    ]
+    left = await unwritten(database, journal.process_id, open_)
+    if len(open_) > left:
+        log.warning("calls_interrupted", process_id=journal.process_id, count=len(open_) - left)
+    return not (failures or left)
 
 
 def add_file(told: Told, path: Path) -> None:
@@ -75,25 +78,14 @@ def add_file(told: Told, path: Path) -> None:
     told_by(lines_in(path), told)
 
 
-async def written(database: Database, process_id: str, closings: Sequence[rows.Closing]) -> int:
-    """Writes the ends of calls that are not in the ledger; how many could not be. Raises StorageUnavailable."""
+def itself(closing: rows.Closing) -> rows.Closing:
+    """How a call ends of which that is known."""
+    return closing
+
+
+async def unwritten(database: Database, process_id: str, calls: Sequence[Unclosed]) -> int:
+    """Closes calls, as many in a transaction as it takes well; how many could not be. Raises StorageUnavailable."""
     failures = 0
-    for start in range(0, len(closings), AT_ONCE):
-        failures += await not_closed(database, process_id, closings[start : start + AT_ONCE])
+    for start in range(0, len(calls), AT_ONCE):
+        failures += len(await not_closed(database, process_id, calls[start : start + AT_ONCE]))
     return failures
-
-
-async def not_closed(database: Database, process_id: str, closings: Sequence[rows.Closing]) -> int:
-    """Writes the ends of calls; how many could not be. Raises StorageUnavailable."""
-    try:
-        await database.write(lambda statements: rows.write(statements, rows.Batch(closed=closings), careful=True))
-    except StorageUnavailable:
-        raise
-    except Exception:  # one of them is at fault: it is told when it is the only one
-        if len(closings) == 1:
-            log.exception("call_not_closed", process_id=process_id, call_id=closings[0].id)
-            return 1
-        middle = len(closings) // 2
-        first = await not_closed(database, process_id, closings[:middle])
-        return first + await not_closed(database, process_id, closings[middle:])
-    return 0

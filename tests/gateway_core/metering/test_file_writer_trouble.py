@@ -271,3 +271,22 @@ async def test_where_another_version_wrote_of_ends_no_call_is_closed_without_its
         assert [row["status"] for row in await requests(database)] == ["open"]
         await ledger.close()
     assert len(list(directory.iterdir())) == 2
+
+
+async def test_a_call_whose_price_cannot_be_read_keeps_no_other_of_its_file_from_being_closed(path: Path) -> None:
+    directory = journal_directory(path)
+    async with Database(SqliteFile(path)) as database:
+        theirs = JournalFile(directory, "theirs", lambda: None)
+        theirs.open()
+        records = [Record(asked(account_id=ACCOUNT), "theirs") for _ in range(5)]
+        bad = records[2]
+        for record in records:
+            line = opened_line(record.opening)
+            theirs.put(line.replace(b'"1"', b'"dear"') if record is bad else line)
+        theirs.close(is_kept=True)
+        ledger = Ledger(database, directory)
+        await ledger.start()
+        found = {row["id"]: row["status"] for row in await requests(database)}
+        await ledger.close()
+    assert found == dict.fromkeys([record.id for record in records], "interrupted") | {bad.id: "open"}
+    assert len(list(directory.iterdir())) == 2
