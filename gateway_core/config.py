@@ -199,6 +199,8 @@ class CircuitConfig(Part):
     """… and this part of all attempts since the first of them."""
     open_seconds: Annotated[float, Field(gt=0, le=25)] = 10
     """Until one call tries again."""
+    shared: bool = True
+    """Whether processes tell each other of circuits, where there is a redis_url."""
 
 
 class RoutingConfig(Part):
@@ -271,7 +273,8 @@ class Config(Part):
     """"postgresql://user:password@host/database" or "sqlite:///path", which is relative to the data directory unless it
     begins with a slash. None: headgate.db in the data directory."""
     redis_url: SecretStr | None = None
-    """"redis://user:password@host:port/database" or rediss://: where processes share limits. None: in the database."""
+    """"redis://user:password@host:port/database" or rediss://: where processes share limits, circuits
+    and streams. None: limits in the database, and each process has circuits and streams for itself."""
     listen: ListenConfig = ListenConfig()
     tls: TlsConfig = TlsConfig()
     client_certificates: ClientCertificatesConfig = ClientCertificatesConfig()

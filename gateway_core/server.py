@@ -59,6 +59,7 @@ from gateway_core.pipeline import (
 )
 from gateway_core.providers import Provider
 from gateway_core.redis_store.lease import RedisLeases
+from gateway_core.replicas import Replicas
 from gateway_core.resume.streams import Streams
 from gateway_core.resume.worker import Worker, connection_seconds
 from gateway_core.routing.board import Board
@@ -126,6 +127,7 @@ class Core:
         self._peers = None if worker is None else WorkerPeers(worker, self.telemetry.exposition)
         self.board = Board(self.config)
         self._tell_metrics()
+        self._replicas = Replicas(self.config, store, self.board, self.telemetry.metrics)
         self._health = HealthService(self.board.is_served)
         self.channel = InProcessChannel()
         self.port: int | None = None
@@ -190,6 +192,7 @@ class Core:
         if self._ledger is not None:
             await self._ledger.start()
         self._listing.start()
+        self._replicas.start()
         if self.config.listen.grpc is not None:
             self._server = aio.server(options=server_options(self.config, shares_port=self._peers is not None))
             self._register(Sockets(self._server))
@@ -238,6 +241,7 @@ class Core:
             await self._peers.close()
         await self.channel.close()
         await self.streams.close()
+        await self._replicas.close()
         await self._listing.close()
         for provider in self._providers.values():
             await provider.close()

@@ -98,6 +98,10 @@ class Board:
         states = (self._states[target.provider, target.model] for target in row.targets)
         return any(state.circuit.shown(now) != "open" for state in states)
 
+    def configured(self) -> Iterator[TargetState]:
+        """What is known of the targets that the configuration names."""
+        return (self._states[key] for key in self._configured)
+
     def alarm(self, place: Place, error: GatewayError) -> None:
         """Counts, and from time to time logs, what the operator must mend."""
         state, now = place.state, self.clock()

@@ -83,18 +83,20 @@ class Rule(NamedTuple):
     """Whether it counts against the target's circuit."""
     alarms: bool = False
     """Whether the operator must do something."""
+    is_targets_own: bool = False
+    """Whether any process would meet it: an answer of the target's, and not for the key that this process was given."""
 
 
 TABLE: Mapping[Failure, Rule] = {
     Failure.LIMITED_FOR: Rule(retries=1, wait=Wait.TOLD, breaks=False),
-    Failure.LIMITED: Rule(retries=1, wait=Wait.BACKOFF),
-    Failure.FAILED: Rule(retries=1, wait=Wait.BACKOFF),
+    Failure.LIMITED: Rule(retries=1, wait=Wait.BACKOFF, is_targets_own=True),
+    Failure.FAILED: Rule(retries=1, wait=Wait.BACKOFF, is_targets_own=True),
     Failure.HUNG_UP: Rule(retries=1),
     Failure.UNREACHABLE: Rule(),
     Failure.BROKEN: Rule(),
     Failure.SILENT: Rule(),
     Failure.SLOW: Rule(),
-    Failure.UNPAID: Rule(alarms=True),
+    Failure.UNPAID: Rule(alarms=True, is_targets_own=True),
     Failure.UNAUTHORIZED: Rule(alarms=True),
     Failure.UNIMPLEMENTED: Rule(breaks=False),
     Failure.TOO_LONG: Rule(next=Next.LARGER, breaks=False),

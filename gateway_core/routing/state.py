@@ -7,7 +7,7 @@ from typing import NamedTuple
 from gateway_core.config import CircuitConfig
 from gateway_core.errors import GatewayError
 from gateway_core.routing.circuit import Circuit
-from gateway_core.routing.failure import TABLE, failure
+from gateway_core.routing.failure import TABLE, Failure, failure
 from gateway_core.routing.latency import PeakAverage, Percentile
 
 MINUTE = 60.0
@@ -28,8 +28,8 @@ class TargetState:
     """Of one model of one provider. Who asks tells the time, in seconds of the event loop's clock."""
 
     __slots__ = (
-        "_asked_at", "_clock", "circuit", "first_token", "in_flight", "limits", "lost_count", "model", "percentile",
-        "provider", "rests_until", "whole",
+        "_asked_at", "_clock", "circuit", "first_token", "in_flight", "last_failure", "limits", "lost_count", "model",
+        "percentile", "provider", "rests_until", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -53,6 +53,8 @@ class TargetState:
         """Of the time to the first token."""
         self.lost_count = 0
         """How many times in a row it has lost a race in which it was to show whether it is well again."""
+        self.last_failure: Failure | None = None
+        """Of those that count against its circuit."""
         self._asked_at: deque[float] = deque()
 
     @property
@@ -116,7 +118,8 @@ class TargetState:
             return
         what = failure(error) if isinstance(error, GatewayError) else None
         if what is not None and TABLE[what].breaks:
-            self.circuit.failed(self._clock())
+            self.last_failure = what
+            self.circuit.failed(self._clock(), is_targets_own=TABLE[what].is_targets_own)
         else:
             self.circuit.left()
 

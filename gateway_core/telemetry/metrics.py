@@ -103,6 +103,7 @@ class Metrics:
         self._attempts = self._counter(names.ATTEMPTS_MADE)
         self._rewrites = self._counter(names.REWRITES_MADE)
         self._webhooks = self._counter(names.WEBHOOKS)
+        self._redis: Gauge | None = None
         in_flight = names.CALLS_IN_FLIGHT
         Gauge(in_flight.prometheus_name, in_flight.description, registry=self.registry).set_function(
             lambda: self.calls_in_flight
@@ -123,6 +124,13 @@ class Metrics:
         """Begins to tell whether the store in which processes share limits answers; any thread may ask."""
         store = names.LIMITS_STORE_UP
         Gauge(store.prometheus_name, store.description, registry=self.registry).set_function(is_up)
+
+    def tell_redis(self, of: str, is_up: Callable[[], bool]) -> None:
+        """Begins to tell whether processes share something, in a word, by Redis; any thread may ask."""
+        if self._redis is None:
+            up = names.REDIS_UP
+            self._redis = Gauge(up.prometheus_name, up.description, up.labels, registry=self.registry)
+        self._redis.labels(of).set_function(is_up)
 
     def tell_streams(self, count: Callable[[], int]) -> None:
         """Begins to tell how many streams can be continued; any thread may ask for the count."""

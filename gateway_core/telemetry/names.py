@@ -166,6 +166,11 @@ CALLS_QUEUED: Final = Instrument("headgate.calls_queued", "Calls that wait for o
 LIMITS_STORE_UP: Final = Instrument(
     "headgate.limits_store.up", "Whether processes share limits by redis_url: 1, or 0 while each goes on by itself."
 )
+REDIS_UP: Final = Instrument(
+    "headgate.redis.up",
+    "Whether processes share circuits and streams by redis_url: 1, or 0 while each goes on by itself.",
+    ("of",),
+)
 CALLS: Final = Instrument("headgate.calls", "Calls that ended.", (OPERATION, DIALECT, STATUS))
 ATTEMPTS_MADE: Final = Instrument("headgate.attempts", "Attempts at providers that ended.", (PROVIDER, "outcome"))
 REWRITES_MADE: Final = Instrument(

@@ -97,7 +97,7 @@ async def main() -> None:
     """Says how many calls of each account were admitted, once it has been told to begin."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     async with Database(location(SecretStr(os.environ["DATABASE_URL"]), Path())) as database:
-        url = os.environ.get("LIMITS_URL")
+        url = os.environ.get("REDIS_URL")
         leases = None if url is None else RedisLeases(SecretStr(url), database.process_id)
         limits = SharedLimits(database, lambda: NOW, leases)
         await limits.open()

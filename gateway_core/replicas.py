@@ -1,0 +1,34 @@
+"""What the processes of several machines share by Redis beside limits: circuits, and the chunks of streams."""
+
+from gateway_core.config import Config
+from gateway_core.redis_store.circuits import CircuitStore
+from gateway_core.routing.board import Board
+from gateway_core.routing.sharing import SharedCircuits
+from gateway_core.storage.store import Store
+from gateway_core.telemetry.metrics import Metrics
+
+
+class Replicas:
+    """Owns what shares. Where the configuration names no Redis there is nothing, and it costs nothing."""
+
+    def __init__(self, config: Config, store: Store | None, board: Board, metrics: Metrics) -> None:
+        """Takes what is shared; raises StorageError where the address is none."""
+        self._circuits: SharedCircuits | None = None
+        url = config.redis_url
+        if url is None or store is None:
+            return
+        process_id = store.database.process_id
+        if config.routing.circuit.shared:
+            circuits = CircuitStore(url, process_id)
+            self._circuits = SharedCircuits(board, circuits, process_id)
+            metrics.tell_redis("circuits", lambda: circuits.link.is_up)
+
+    def start(self) -> None:
+        """Begins; a server that does not answer keeps no process from starting."""
+        if self._circuits is not None:
+            self._circuits.start()
+
+    async def close(self) -> None:
+        """Ends it."""
+        if self._circuits is not None:
+            await self._circuits.close()
