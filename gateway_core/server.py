@@ -119,8 +119,7 @@ class Core:
         self.new_root_key: str | None = None
         """The operator's key where `start` has made it: it is kept nowhere."""
         self._ledger = None if store is None else Ledger(store.database, journals(self.config, store))
-        is_optional = config.authentication == "optional"
-        self._keyring = None if store is None else Keyring(store.database, optional=is_optional)
+        self._keyring = None if store is None else Keyring(store.database, optional=config.authentication == "optional")
         self._access = Access(self._keyring or Everybody())
         self.streams = Streams(config.detach, worker)
         self.telemetry = Telemetry(self.config)
