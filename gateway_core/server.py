@@ -73,6 +73,7 @@ from gateway_core.services.edge import Bridges
 from gateway_core.services.gateway import GatewayService, rules
 from gateway_core.services.health import HealthService
 from gateway_core.services.key import KeyService
+from gateway_core.services.listener import add_port
 from gateway_core.services.model import ModelService
 from gateway_core.services.peers import ResumeOnly, WorkerPeers
 from gateway_core.services.plan import PlanService
@@ -83,6 +84,7 @@ from gateway_core.storage.location import SqliteFile
 from gateway_core.storage.store import Store
 from gateway_core.telemetry import Telemetry
 from gateway_core.telemetry.metrics import Metrics
+from gateway_core.tls_files import TlsFiles
 from gateway_core.upstream.reach import Reach
 from gateway_core.webhooks.webhooks import Webhooks
 
@@ -116,6 +118,7 @@ class Core:
         self._tariff = tariff(self.config)
         self._store = store
         self._root_key = root_key
+        self._tls = None if config.tls.grpc is None else TlsFiles("tls.grpc", config.tls.grpc)
         self.new_root_key: str | None = None
         """The operator's key where `start` has made it: it is kept nowhere."""
         self._ledger = None if store is None else Ledger(store.database, journals(self.config, store))
@@ -199,7 +202,7 @@ class Core:
                 (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME),
                 self._server,
             )
-            self.port = add_port(self._server, self.config.listen.grpc)
+            self.port = add_port(self._server, self.config.listen.grpc, self._tls)
             await self._server.start()
         if self._peers is not None:
             await self._peers.start(self._register_resume)
@@ -390,14 +393,3 @@ def server_options(config: Config, *, shares_port: bool) -> list[tuple[str, int]
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
     ]
-
-
-def add_port(server: aio.Server, address: str) -> int:
-    """The port that the server got at an address; raises OSError where it is taken."""
-    try:
-        port = server.add_insecure_port(address)
-    except RuntimeError:
-        port = 0
-    if port == 0:
-        raise OSError(f"cannot listen on {address} for gRPC")
-    return port

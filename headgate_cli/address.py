@@ -9,6 +9,8 @@ from headgate_cli.errors import CommandFailed, WrongUse
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
+TLS_MARK = "https://"
+
 NEXT_PORTS = 20
 """How many ports after the usual one are tried."""
 
@@ -36,6 +38,18 @@ class Address(NamedTuple):
         """Where a client on this machine finds what listens here."""
         everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
         return Address(everywhere.get(self.host, self.host), self.port)
+
+
+class Place(NamedTuple):
+    """Where a core is, and whether it speaks TLS there."""
+
+    address: Address
+    is_tls: bool
+
+    @classmethod
+    def parse(cls, text: str, what: str) -> Self:
+        """The place in "host:port", or in "https://host:port" for TLS; raises WrongUse, which names what it is for."""
+        return cls(Address.parse(text.removeprefix(TLS_MARK), what), text.startswith(TLS_MARK))
 
 
 def claimed(address: Address, *, what: str, may_move: bool) -> socket.socket:

@@ -6,7 +6,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -44,6 +44,8 @@ LISTS = {"gemini": ("/models", "models"), "ollama": ("/api/tags", "models")}
 CLOCK_SECONDS = 60.0
 """How far the clock may be off: beyond that, TLS and signed requests begin to fail."""
 MESSAGE_BYTES = 4 << 20
+Asks = Callable[[Address], Awaitable[str | None]]
+"""What tells how Headgate is at an address. None: none answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,13 +229,13 @@ def clock_check(offsets: Sequence[float]) -> Check:
     return Check("ok", "clock", f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC, as the providers say")
 
 
-async def port_check(what: str, address: Address, *, may_move: bool) -> Check:
-    """Whether `headgate serve` can have an address, or does already."""
+async def port_check(what: str, address: Address, *, may_move: bool, asks: Asks | None = None) -> Check:
+    """Whether `headgate serve` can have an address, or does already; takes another way to ask who is there."""
     subject = f"port {address.port}"
     try:
         bound(address).close()
     except OSError as error:
-        answer = await (served_over_http if what == "HTTP" else served_over_grpc)(address.reachable())
+        answer = await (asks or (served_over_http if what == "HTTP" else served_over_grpc))(address.reachable())
         if answer:
             return Check("ok", subject, f"{address}: Headgate answers over {what} ({answer})")
         problem = f"{address}: not free for {what}: {error.strerror or error}"

@@ -20,10 +20,12 @@ from headgate.v1.message_pb2 import ROLE_ASSISTANT, ROLE_SYSTEM, ROLE_USER, Chat
 from headgate.v1.model_service_pb2 import ListModelsRequest
 from headgate.v1.model_service_pb2_grpc import ModelServiceStub
 
-from headgate_cli.address import LOOPBACK, Address
+from gateway_core.config_tls import CoreTlsConfig
+from headgate_cli.address import LOOPBACK, TLS_MARK, Address, Place
 from headgate_cli.commands import DEFAULT_URL
 from headgate_cli.errors import CommandFailed, WrongUse
 from headgate_cli.price import per_million
+from headgate_cli.tls import channel_credentials, client_context, of_environment
 
 CONNECT_SECONDS = 5.0
 LIST_SECONDS = 30.0
@@ -85,13 +87,15 @@ async def connected(url: str | None, grpc: str | None) -> AsyncIterator[Client]:
         # A proxy of the environment is for the world outside.
         is_near = urlsplit(base).hostname in LOOPBACK
         timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)
-        async with httpx.AsyncClient(timeout=timeout, trust_env=not is_near, headers=dict(key)) as http:
+        verify = client_context(of_environment()) if base.startswith(TLS_MARK) else False
+        async with httpx.AsyncClient(timeout=timeout, trust_env=not is_near, headers=dict(key), verify=verify) as http:
             yield RestClient(http, base)
         return
     if url is not None:
         raise WrongUse("--url and --grpc exclude each other")
-    address = Address.parse(grpc, "--grpc")
-    async with aio.insecure_channel(str(address), channel_options(address, MESSAGE_BYTES)) as channel:
+    address, is_tls = Place.parse(grpc, "--grpc")
+    tls = of_environment() if is_tls else None
+    async with core_channel(address, channel_options(address, MESSAGE_BYTES), tls) as channel:
         yield GrpcClient(channel, str(address), key)
 
 
@@ -111,6 +115,13 @@ def channel_options(address: Address, message_bytes: int) -> list[tuple[str, int
         ("grpc.enable_http_proxy", address.host not in LOOPBACK),
         ("grpc.keepalive_time_ms", 60_000),
     ]
+
+
+def core_channel(address: Address, options: Sequence[tuple[str, int]], tls: CoreTlsConfig | None) -> aio.Channel:
+    """A channel to a core, in the clear or by TLS; raises CommandFailed where a file cannot be read."""
+    if tls is None:
+        return aio.insecure_channel(str(address), options)
+    return aio.secure_channel(str(address), channel_credentials(tls), options)
 
 
 def unreachable(where: str) -> CommandFailed:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import platform
 from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from headgate_cli.discovery import discover
 from headgate_cli.errors import FAILED, CommandFailed
 from headgate_cli.limits_check import limits_check
 from headgate_cli.locations import config_file, data_directory, key_place, read_config
+from headgate_cli.tls_check import shows, tls_checks
 from headgate_cli.workers_check import workers_checks
 
 LIBRARIES = ("grpcio", "protobuf", "uvicorn", "httptools")
@@ -58,7 +60,7 @@ async def examine(chosen: Path | None, data: Path | None) -> list[Check]:
     checks += await asyncio.gather(*(provider.run() for provider in providers))
     if config.redis_url is not None:
         checks.append(await limits_check(config.redis_url))
-    checks += workers_checks(config.workers)
+    checks += [*workers_checks(config.workers), *tls_checks(config)]
     checks += await ports(config)
     offsets = [provider.clock_offset for provider in providers if provider.clock_offset is not None]
     return [*checks, clock_check(offsets)]
@@ -97,7 +99,9 @@ async def ports(config: Config) -> list[Check]:
     for what, text in (("HTTP", config.listen.http), ("gRPC", config.listen.grpc)):
         if text is not None:
             address = Address.parse(text, "listen")
-            checks.append(await port_check(what, address, may_move=what.lower() not in chosen))
-            if what == "HTTP" and (circuits := await circuits_check(address)) is not None:
+            row = config.tls.http if what == "HTTP" else config.tls.grpc
+            asks = None if row is None else partial(shows, certificate=row.certificate)
+            checks.append(await port_check(what, address, may_move=what.lower() not in chosen, asks=asks))
+            if what == "HTTP" and row is None and (circuits := await circuits_check(address)) is not None:
                 checks.append(circuits)
     return checks

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 
 import uvicorn
 
@@ -18,16 +19,18 @@ AFTER_CANCELLING_SECONDS = 1.0
 class HttpServer:
     """Runs uvicorn in the event loop of the caller, by the steps of its `serve`, without its signal handlers."""
 
-    def __init__(self, server: uvicorn.Server, claim: socket.socket) -> None:
-        """Takes the server, and a socket with its address."""
+    def __init__(self, server: uvicorn.Server, claim: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        """Takes the server, a socket with its address, and for TLS what it shows."""
         self._server = server
         self._claim = claim
+        self._tls = tls
         self._ticks: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begins to listen; raises OSError where another program was faster."""
         config = self._server.config
         config.load()
+        config.ssl = self._tls
         self._server.lifespan = config.lifespan_class(config)
         await self._server.startup(sockets=[self._claim])
         self._ticks = asyncio.create_task(self._server.main_loop(), name="the HTTP server's clock")

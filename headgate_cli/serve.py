@@ -11,16 +11,17 @@ from typing import Any
 from grpc import aio
 
 from gateway_core.config import Config
+from gateway_core.config_tls import CoreTlsConfig
 from gateway_core.identity.root import VARIABLE, RootKeyInvalid
 from gateway_core.resume.worker import Worker, connection_seconds
 from gateway_core.server import Core
 from gateway_core.storage.errors import StorageError
 from gateway_core.storage.store import Store
 from gateway_core.telemetry.log import configure_log
-from headgate_cli.address import Address, address_of, in_use
+from headgate_cli.address import Address, Place, address_of, in_use
 from headgate_cli.assignment import Assignment, Ready
 from headgate_cli.claims import Claims
-from headgate_cli.client import channel_options
+from headgate_cli.client import channel_options, core_channel
 from headgate_cli.collector import spare_what_stays
 from headgate_cli.commands import version_text
 from headgate_cli.discovery import Findings, discover
@@ -32,6 +33,7 @@ from headgate_cli.open_files import allow_open_files
 from headgate_cli.orders import Orders
 from headgate_cli.serve_options import ServeOptions
 from headgate_cli.startup import Startup
+from headgate_cli.tls import http_files, https_context
 from rest_bridge import dialects
 from rest_bridge.app import CHANNEL_OPTIONS, create, server
 from rest_bridge.config import BridgeConfig
@@ -122,7 +124,8 @@ class Running:
         self._part = options.part
         worker = None if assignment is None else assignment.worker
         self.core = None if options.part == "bridge" else core_of(config, options.data, worker)
-        self._core_address = Address.parse(options.core or DEFAULT_CORE, "--core")
+        self._http_tls = None if claims.http is None else http_files(config.tls.http)
+        self._core_place = Place.parse(options.core or DEFAULT_CORE, "--core")
         self._channel: aio.Channel | None = None
         self._http: HttpServer | None = None
         self._draining: asyncio.Task[None] | None = None
@@ -155,7 +158,8 @@ class Running:
             address = address_of(self.claims.http)
             names = dialects.NAMES if self.has_bridge else ()
             app = create(channel, bridge, exposition=exposition, names=names, leaving=self._leaving)
-            self._http = HttpServer(server(app, bridge, *address), self.claims.http)
+            tls = None if self._http_tls is None else https_context(self._http_tls)
+            self._http = HttpServer(server(app, bridge, *address), self.claims.http, tls)
             await listening(self._http.start(), address, "HTTP")
 
     async def leave(self) -> None:
@@ -217,9 +221,10 @@ class Running:
             await self._channel.close()
 
     async def _reach_core(self) -> aio.Channel:
-        address = self._core_address
+        address, is_tls = self._core_place
         options = [*channel_options(address, self.config.limits.grpc_message_bytes), *CHANNEL_OPTIONS]
-        self._channel = aio.insecure_channel(str(address), options)
+        tls = self.config.core_tls or (CoreTlsConfig() if is_tls else None)
+        self._channel = core_channel(address, options, tls)
         try:
             await asyncio.wait_for(self._channel.channel_ready(), CORE_SECONDS)
             self.notes.append(f"the core answers at {address}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from gateway_core.config import Config, ProviderConfig
+from gateway_core.config_tls import ListenerTlsConfig
 from headgate_cli.address import Address
 from headgate_cli.discovery import Findings
 
@@ -49,7 +50,8 @@ class Startup:
             yield f"  OpenAI SDK  base_url {self._url}/v1"
             yield f"  Ollama SDK  host     {self._url}"
         if self.grpc is not None:
-            yield f"  gRPC        address  {self.grpc.reachable()}"
+            tls = "" if self.config.tls.grpc is None else " (TLS)"
+            yield f"  gRPC        address  {self.grpc.reachable()}{tls}"
         if self.shows_metrics:
             yield f"  metrics              {self._url}/metrics"
         if self.http is not None and self.has_bridge:
@@ -64,7 +66,8 @@ class Startup:
 
     @property
     def _url(self) -> str:
-        return f"http://{self.http.reachable()}" if self.http is not None else ""
+        scheme = "http" if self.config.tls.http is None else "https"
+        return f"{scheme}://{self.http.reachable()}" if self.http is not None else ""
 
     def _providers(self) -> Iterator[str]:
         if self.path is not None:
@@ -87,9 +90,17 @@ class Startup:
     def _curl(self) -> str:
         body = {"model": self._model(), "messages": [{"role": "user", "content": "Hello!"}]}
         headers = "-H 'content-type: application/json'"
+        if self.config.tls.http is not None:
+            headers += curl_tls(self.config.tls.http)
         if self.needs_keys:
             headers += " -H 'authorization: Bearer YOUR_KEY'"
         return f"curl {self._url}/v1/chat/completions {headers} -d {shlex.quote(json.dumps(body))}"
+
+
+def curl_tls(tls: ListenerTlsConfig) -> str:
+    """What curl has to be told beside: whom it trusts, and what it shows."""
+    shown = " --cert YOUR_CERTIFICATE --key YOUR_KEY_FILE" if tls.client_authorities is not None else ""
+    return f" --cacert YOUR_AUTHORITY{shown}"
 
 
 def shown_place(row: ProviderConfig) -> str:

@@ -58,7 +58,7 @@ class Serving:
 
     @property
     def url(self) -> str:
-        return self._match(r"OpenAI SDK +base_url (http://\S+)/v1")
+        return self._match(r"OpenAI SDK +base_url (https?://\S+)/v1")
 
     @property
     def grpc(self) -> str:
