@@ -109,10 +109,9 @@ class EnvoyConfig(Part):
     """Whether the core is asked before each call whether its caller's limits are used up."""
     external_authorization: bool = False
     """Whether the core is asked before each call whether its key is good."""
-    transcode: Annotated[str, Field(pattern=r"^(/[a-z0-9_-]+)*$", max_length=64)] | None = None
-    """The path below which Envoy itself turns the administrative RPCs into JSON: "/proto". Empty: in the bridge's place.
-    None: nowhere."""
-    otlp_url: Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:_\[\]-]+(/[!-~]*)?$")] | None = None
+    transcode: Annotated[str, Field(pattern=r"^(/[a-z0-9_-]+)+$", max_length=64)] | None = None
+    """The path below which Envoy itself turns the administrative RPCs into JSON: "/proto". None: nowhere."""
+    otlp_url: Annotated[str, Field(pattern=r"^http://[A-Za-z0-9.:_\[\]-]+(/[!-~]*)?$")] | None = None
     """Where the Envoy sends spans of its own: "http://127.0.0.1:4318/v1/traces". None: nowhere."""
     trace_percent: Annotated[float, Field(ge=0, le=100)] = 100
     """Of the calls without a traceparent."""

@@ -19,6 +19,9 @@ from gateway_core.known.hosts import from_environment
 VARIABLE = re.compile(r"\$\$(?=\{)|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}\n]*))?\}")
 MARK = re.compile("\ue000([0-9]+)\ue001")
 
+FRONT = frozenset({"listen", "tls", "limits", "cors", "ping_seconds", "envoy", "envoy_services"})
+"""The uppermost keys that a proxy in front has to know."""
+
 Path_ = tuple[Hashable, ...]
 
 
@@ -64,6 +67,25 @@ def load_part(path: Path, environ: Mapping[str, str], keys: frozenset[str]) -> C
     data = document.data
     try:
         return Config.model_validate({key: data[key] for key in keys & data.keys()} if isinstance(data, dict) else data)
+    except ValidationError as error:
+        raise ConfigError([document.problem(detail) for detail in error.errors()]) from None
+
+
+def load_front(path: Path, environ: Mapping[str, str]) -> Config:
+    """The configuration as far as a proxy in front has to know it; raises ConfigError.
+
+    Of providers it has the timeouts alone. So the secrets of the others need not be where it is read.
+    """
+    document = _Document(read(path), str(path), environ, FRONT)
+    data = document.data
+    if isinstance(data, dict):
+        data = {key: data[key] for key in data if key in FRONT or key not in Config.model_fields or key == "providers"}
+        rows = data.get("providers")
+        if isinstance(rows, dict):
+            timeouts = {name: row["timeouts"] for name, row in rows.items() if isinstance(row, dict) and "timeouts" in row}
+            data["providers"] = {name: {"kind": "echo", "timeouts": value} for name, value in timeouts.items()}
+    try:
+        return Config.model_validate(data)
     except ValidationError as error:
         raise ConfigError([document.problem(detail) for detail in error.errors()]) from None
 

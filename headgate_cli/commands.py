@@ -193,6 +193,38 @@ def doctor(
     return code
 
 
+envoy = typer.Typer(
+    help="Write what an Envoy in front needs.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
+)
+app.add_typer(envoy, name="envoy")
+OutputFile = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write there. Default: the standard output.")
+]
+
+
+@envoy.command(
+    epilog="""\b
+Examples:
+    headgate envoy render -o envoy.yaml && envoy -c envoy.yaml
+    headgate envoy render --config headgate.yaml"""
+)
+def render(config: ConfigFile = None, output: OutputFile = None) -> None:
+    """Write the configuration of an Envoy before the Headgate that the configuration describes.
+
+    Its section `envoy` says what Headgate itself has no need to know. Keys of providers are not needed.
+    """
+    work("envoy.commands").render(config=config, output=output)
+
+
+@envoy.command()
+def descriptors(
+    output: OutputFile = None,
+    prefix: Annotated[str, typer.Option("--prefix", metavar="PATH", help="What stands before each path.")] = "",
+) -> None:
+    """Write the administrative services as a FileDescriptorSet, for whatever reads one: Envoy's JSON transcoder."""
+    work("envoy.commands").descriptors(output=output, prefix=prefix)
+
+
 @app.command()
 def version() -> None:
     """Print the version."""

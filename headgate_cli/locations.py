@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from gateway_core.config import Config
-from gateway_core.config_file import VARIABLE, ConfigError, load, load_part
+from gateway_core.config_file import VARIABLE, ConfigError, load, load_front, load_part
 from gateway_core.known.hosts import known_hosts
 from headgate_cli.errors import CommandFailed
 
@@ -51,6 +51,14 @@ def read_storage(path: Path) -> Config:
     """What a file says of where things are kept, and nothing else of it; raises CommandFailed."""
     try:
         return load_part(path, os.environ, STORAGE_KEYS)
+    except ConfigError as error:
+        raise CommandFailed(*error.problems) from None
+
+
+def read_front(path: Path) -> Config:
+    """What a file says that a proxy in front has to know; raises CommandFailed."""
+    try:
+        return load_front(path, os.environ)
     except ConfigError as error:
         raise CommandFailed(*error.problems) from None
 

