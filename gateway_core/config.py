@@ -9,6 +9,7 @@ from pydantic import Field, IPvAnyNetwork, SecretStr, field_validator, model_val
 
 from gateway_core.call import OnUnsupported
 from gateway_core.config_envoy import EnvoyConfig
+from gateway_core.config_envoy_services import EnvoyServicesConfig
 from gateway_core.config_part import Address, CorsConfig, Count, Part, PriceClass, Seconds, WebhooksConfig
 from gateway_core.config_plan import PlanConfig, PublicKeysConfig
 from gateway_core.config_tls import ClientCertificatesConfig, CoreTlsConfig, TlsConfig
@@ -300,6 +301,7 @@ class Config(Part):
     limits: LimitsConfig = LimitsConfig()
     detach: DetachConfig = DetachConfig()
     cors: CorsConfig = CorsConfig()
+    envoy_services: EnvoyServicesConfig = EnvoyServicesConfig()
     envoy: EnvoyConfig = EnvoyConfig()
     webhooks: WebhooksConfig = WebhooksConfig()
     log: LogConfig = LogConfig()

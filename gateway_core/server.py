@@ -67,8 +67,10 @@ from gateway_core.services import unimplemented
 from gateway_core.services.access import Access
 from gateway_core.services.account import AccountService
 from gateway_core.services.askable import AskedBy
+from gateway_core.services.authorization import AuthorizationService
 from gateway_core.services.balance import BalanceService
 from gateway_core.services.chat_completion import ChatCompletionService
+from gateway_core.services.early import Look, Peers, Refusals
 from gateway_core.services.edge import Bridges
 from gateway_core.services.gateway import GatewayService, rules
 from gateway_core.services.health import HealthService
@@ -77,6 +79,7 @@ from gateway_core.services.listener import add_port
 from gateway_core.services.model import ModelService
 from gateway_core.services.peers import ResumeOnly, WorkerPeers
 from gateway_core.services.plan import PlanService
+from gateway_core.services.rate_limit import RateLimitService
 from gateway_core.services.sockets import Sockets
 from gateway_core.services.usage import UsageService
 from gateway_core.storage.journal_file import journal_directory
@@ -139,12 +142,12 @@ class Core:
         self._plans = Plans(self.config, None if store is None else store.database)
         self._asked_by = AskedBy(self._plans, self._tariff.is_unpriced)
         self._webhooks = None if store is None else Webhooks(store, self.config, self.telemetry.metrics.count_webhook)
-        told = self._webhooks
-        self._balances = None if told is None else Balances(told.database, told.crossings.note)
+        self._balances = None if (told := self._webhooks) is None else Balances(told.database, told.crossings.note)
         self._limits = None if store is None else shared_limits(self.config, store, self.telemetry.metrics)
         self._gateways = GatewayCache()
         self._endpoints = None if store is None else Endpoints(self.config, store.box)
         catalog = Catalog(self.config, self._listing)
+        self.refusals = Refusals(self.telemetry.metrics.count_refused_early)
         self._servicers = self._asked_services(catalog)
         self._kept = self._kept_services()
         self._gateway_service = self._kept_gateways(catalog)
@@ -162,10 +165,10 @@ class Core:
         self.telemetry.metrics.tell_streams(lambda: len(self.streams))
 
     def _stages(self, catalog: Catalog) -> list[tuple[str, Stage]]:
-        public = public_limits(self.config, self._limits)
+        self._public = public_limits(self.config, self._limits)
         return [
             ("trace", trace.Stage(self.telemetry)),
-            ("authenticate", authenticate.Stage(self._keyring or Everybody(), public)),
+            ("authenticate", authenticate.Stage(self._keyring or Everybody(), self._public)),
             *((("gateway", gateway.Stage(self._gateways, catalog, self._endpoints)),) if self._endpoints else ()),
             ("validate", validate.Stage()),
             ("route", route.Stage(catalog, self.board)),
@@ -198,6 +201,8 @@ class Core:
         if self.config.listen.grpc is not None:
             self._server = aio.server(options=server_options(self.config, shares_port=self._peers is not None))
             self._register(Sockets(self._server))
+            for service in self._envoy_services():
+                service.register(Sockets(self._server))
             reflection.enable_server_reflection(
                 (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME),
                 self._server,
@@ -287,6 +292,19 @@ class Core:
             ("AccountService", add_accounts, of_accounts),
             ("KeyService", add_keys, KeyService(Keys(store.database, webhooks.outbox), self._access)),
         )
+
+    def _envoy_services(self) -> list[AuthorizationService | RateLimitService]:
+        """What an Envoy in front may ask, as configured."""
+        asked, limits, identities = self.config.envoy_services, self._limits, self._keyring or Everybody()
+        look = None if limits is None else Look(self._public, self._plans, limits)
+        early = (look, Peers(asked.allowed), self.refusals)
+        certificates = bool(self.config.client_certificates.accounts)
+        services: list[AuthorizationService | RateLimitService] = []
+        if asked.authorization:
+            services.append(AuthorizationService(identities, *early, certificates=certificates))
+        if asked.rate_limit:
+            services.append(RateLimitService(identities, *early))
+        return services
 
     def _kept_gateways(self, catalog: Catalog) -> Any:
         if self._store is None:

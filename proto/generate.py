@@ -11,7 +11,7 @@ from grpc_tools import protoc
 
 def generate(root: Path, out: Path) -> None:
     """Runs protoc over every proto file below root and writes *_pb2.py, *_pb2.pyi and *_pb2_grpc.py(i) into out."""
-    sources = sorted(str(path.relative_to(root)) for path in root.glob("headgate/v1/*.proto"))
+    sources = sorted(str(path.relative_to(root)) for path in root.glob("headgate/**/*.proto"))
     services = [source for source in sources if source.endswith("_service.proto")]
     includes = [f"-I{root}", f"-I{files('grpc_tools') / '_proto'}", f"-I{Path(annotations_pb2.__file__).parents[2]}"]
     run(["protoc", *includes, f"--python_out={out}", f"--pyi_out={out}", *sources])

@@ -9,7 +9,7 @@ import uvicorn
 from grpc import aio
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
-from starlette.routing import BaseRoute, Route, Router
+from starlette.routing import BaseRoute, Match, Route, Router
 
 from rest_bridge import dialects
 from rest_bridge.config import BridgeConfig
@@ -39,7 +39,7 @@ def create(
     exposition: Exposition | None = None,
     names: Sequence[str] = dialects.NAMES,
     leaving: asyncio.Event | None = None,
-) -> Router:
+) -> "Directory":
     """The ASGI app whose calls go over a channel, in the dialects named; GET /healthz is always there.
 
     It answers GET /metrics where there is an exposition. Once `leaving` is set, GET /healthz says so.
@@ -92,6 +92,15 @@ class Directory(Router):
             await super().__call__(scope, receive, send)
         else:
             await endpoint(scope, receive, send)
+
+    def endpoint(self, method: str, path: str) -> Endpoint | None:
+        """The endpoint that a request would be answered by. None: no dialect has the path."""
+        plain = self._endpoints.get(path)
+        if plain is None:
+            scope = {"type": "http", "method": method, "path": path}
+            found = (route for route in self.routes if route.matches(scope)[0] is not Match.NONE)
+            plain = next((route.endpoint for route in found if isinstance(route, Route)), None)
+        return plain if isinstance(plain, Endpoint) else None
 
 
 ALL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")

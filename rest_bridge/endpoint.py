@@ -1,7 +1,7 @@
 """The ASGI callable of an endpoint: one place for what every endpoint does with failures and callers that leave."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 from grpc import aio
@@ -9,9 +9,9 @@ from grpc import aio
 from rest_bridge.body import InvalidBody
 from rest_bridge.config import BridgeConfig
 from rest_bridge.connection import Headers, Receive, Scope, Send
-from rest_bridge.cors import preflight_fields
+from rest_bridge.cors import answer_fields, preflight_fields
 from rest_bridge.errors import Failure, Refused, challenge, log_refusal
-from rest_bridge.exchange import JSON, Exchange, answer_headers
+from rest_bridge.exchange import JSON, KEY_FIELDS, Exchange, answer_headers, is_request_id
 
 log = structlog.get_logger("headgate.bridge")
 
@@ -75,6 +75,20 @@ class Endpoint:
         if fields is not None:
             await exchange.respond(200, b"", fields)
         return fields is not None
+
+    def refusal(self, failure: Failure, headers: Mapping[bytes, bytes]) -> tuple[Headers, bytes]:
+        """Header fields and body of the answer that a failure is, where it is given in the place of this endpoint.
+
+        Takes the header fields of the request by their names in small letters. The length of the body is left out.
+        """
+        has_key = any(headers.get(name) for name in KEY_FIELDS)
+        fields = [*JSON, *failure.headers, *challenge(failure, has_key=has_key)]
+        given = headers.get(b"x-request-id", b"")
+        if is_request_id(given):
+            fields.append((b"x-request-id", given))
+        if self._config.allowed_origins:
+            fields += answer_fields(self._config.allowed_origins, headers)
+        return fields, self._document(failure)
 
     def _failure(self, exchange: Exchange, error: Exception) -> tuple[Failure, Headers]:
         """What failed, said to the log where the core cannot have said it."""

@@ -12,7 +12,7 @@ from headgate.v1.message_pb2 import ChatMessage
 
 from gateway_core.call import Call
 from gateway_core.config_plan import PublicKeysConfig
-from gateway_core.errors import ContextTooLong, ParameterNotAllowed, PermissionDenied
+from gateway_core.errors import ContextTooLong, ParameterNotAllowed, PermissionDenied, RateLimited
 from gateway_core.identity.public_share import KeyShares, Taken
 from gateway_core.identity.public_window import Windows
 from gateway_core.unsupported import extra_fields
@@ -124,6 +124,18 @@ class PublicLimits:
         for windows, subject in zip(both, subjects, strict=True):
             windows.count(subject, now, tokens)
         return Use(subjects, now, tokens)
+
+    def refusal(self, key_id: str, address: str) -> RateLimited | None:
+        """What one more call would be refused with, as far as that is known without asking anybody. Counts nothing."""
+        now, tokens = time.time(), 1 if self.counts_tokens else 0
+        for windows, subject, whose in (
+            (self._per_address, f"{key_id} {network(address)}", "address"),
+            (self._per_key, key_id, "key"),
+        ):
+            reached = windows.reached(subject, now, tokens)
+            if reached is not None:
+                return reached.refusal(whose)
+        return None if self.shares is None else self.shares.refusal(key_id)
 
     async def share(self, use: Use, shares: KeyShares) -> None:
         """Counts an admitted call for all processes; raises RateLimited, and counts it nowhere, if it is too many."""

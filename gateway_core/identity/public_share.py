@@ -40,6 +40,9 @@ class SharedWindow(Protocol):
     async def acquire(self, units: int, now_us: int) -> bool:
         """Uses units, with a new lease where that is needed; raises StorageUnavailable."""
 
+    def is_reached(self, now_us: int) -> bool:
+        """Whether it is known that not one more unit is to be had now."""
+
     def remaining(self, now_us: int) -> int:
         """What is left of the limit."""
 
@@ -103,6 +106,14 @@ class KeyShares:
                     each.correct(-each.units)
                 raise
         return taken
+
+    def refusal(self, key_id: str) -> RateLimited | None:
+        """What one more call would be refused with, as far as that is known without asking the store."""
+        now_us = self._now_us()
+        for share in self._shares(key_id):
+            if share.shared.is_reached(now_us):
+                return refusal(share, now_us)
+        return None
 
     def _shares(self, key_id: str) -> tuple[Share, ...]:
         found = self._of_keys.get(key_id)

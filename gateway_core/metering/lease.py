@@ -59,6 +59,13 @@ class SharedLimit:
             return window.limit
         return max(0, window.limit - self._elsewhere - window.used)
 
+    def is_reached(self, now_us: int) -> bool:
+        """Whether it is known, without asking anybody, that not one more unit is to be had now. Changes nothing."""
+        window = self.window
+        if window.is_over(now_us):
+            return False
+        return window.used >= window.limit or (not window.left and now_us <= self._empty_until_us)
+
     def take(self, units: int, now_us: int) -> bool:
         """Uses units of the lease that is held; takes the next one in the background before it is used up."""
         window = self.window

@@ -10,10 +10,11 @@ from gateway_core.call import Call, Events, Next, whole
 from gateway_core.catalog.gateway_endpoint import EndpointTarget
 from gateway_core.errors import ContextTooLong, ModelNotAllowed, PermissionDenied, RateLimited
 from gateway_core.limit_header import Told, counted, one_limit_headers
+from gateway_core.metering.account_limit import AccountLimits, Limit
 from gateway_core.metering.balance import Balance, Balances
 from gateway_core.metering.concurrency import Concurrency
 from gateway_core.metering.estimate import output_tokens
-from gateway_core.metering.lease import SharedLimit, SharedLimits
+from gateway_core.metering.lease import SharedLimits
 from gateway_core.metering.limit_header import limit_headers
 from gateway_core.metering.plan import NO_PLAN, Plan, Plans
 from gateway_core.metering.price import Price, Tokens, count
@@ -22,15 +23,6 @@ from gateway_core.metering.reserve import Held, held
 STARTED = ChatCompletionChunk()
 USUAL_OUTPUT_TOKENS = 1000
 """Reserved for an answer whose request names no limit."""
-ACCOUNTS_AT_MOST = 50_000
-
-
-class Limit(NamedTuple):
-    """A limit in time of one account."""
-
-    name: str
-    """ "requests" or "tokens"."""
-    shared: SharedLimit
 
 
 class Tariff(NamedTuple):
@@ -39,14 +31,6 @@ class Tariff(NamedTuple):
     prices: Mapping[str, Price]
     is_unpriced: Callable[[str], bool]
     """Whether a model is refused to sub-accounts, since nobody has said what it costs."""
-
-
-class Limits(NamedTuple):
-    """The limits of one account, and what they were made from."""
-
-    plan: Plan
-    requests_per_minute: int | None
-    all: tuple[Limit, ...]
 
 
 class Admitted:
@@ -75,7 +59,7 @@ class Stage:
         self._limits = limits
         self._balances = balances
         self._tariff = tariff
-        self._of_accounts: dict[str, Limits] = {}
+        self._of_accounts = AccountLimits(limits)
         self.concurrency = Concurrency()
 
     async def __call__(self, call: Call[Any], next: Next[Any]) -> Events:
@@ -124,7 +108,7 @@ class Stage:
             self._end(call, admitted)
 
     async def _admit(self, call: Call[Any], plan: Plan, admitted: Admitted) -> None:
-        limits = self._limits_of(call, plan)
+        limits = self._of_accounts.of(call.caller, plan)
         if limits:
             call.limits_left = lambda: limit_headers(limits, self._limits.now_us())
         check_model(call, plan)
@@ -183,25 +167,6 @@ class Stage:
                 call.limits_left = None  # the refusal tells it itself
                 raise reached(limit, call.caller.account_id, now_us, limit_headers(limits, now_us))
             admitted.taken.append((limit, units, limit.shared.window.start_us))
-
-    def _limits_of(self, call: Call[Any], plan: Plan) -> tuple[Limit, ...]:
-        caller = call.caller
-        known = self._of_accounts.get(caller.account_id)
-        if known is not None and known.plan is plan and known.requests_per_minute == caller.requests_per_minute:
-            return known.all
-        limits: list[Limit] = []
-        account = f"account:{caller.account_id}"
-        if caller.requests_per_minute is not None:
-            shared = self._limits.limit(f"{account}:own:requests", caller.requests_per_minute, 60)
-            limits.append(Limit("requests", shared))
-        for seconds, requests, tokens in plan.windows:
-            for name, units in (("requests", requests), ("tokens", tokens)):
-                if units is not None:
-                    limits.append(Limit(name, self._limits.limit(f"{account}:{name}", units, seconds)))
-        if len(self._of_accounts) >= ACCOUNTS_AT_MOST:
-            self._of_accounts.clear()
-        self._of_accounts[caller.account_id] = Limits(plan, caller.requests_per_minute, tuple(limits))
-        return tuple(limits)
 
     def _correct(self, call: Call[Any], admitted: Admitted, event: ChatCompletionChunk) -> None:
         usage = call.operation.usage(event)

@@ -103,6 +103,7 @@ class Metrics:
         self._attempts = self._counter(names.ATTEMPTS_MADE)
         self._rewrites = self._counter(names.REWRITES_MADE)
         self._webhooks = self._counter(names.WEBHOOKS)
+        self._refused_early = self._counter(names.REFUSED_EARLY)
         self._redis: Gauge | None = None
         in_flight = names.CALLS_IN_FLIGHT
         Gauge(in_flight.prometheus_name, in_flight.description, registry=self.registry).set_function(
@@ -144,6 +145,10 @@ class Metrics:
     def count_webhook(self, outcome: str) -> None:
         """Counts an attempt to send a webhook: "delivered", "retried" (there will be another), "failed"."""
         self._webhooks.add(outcome)
+
+    def count_refused_early(self, service: str, reason: str) -> None:
+        """Counts a request that a proxy was told to refuse: by "authorization" or "rate_limit", and why."""
+        self._refused_early.add(service, reason)
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """All metrics and their content type: OpenMetrics where the Accept header asks for it, else Prometheus' own."""

@@ -193,6 +193,11 @@ HEDGES: Final = Instrument(
 )
 RETRY_BUDGET_LEFT: Final = Instrument("headgate.retry_budget.left", "Attempts that may be made beyond one for a call.")
 RETRIES_REFUSED: Final = Instrument("headgate.retries_refused", "Attempts that the retry budget did not allow.")
+REFUSED_EARLY: Final = Instrument(
+    "headgate.refused_early",
+    "Requests that a proxy was told to refuse, before they came here.",
+    ("service", "reason"),
+)
 WEBHOOKS: Final = Instrument("headgate.webhooks", "Attempts to send webhooks that ended.", ("outcome",))
 BUILD: Final = Instrument("headgate.build", "What is running.")
 
