@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from grpc import aio
@@ -82,8 +81,6 @@ from gateway_core.services.plan import PlanService
 from gateway_core.services.rate_limit import RateLimitService
 from gateway_core.services.sockets import Sockets
 from gateway_core.services.usage import UsageService
-from gateway_core.storage.journal_file import journal_directory
-from gateway_core.storage.location import SqliteFile
 from gateway_core.storage.store import Store
 from gateway_core.telemetry import Telemetry
 from gateway_core.telemetry.metrics import Metrics
@@ -124,7 +121,7 @@ class Core:
         self._tls = None if config.tls.grpc is None else TlsFiles("tls.grpc", config.tls.grpc)
         self.new_root_key: str | None = None
         """The operator's key where `start` has made it: it is kept nowhere."""
-        self._ledger = None if store is None else Ledger(store.database, journals(self.config, store))
+        self._ledger = None if store is None else Ledger(store.database, has_files=config.ledger_journal == "file")
         self._keyring = None if store is None else Keyring(store.database, optional=config.authentication == "optional")
         self._access = Access(self._keyring or Everybody())
         self.streams = Streams(config.detach, worker)
@@ -338,14 +335,6 @@ def shared_limits(config: Config, store: Store, metrics: Metrics) -> SharedLimit
     leases = RedisLeases(config.redis_url, store.database.process_id)
     metrics.tell_limits_store(lambda: leases.away is None)
     return SharedLimits(store.database, leases=leases)
-
-
-def journals(config: Config, store: Store) -> Path | None:
-    """Where the journals of the ledger are; None: in the database."""
-    place = store.database.location
-    if config.ledger_journal == "database" or not isinstance(place, SqliteFile):
-        return None
-    return journal_directory(place.path)
 
 
 def public_limits(config: Config, limits: SharedLimits | None) -> PublicLimits:

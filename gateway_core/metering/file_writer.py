@@ -13,6 +13,7 @@ import structlog
 
 from gateway_core.metering.burial import interrupted
 from gateway_core.metering.file_burial import bury_files
+from gateway_core.metering.journal_place import journals
 from gateway_core.metering.ledger_writer import LedgerWriter, Waiter
 from gateway_core.metering.record import UNNOTED, Record, undelivered
 from gateway_core.storage.database import Database
@@ -64,11 +65,12 @@ class Ended:
 class FileWriter:
     """Belongs to one event loop, between `start` and `close`."""
 
-    def __init__(self, database: Database, directory: Path) -> None:
-        """Takes the database, and where the journals of its processes are."""
+    _directory: Path
+    _journal: JournalFile
+
+    def __init__(self, database: Database) -> None:
+        """Takes the database."""
         self._database = database
-        self._directory = directory
-        self._journal = JournalFile(directory, database.process_id, self._wants_care)
         self._writer = LedgerWriter(database, ended=self._ended)
         self._open: dict[str, Held] = {}
         """By the id of the call."""
@@ -85,6 +87,8 @@ class FileWriter:
 
     async def start(self) -> None:
         """Makes the journal; raises StorageUnavailable."""
+        self._directory = await journals(self._database)
+        self._journal = JournalFile(self._directory, self._database.process_id, self._wants_care)
         await asyncio.to_thread(self._journal.open)
 
     async def close(self) -> None:

@@ -3,13 +3,13 @@
 import asyncio
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import structlog
 
 from gateway_core.metering.burial import bury
 from gateway_core.metering.file_writer import FileWriter
+from gateway_core.metering.journal_place import root_account_id
 from gateway_core.metering.ledger_writer import LedgerWriter, Waiter
 from gateway_core.metering.process import HEARTBEAT_SECONDS, Watch, host
 from gateway_core.metering.record import OK, Asked, Outcome, Record
@@ -17,7 +17,6 @@ from gateway_core.metering.writer import Writer
 from gateway_core.storage import ledger as rows
 from gateway_core.storage.database import Database
 from gateway_core.storage.errors import StorageError
-from gateway_core.storage.identifier import new_id
 
 log = structlog.get_logger("headgate.ledger")
 
@@ -30,10 +29,10 @@ LAST_TRIES_SECONDS = (0.2, 1.0)
 class Ledger:
     """Belongs to the event loop in which it is started."""
 
-    def __init__(self, database: Database, files: Path | None = None) -> None:
-        """Takes the database, which is open before `start`, and where the journals of its processes are.
+    def __init__(self, database: Database, *, has_files: bool = False) -> None:
+        """Takes the database, which is open before `start`, and whether the journal is in files of this machine.
 
-        Without files the journal is in the database, which every call waits for twice.
+        Otherwise it is in the database, which every call waits for twice.
         """
         self._database = database
         self._process_id = database.process_id
@@ -41,7 +40,7 @@ class Ledger:
         self._watch = Watch(self._host)
         self._set_aside: set[str] = set()
         """Dead processes of which something is left that cannot be closed: said once."""
-        self._writer: Writer = LedgerWriter(database) if files is None else FileWriter(database, files)
+        self._writer: Writer = FileWriter(database) if has_files else LedgerWriter(database)
         self._streams: set[Record] = set()
         self._ticking: asyncio.Task[None] | None = None
         self._root: asyncio.Task[str] | None = None
@@ -191,13 +190,3 @@ class Ledger:
             self._root = asyncio.create_task(self._run(root_account_id))
         self._root_id = await asyncio.shield(self._root)
         return self._root_id
-
-
-def root_account_id(connection: Any) -> str:
-    """The operator's account, which is made where there is none."""
-    found = rows.root_account_id(connection)
-    if found is None:
-        rows.make_root_account(connection, new_id())
-        found = rows.root_account_id(connection)
-    assert found is not None, "it was made"
-    return found

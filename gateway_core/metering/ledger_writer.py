@@ -3,19 +3,19 @@
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 
 import structlog
 
 from gateway_core.metering.file_burial import bury_files
 from gateway_core.metering.journal import Journal
+from gateway_core.metering.journal_place import journals
 from gateway_core.metering.ledger_batch import Batch, halves
 from gateway_core.metering.record import UNNOTED, Record, undelivered
 from gateway_core.storage import ledger as rows
 from gateway_core.storage.database import Database
 from gateway_core.storage.errors import Conflict, StorageUnavailable
 from gateway_core.storage.journal import Row
-from gateway_core.storage.journal_file import journal_directory
-from gateway_core.storage.location import SqliteFile
 
 log = structlog.get_logger("headgate.ledger")
 
@@ -30,6 +30,8 @@ Waiter = asyncio.Future[None]
 
 class LedgerWriter:
     """One transaction is on its way at a time; what comes meanwhile goes with the next."""
+
+    _directory: Path
 
     def __init__(self, database: Database, ended: Callable[[str], None] | None = None) -> None:
         """Takes the database, and what is told the ids of calls that are in the ledger.
@@ -56,16 +58,15 @@ class LedgerWriter:
         self._set_aside: set[str] = set()
 
     async def start(self) -> None:
-        """Nothing is to be made."""
+        """Finds where those have their journals who have them in files."""
+        self._directory = await journals(self._database)
 
     async def close(self) -> None:
         """Nothing is left."""
 
     async def bury(self) -> None:
         """Closes what those have left who had their journals in files; raises StorageUnavailable."""
-        place = self._database.location
-        if isinstance(place, SqliteFile):
-            await bury_files(self._database, journal_directory(place.path), self._set_aside)
+        await bury_files(self._database, self._directory, self._set_aside)
 
     async def settled(self) -> Mapping[str, int]:
         """Whoever was told that a call has ended was told so when it was written."""

@@ -30,6 +30,8 @@ class PostgresqlServer:
     """As libpq reads it, secrets included."""
     name: str
     """Host, port and database: what may be told."""
+    directory: Path = Path()
+    """The data directory of this machine: what is not on the server is there."""
 
     def __str__(self) -> str:
         return self.name
@@ -53,4 +55,4 @@ def location(database_url: SecretStr | None, data_directory: Path) -> Location:
     if parts.scheme == "sqlite":
         return SqliteFile(data_directory.absolute() / unquote(parts.path).removeprefix("/"))
     host = parts.netloc.rpartition("@")[2]
-    return PostgresqlServer(url, f"postgresql://{host}{parts.path}")
+    return PostgresqlServer(url, f"postgresql://{host}{parts.path}", data_directory.absolute())

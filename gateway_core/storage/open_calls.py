@@ -11,17 +11,19 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway_core.storage.journal import ABSENT, Call, parts, told
-from gateway_core.storage.journal_file import all_lines, journal_directory
+from gateway_core.storage.journal_file import all_lines
 from gateway_core.storage.journal_line import told_by
+from gateway_core.storage.journal_place import journals_of
 from gateway_core.storage.tables.metering import ledger_journal, ledger_requests
 
 
 async def open_calls(connection: AsyncConnection, account_id: str | None = None) -> list[Any]:
     """The calls of all processes that are open: with the columns of the ledger as attributes, as it will have them.
 
-    Among them are those whose end another process has put into its file, and not yet into the ledger.
+    Among them are those whose end another process has put into its file, and not yet into the ledger. What is in files
+    of other machines nobody sees.
     """
-    calls = await asyncio.to_thread(calls_in_files, connection.engine.url.database) if is_file(connection) else {}
+    calls = await asyncio.to_thread(calls_in_files, await journals_of(connection))
     rows = select(ledger_journal.c.body).order_by(ledger_journal.c.process_id, ledger_journal.c.number)
     if account_id is not None:
         # How far its calls are may be told in other rows: nobody who asks for one account asks for that.
@@ -35,14 +37,9 @@ async def open_calls(connection: AsyncConnection, account_id: str | None = None)
     return [SimpleNamespace(**{**ABSENT, **shown(call)}) for id_, call in calls.items() if id_ not in closed]
 
 
-def is_file(connection: AsyncConnection) -> bool:
-    """Whether the database is a file, which has journals beside it."""
-    return connection.dialect.name == "sqlite"
-
-
-def calls_in_files(database: str | None) -> dict[str, Call]:
-    """The calls of which the files beside a database tell, by their ids."""
-    return {} if database is None else told_by(all_lines(journal_directory(Path(database)))).calls
+def calls_in_files(directory: Path | None) -> dict[str, Call]:
+    """The calls of which the files in a directory tell, by their ids."""
+    return {} if directory is None else told_by(all_lines(directory)).calls
 
 
 async def reserved(connection: AsyncConnection, account_id: str) -> int:

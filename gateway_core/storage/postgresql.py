@@ -14,6 +14,7 @@ from sqlalchemy.pool import NullPool
 
 from gateway_core.storage.backend import Statements, Told, Watcher
 from gateway_core.storage.errors import CannotOpen
+from gateway_core.storage.journal_place import PLACE
 from gateway_core.storage.listening import Listening
 from gateway_core.storage.location import PostgresqlServer
 from gateway_core.storage.statements import insert_statement
@@ -133,5 +134,6 @@ class PostgresqlBackend:
             hide_parameters=True,
             json_serializer=lambda value: orjson.dumps(value).decode(),
             json_deserializer=orjson.loads,
+            execution_options={PLACE: self._server},
             **pool,
         )

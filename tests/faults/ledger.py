@@ -160,10 +160,10 @@ async def loaded(url: str, run: Run, chance: random.Random, key: str) -> AsyncIt
         await asyncio.gather(*tasks)
 
 
-async def prove(database_url: str, runs: list[Run], counts: Counter[str]) -> None:
+async def prove(home: Path, database_url: str, runs: list[Run], counts: Counter[str]) -> None:
     """Reads the ledger after a restart: nothing lost, nothing doubled, nothing open, and the balances agree."""
     run = runs[-1]
-    async with Database(location(SecretStr(database_url), Path())) as database, database.reading() as connection:
+    async with Database(location(SecretStr(database_url), home / "data")) as database, database.reading() as connection:
         proved = await proof(connection)
         assert proved.faults == ()
         assert proved.open_count == 0
@@ -223,7 +223,7 @@ async def kill_again_and_again(home: Path, database_url: str, count: int, chance
             async with serving("--config", str(config), home=home, variables=variables) as program:
                 key = key or await account(program.url)
                 if runs:
-                    await prove(database_url, runs, counts)
+                    await prove(home, database_url, runs, counts)
                 if number == count:
                     break
                 runs.append(Run())

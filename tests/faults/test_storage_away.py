@@ -91,7 +91,7 @@ async def upstream() -> AsyncIterator[Upstream]:
 
 @pytest.fixture
 async def stopped(upstream: Upstream, tmp_path: Path) -> AsyncIterator[World]:
-    """On a PostgreSQL of its own, which is stopped."""
+    """On a PostgreSQL of its own, with the journal in it, which is stopped."""
     programs = next(postgres.installations(), None)
     if programs is None:
         pytest.skip("no PostgreSQL server can be had")
@@ -100,7 +100,7 @@ async def stopped(upstream: Upstream, tmp_path: Path) -> AsyncIterator[World]:
         def stop() -> None:
             os.kill(server.pid, signal.SIGQUIT)  # at once
 
-        async with world(await server.new_database(), tmp_path, upstream, stop) as opened:
+        async with world(await server.new_database(), tmp_path, upstream, stop, "database") as opened:
             yield opened
 
 

@@ -1,6 +1,7 @@
 """What the ledger has, and what it must agree with."""
 
 from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 from headgate.v1.chat_completion_pb2 import AnswerMessage, ChatCompletionChunk
@@ -12,6 +13,8 @@ from gateway_core.metering.ledger_writer import LedgerWriter
 from gateway_core.metering.price import Price, price_of_texts
 from gateway_core.metering.record import Asked
 from gateway_core.storage.database import Database
+from gateway_core.storage.journal_file import journal_directory
+from gateway_core.storage.location import Location, SqliteFile
 from gateway_core.storage.open_calls import open_calls
 from gateway_core.storage.tables.metering import balances, ledger_attempts, ledger_requests
 
@@ -59,6 +62,14 @@ def writer_of(ledger: Ledger) -> LedgerWriter:
     """What writes a ledger whose journal is in the database."""
     assert isinstance(ledger._writer, LedgerWriter)
     return ledger._writer
+
+
+def directory_at(place: Location) -> Path:
+    """Where the journals in files are of the processes that have used a fresh database."""
+    if isinstance(place, SqliteFile):
+        return journal_directory(place.path)
+    (directory,) = place.directory.glob("calls-*")
+    return directory
 
 
 def text(content: str) -> ChatCompletionChunk:

@@ -1,7 +1,6 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +11,8 @@ from gateway_core.metering.record import Attempt, Outcome, Record
 from gateway_core.storage import journal_file
 from gateway_core.storage.database import Database
 from gateway_core.storage.errors import StorageUnavailable
-from gateway_core.storage.journal_file import journal_directory
-from gateway_core.storage.location import SqliteFile
-from tests.gateway_core.metering.rows import asked, charged_and_moved, requests, text, told
+from gateway_core.storage.location import Location
+from tests.gateway_core.metering.rows import asked, charged_and_moved, directory_at, requests, text, told
 from tests.rest_bridge.edge.eventually import eventually
 
 MILLION = 10**6
@@ -22,19 +20,8 @@ ANSWERED = Outcome("ok", (Attempt("lab", "tiny", "ok", 1.0, 2.0, 200),))
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "headgate.db"
-
-
-@pytest.fixture
-async def database(path: Path) -> AsyncIterator[Database]:
-    async with Database(SqliteFile(path)) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def ledger(database: Database, path: Path) -> AsyncIterator[Ledger]:
-    kept = Ledger(database, journal_directory(path))
+async def ledger(database: Database) -> AsyncIterator[Ledger]:
+    kept = Ledger(database, has_files=True)
     await kept.start()
     yield kept
     await kept.close()
@@ -59,6 +46,7 @@ async def kill(ledger: Ledger, database: Database) -> None:
         writer._gathering.cancel()
     if writer._handed:
         await asyncio.wait(writer._handed)
+    await writer._writer.rest()
     for segment in writer._journal._segments:
         segment.lines = 1  # whatever they are, they stay
     writer._journal.close(is_kept=True)
@@ -130,10 +118,10 @@ async def test_calls_go_on_while_the_database_is_away_and_are_in_the_ledger_when
     assert await charged_and_moved(database) == (60 * MILLION, 60 * MILLION, 0)
 
 
-async def test_what_a_killed_process_has_in_its_file_is_charged_once(path: Path) -> None:
-    theirs = Database(SqliteFile(path))
+async def test_what_a_killed_process_has_in_its_file_is_charged_once(place: Location) -> None:
+    theirs = Database(place)
     await theirs.open()
-    killed = Ledger(theirs, journal_directory(path))
+    killed = Ledger(theirs, has_files=True)
     await killed.start()
     silent = await killed.open(asked(reserved=5))
     heard = await killed.open(asked(count_prompt=lambda: 2))
@@ -146,10 +134,10 @@ async def test_what_a_killed_process_has_in_its_file_is_charged_once(path: Path)
     in_file = await spoken(killed)
     await killed.settle(in_file, ANSWERED)
     await kill(killed, theirs)
-    async with Database(SqliteFile(path)) as database:
+    async with Database(place) as database:
         before = {row["id"]: row["status"] for row in await requests(database)}
         assert before == {silent.id: "open", heard.id: "open", in_ledger.id: "ok", in_file.id: "open"}
-        ledger = Ledger(database, journal_directory(path))
+        ledger = Ledger(database, has_files=True)
         await ledger.start()
         found = {row["id"]: row for row in await requests(database)}
         await ledger.close()
@@ -162,15 +150,15 @@ async def test_what_a_killed_process_has_in_its_file_is_charged_once(path: Path)
         assert found[heard.id]["charged_pico_usd"] == (2 + 2 * 2) * MILLION
         assert found[silent.id]["charged_pico_usd"] == 0
         assert await charged_and_moved(database) == (12 * MILLION, 12 * MILLION, 0)
-    assert list(journal_directory(path).iterdir()) == []
+    assert list(directory_at(place).iterdir()) == []
 
 
 async def test_a_living_process_is_left_alone_and_a_dead_one_is_found_by_the_next_heartbeat(
-    path: Path, ledger: Ledger, database: Database
+    place: Location, ledger: Ledger, database: Database
 ) -> None:
-    theirs = Database(SqliteFile(path))
+    theirs = Database(place)
     await theirs.open()
-    other = Ledger(theirs, journal_directory(path))
+    other = Ledger(theirs, has_files=True)
     await other.start()
     await other.open(asked())
     await ledger.beat()
@@ -181,21 +169,21 @@ async def test_a_living_process_is_left_alone_and_a_dead_one_is_found_by_the_nex
 
 
 async def test_a_graceful_end_leaves_no_file_and_closes_what_somebody_holds_open(
-    path: Path, ledger: Ledger, database: Database
+    place: Location, ledger: Ledger, database: Database
 ) -> None:
     await ledger.open(asked())
     await ledger.settle(await spoken(ledger), ANSWERED)
     await ledger.close()
     assert [row["status"] for row in await requests(database)] == ["interrupted", "ok"]
-    assert list(journal_directory(path).iterdir()) == []
+    assert list(directory_at(place).iterdir()) == []
 
 
 async def test_an_end_without_the_database_leaves_the_file_to_the_next_start(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway_core.metering.ledger.LAST_TRIES_SECONDS", (0.0,))
-    async with Database(SqliteFile(path)) as database:
-        ledger = Ledger(database, journal_directory(path))
+    async with Database(place) as database:
+        ledger = Ledger(database, has_files=True)
         await ledger.start()
         record = await spoken(ledger)
         with monkeypatch.context() as patched:
@@ -204,7 +192,7 @@ async def test_an_end_without_the_database_leaves_the_file_to_the_next_start(
             await ledger.close()
         assert await charged_and_moved(database) == (0, 0, 0)
         database.process_id = "next"
-        following = Ledger(database, journal_directory(path))
+        following = Ledger(database, has_files=True)
         await following.start()
         assert await charged_and_moved(database) == (3 * MILLION, 3 * MILLION, 0)
         await following.close()
@@ -262,10 +250,10 @@ async def test_a_whole_answer_whose_end_cannot_be_kept_is_not_delivered_and_is_f
     assert (row["status"], row["charged_pico_usd"]) == ("unavailable", 0)
 
 
-async def test_calls_that_take_long_keep_no_files_of_others(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    database = Database(SqliteFile(path))
+async def test_calls_that_take_long_keep_no_files_of_others(place: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = Database(place)
     await database.open()
-    ledger = Ledger(database, journal_directory(path))
+    ledger = Ledger(database, has_files=True)
     await ledger.start()
     monkeypatch.setattr(journal_file, "SEGMENT_BYTES", 1 << 16)
     monkeypatch.setattr(journal_file, "SPARE_LEFT", 1 << 15)
@@ -284,8 +272,8 @@ async def test_calls_that_take_long_keep_no_files_of_others(path: Path, monkeypa
     await writer.settled()
     assert len(writer._journal) <= 10
     await kill(ledger, database)
-    async with Database(SqliteFile(path)) as after:
-        following = Ledger(after, journal_directory(path))
+    async with Database(place) as after:
+        following = Ledger(after, has_files=True)
         await following.start()
         (row,) = [row for row in await requests(after) if row["id"] == long.id]
         await following.close()
@@ -293,15 +281,15 @@ async def test_calls_that_take_long_keep_no_files_of_others(path: Path, monkeypa
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_whatever_happens_each_call_is_charged_once(path: Path, seed: int, monkeypatch: Any) -> None:
+async def test_whatever_happens_each_call_is_charged_once(place: Location, seed: int, monkeypatch: Any) -> None:
     monkeypatch.setattr("gateway_core.metering.ledger.CHECKPOINT_SECONDS", 3600.0)
     chance = random.Random(seed)
     expected = 0
     ended: set[str] = set()
     for _ in range(4):
-        database = Database(SqliteFile(path))
+        database = Database(place)
         await database.open()
-        ledger = Ledger(database, journal_directory(path))
+        ledger = Ledger(database, has_files=True)
         await ledger.start()
         running: list[Record] = []
         for _ in range(60):
@@ -323,8 +311,8 @@ async def test_whatever_happens_each_call_is_charged_once(path: Path, seed: int,
                 writer_of(ledger).retry()
         # What was told of the calls that are open was never noted, so that they cost nothing.
         await kill(ledger, database)
-    async with Database(SqliteFile(path)) as database:
-        ledger = Ledger(database, journal_directory(path))
+    async with Database(place) as database:
+        ledger = Ledger(database, has_files=True)
         await ledger.start()
         rows = await requests(database)
         await ledger.close()

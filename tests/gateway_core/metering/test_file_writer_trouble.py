@@ -1,12 +1,12 @@
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
 from gateway_core.metering.balance import IDLE_REFRESHES, Balances
+from gateway_core.metering.journal_place import journals
 from gateway_core.metering.ledger import Ledger
 from gateway_core.metering.record import Record
 from gateway_core.storage import journal_file
@@ -15,31 +15,26 @@ from gateway_core.storage.balance import CreditRow, add_credit
 from gateway_core.storage.database import Database
 from gateway_core.storage.errors import StorageUnavailable
 from gateway_core.storage.identifier import new_id
-from gateway_core.storage.journal_file import JournalFile, journal_directory
+from gateway_core.storage.journal_file import JournalFile
 from gateway_core.storage.journal_line import FORMAT, opened_line
-from gateway_core.storage.location import SqliteFile
-from tests.gateway_core.metering.rows import asked, charged_and_moved, requests, text, told
+from gateway_core.storage.location import Location
+from tests.gateway_core.metering.rows import asked, charged_and_moved, directory_at, requests, text, told
 from tests.gateway_core.metering.test_file_writer import ANSWERED, MILLION, failing, kill, spoken, writer_of
 
 ACCOUNT = "00000000-0000-7000-8000-000000000001"
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "headgate.db"
-
-
-@pytest.fixture
-async def database(path: Path) -> AsyncIterator[Database]:
-    async with Database(SqliteFile(path)) as opened:
+async def database(place: Location) -> AsyncIterator[Database]:
+    async with Database(place) as opened:
         async with opened.transaction() as connection:
             await add_account(connection, {"id": ACCOUNT, "name": "a"})
         yield opened
 
 
 @pytest.fixture
-async def ledger(database: Database, path: Path) -> AsyncIterator[Ledger]:
-    kept = Ledger(database, journal_directory(path))
+async def ledger(database: Database) -> AsyncIterator[Ledger]:
+    kept = Ledger(database, has_files=True)
     await kept.start()
     yield kept
     await kept.close()
@@ -145,11 +140,11 @@ async def test_whoever_reads_waits_for_no_database_that_does_not_answer(
 
 
 async def test_an_end_for_which_there_was_no_room_leaves_the_opening_to_whoever_comes_next(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = Database(SqliteFile(path))
+    database = Database(place)
     await database.open()
-    killed = Ledger(database, journal_directory(path))
+    killed = Ledger(database, has_files=True)
     await killed.start()
     record = await killed.open(asked(count_prompt=lambda: 2))
     record.measure.note(text("eight ch"))
@@ -163,8 +158,8 @@ async def test_an_end_for_which_there_was_no_room_leaves_the_opening_to_whoever_
         await writer_of(killed).settled()
     assert journal._segments[-1].lines == 2
     await kill(killed, database)
-    async with Database(SqliteFile(path)) as after:
-        following = Ledger(after, journal_directory(path))
+    async with Database(place) as after:
+        following = Ledger(after, has_files=True)
         await following.start()
         (row,) = await requests(after)
         await following.close()
@@ -174,6 +169,8 @@ async def test_an_end_for_which_there_was_no_room_leaves_the_opening_to_whoever_
 async def test_ends_that_are_never_written_keep_few_files(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_file, "SEGMENT_BYTES", 1 << 16)
     monkeypatch.setattr(journal_file, "SPARE_LEFT", 1 << 15)
+    monkeypatch.setattr("gateway_core.metering.file_writer.SETTLED_SECONDS", 60.0)
+    monkeypatch.setattr("gateway_core.metering.ledger_writer.log.exception", lambda *_, **__: None)  # it takes long
     writer = writer_of(ledger)
     writer._journal._segments[-1].end = 1 << 16
     ids = set()
@@ -211,11 +208,11 @@ async def test_what_is_to_do_in_the_journal_while_something_is_done_is_done_too(
     assert journal.has_spare
 
 
-async def killed_at(path: Path) -> Record:
+async def killed_at(place: Location) -> Record:
     """A call that a killed process had ended in its file."""
-    theirs = Database(SqliteFile(path))
+    theirs = Database(place)
     await theirs.open()
-    ledger = Ledger(theirs, journal_directory(path))
+    ledger = Ledger(theirs, has_files=True)
     await ledger.start()
     record = await spoken(ledger)
     await ledger.settle(record, ANSWERED)
@@ -223,23 +220,23 @@ async def killed_at(path: Path) -> Record:
     return record
 
 
-async def test_a_journal_that_cannot_be_opened_keeps_no_other_from_being_closed(path: Path) -> None:
-    await killed_at(path)
-    (journal_directory(path) / "0.lock").mkdir()  # as if it were another user's
-    async with Database(SqliteFile(path)) as database:
-        ledger = Ledger(database, journal_directory(path))
+async def test_a_journal_that_cannot_be_opened_keeps_no_other_from_being_closed(place: Location) -> None:
+    await killed_at(place)
+    (directory_at(place) / "0.lock").mkdir()  # as if it were another user's
+    async with Database(place) as database:
+        ledger = Ledger(database, has_files=True)
         await ledger.start()
         assert await charged_and_moved(database) == (3 * MILLION, 3 * MILLION, 0)
         await ledger.close()
 
 
-async def test_files_of_a_journal_that_cannot_be_read_keep_no_other_from_being_closed(path: Path) -> None:
-    await killed_at(path)
-    directory = journal_directory(path)
+async def test_files_of_a_journal_that_cannot_be_read_keep_no_other_from_being_closed(place: Location) -> None:
+    await killed_at(place)
+    directory = directory_at(place)
     (directory / "0.lock").touch()
     (directory / "0-00000001.calls").mkdir()
-    async with Database(SqliteFile(path)) as database:
-        ledger = Ledger(database, directory)
+    async with Database(place) as database:
+        ledger = Ledger(database, has_files=True)
         await ledger.start()
         assert await charged_and_moved(database) == (3 * MILLION, 3 * MILLION, 0)
         await ledger.beat()
@@ -247,35 +244,35 @@ async def test_files_of_a_journal_that_cannot_be_read_keep_no_other_from_being_c
     assert {each.name for each in directory.iterdir()} == {"0.lock", "0-00000001.calls"}
 
 
-async def test_files_are_closed_by_a_process_whose_journal_is_in_the_database(path: Path) -> None:
-    await killed_at(path)
-    async with Database(SqliteFile(path)) as database:
+async def test_files_are_closed_by_a_process_whose_journal_is_in_the_database(place: Location) -> None:
+    await killed_at(place)
+    async with Database(place) as database:
         ledger = Ledger(database)
         await ledger.start()
         assert await charged_and_moved(database) == (3 * MILLION, 3 * MILLION, 0)
         await ledger.close()
-    assert list(journal_directory(path).iterdir()) == []
+    assert list(directory_at(place).iterdir()) == []
 
 
-async def test_where_another_version_wrote_of_ends_no_call_is_closed_without_its_end(path: Path) -> None:
-    directory = journal_directory(path)
-    async with Database(SqliteFile(path)) as database:
+async def test_where_another_version_wrote_of_ends_no_call_is_closed_without_its_end(place: Location) -> None:
+    async with Database(place) as database:
+        directory = await journals(database)
         theirs = JournalFile(directory, "theirs", lambda: None)
         theirs.open()
         record = Record(asked(account_id=ACCOUNT), "theirs")
         theirs.put(opened_line(record.opening))
         theirs.put(orjson.dumps((FORMAT + 1, "whatever", record.id)))
         theirs.close(is_kept=True)
-        ledger = Ledger(database, directory)
+        ledger = Ledger(database, has_files=True)
         await ledger.start()
         assert [row["status"] for row in await requests(database)] == ["open"]
         await ledger.close()
     assert len(list(directory.iterdir())) == 2
 
 
-async def test_a_call_whose_price_cannot_be_read_keeps_no_other_of_its_file_from_being_closed(path: Path) -> None:
-    directory = journal_directory(path)
-    async with Database(SqliteFile(path)) as database:
+async def test_a_call_whose_price_cannot_be_read_keeps_no_other_of_its_file_from_being_closed(place: Location) -> None:
+    async with Database(place) as database:
+        directory = await journals(database)
         theirs = JournalFile(directory, "theirs", lambda: None)
         theirs.open()
         records = [Record(asked(account_id=ACCOUNT), "theirs") for _ in range(5)]
@@ -284,7 +281,7 @@ async def test_a_call_whose_price_cannot_be_read_keeps_no_other_of_its_file_from
             line = opened_line(record.opening)
             theirs.put(line.replace(b'"1"', b'"dear"') if record is bad else line)
         theirs.close(is_kept=True)
-        ledger = Ledger(database, directory)
+        ledger = Ledger(database, has_files=True)
         await ledger.start()
         found = {row["id"]: row["status"] for row in await requests(database)}
         await ledger.close()

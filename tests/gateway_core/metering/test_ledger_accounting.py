@@ -7,8 +7,6 @@ import pytest
 from gateway_core.metering.ledger import Ledger
 from gateway_core.metering.record import Attempt, Outcome
 from gateway_core.storage.database import Database
-from gateway_core.storage.journal_file import journal_directory
-from gateway_core.storage.location import Location, SqliteFile
 from tests.gateway_core.metering.rows import asked, attempts, charged_and_moved, requests, text, told
 from tests.support.postgres import PostgresServer
 
@@ -16,18 +14,17 @@ MILLION = 10**6
 ANSWERED = Outcome("ok", (Attempt("lab", "tiny", "ok", 1.0, 2.0, 200),))
 
 
-@pytest.fixture(params=["sqlite", "sqlite, with files", "postgresql"])
+@pytest.fixture(params=["sqlite", "sqlite, with files", "postgresql", "postgresql, with files"])
 async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "postgresql":
+    if request.param.startswith("postgresql"):
         server: PostgresServer = request.getfixturevalue("postgres_server")
         return await server.new_database()
     return f"sqlite:///{tmp_path}/{request.param}/headgate.db"
 
 
 @pytest.fixture
-async def ledger(database: Database, place: Location) -> AsyncIterator[Ledger]:
-    has_files = isinstance(place, SqliteFile) and "files" in place.path.parent.name
-    kept = Ledger(database, journal_directory(place.path) if has_files else None)  # type: ignore[union-attr]
+async def ledger(request: pytest.FixtureRequest, database: Database) -> AsyncIterator[Ledger]:
+    kept = Ledger(database, has_files="files" in request.node.callspec.params["database_url"])
     await kept.start()
     yield kept
     await kept.close()

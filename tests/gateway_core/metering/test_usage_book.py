@@ -10,7 +10,8 @@ from headgate.v1.usage_service_pb2 import ExportUsageRecordsRequest, ListUsageRe
 
 from gateway_core.call import Caller
 from gateway_core.errors import InvalidRequest, NotFound
-from gateway_core.metering.ledger import Ledger, root_account_id
+from gateway_core.metering.journal_place import root_account_id
+from gateway_core.metering.ledger import Ledger
 from gateway_core.metering.record import Attempt, Outcome
 from gateway_core.metering.usage_book import UsageBook
 from gateway_core.storage.database import Database
