@@ -21,8 +21,8 @@ SERVICE = "envoy.service.ratelimit.v3.RateLimitService"
 class RateLimitService:
     """Says whose limits are reached. It counts nothing, whatever `hits_addend` says: the pipeline does.
 
-    A descriptor may have "authorization" (also no more than a key), "remote_address" and "path"; with a path only
-    calls of models are refused, in the words of the dialect. Keys that this process has not seen yet are not looked up.
+    A descriptor may have "authorization" (also no more than a key), "remote_address", "path" and "origin"; with a path
+    only calls of models are refused, in the words of the dialect. Keys that are not in memory are not looked up.
     """
 
     def __init__(self, identities: Identities, look: Look | None, peers: Peers, refusals: Refusals) -> None:
@@ -51,11 +51,11 @@ class RateLimitService:
             told.duration_until_reset.FromNanoseconds(round((refusal.retry_after_seconds or 0) * 1e9))
             if response.overall_code != RateLimitResponse.CODE_OVER_LIMIT:
                 response.overall_code = RateLimitResponse.CODE_OVER_LIMIT
-                self._say(response, entries.get("path", "").partition("?")[0], refusal)
+                self._say(response, entries, refusal)
         return response.SerializeToString()
 
     def _refusal(self, entries: Mapping[str, str]) -> RateLimited | None:
-        path = entries.get("path", "").partition("?")[0]
+        path = path_of(entries)
         if self._look is None or (path and not is_model_call(path)):
             return None
         given = entries.get("authorization")
@@ -63,10 +63,16 @@ class RateLimitService:
         caller = self._identities.remembered(f"Bearer {secret}" if secret else None)
         return None if caller is None else self._look.refusal(caller, entries.get("remote_address", ""))
 
-    def _say(self, response: RateLimitResponse, path: str, refusal: RateLimited) -> None:
-        answer = self._refusals.answer("rate_limit", Asked("POST", path, {}), refusal)
+    def _say(self, response: RateLimitResponse, entries: Mapping[str, str], refusal: RateLimited) -> None:
+        headers = {"origin": entries["origin"]} if "origin" in entries else {}
+        answer = self._refusals.answer("rate_limit", Asked("POST", path_of(entries), headers), refusal)
         fields = list(answer.headers)
         if not any(name == "retry-after" for name, _ in fields) and refusal.retry_after_seconds is not None:
             fields.append(("retry-after", str(ceil(refusal.retry_after_seconds))))
         response.response_headers_to_add.extend(HeaderValue(key=name, value=value) for name, value in fields)
         response.raw_body = answer.body.encode()
+
+
+def path_of(entries: Mapping[str, str]) -> str:
+    """The path of the request, without the query. Empty: it was not told."""
+    return entries.get("path", "").partition("?")[0]

@@ -25,6 +25,7 @@ AUTHORIZATION_HEADERS = (
     "x-api-key",
     "api-key",
     "x-forwarded-client-cert",
+    "origin",
     "x-request-id",
     "traceparent",
 )
