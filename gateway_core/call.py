@@ -78,6 +78,8 @@ class Caller:
     """The models that account and key both allow. None: all."""
     requests_per_minute: int | None = None
     """Of the account, beside those of its plan. None: no limit of its own."""
+    certificate: str = ""
+    """The name of the certificate that stood for a key. Empty: none did."""
 
 
 NOBODY = Caller()
@@ -177,6 +179,8 @@ class Call(Generic[Request]):
     """Who calls; set by the stage `authenticate`."""
     address: str = ""
     """The address of the caller's machine, as trusted proxies tell it. Empty: not known."""
+    certificate: str = ""
+    """The name of the certificate that the call came by. Empty: there was none, or nobody is known by certificates."""
     tag: str = ""
     """What the caller tells its calls apart by."""
     gateway: GatewayUse | None = None

@@ -371,6 +371,13 @@ class Config(Part):
         return self
 
     @model_validator(mode="after")
+    def _certificates_are_asked_for(self) -> "Config":
+        if self.client_certificates.accounts and not self.tls.asks_clients:
+            needed = "tls.grpc.client_authorities or tls.http.client_authorities"
+            raise MissingReference(f"needs {needed}", ("client_certificates", "accounts"))
+        return self
+
+    @model_validator(mode="after")
     def _price_classes_exist(self) -> "Config":
         known = {row.price_class for row in self.models.values()}
         for name, plan in self.plans.items():

@@ -50,6 +50,11 @@ class TlsConfig(Part):
     grpc: ListenerTlsConfig | None = None
     http: ListenerTlsConfig | None = None
 
+    @property
+    def asks_clients(self) -> bool:
+        """Whether clients of any listener must show certificates."""
+        return any(row is not None and row.client_authorities is not None for row in (self.grpc, self.http))
+
 
 class CoreTlsConfig(Part):
     """How a bridge apart calls a core that speaks TLS."""

@@ -31,6 +31,7 @@ from gateway_core.catalog.gateway_endpoint import Endpoints, EndpointTarget
 from gateway_core.catalog.known import Known, OfSnapshots, with_known_models
 from gateway_core.catalog.listing import Listing
 from gateway_core.config import Config, ProviderConfig
+from gateway_core.identity.certificate_peer import certificate_peers
 from gateway_core.identity.keyring import Everybody, Keyring
 from gateway_core.identity.keys import Keys
 from gateway_core.identity.public import PublicLimits
@@ -122,11 +123,12 @@ class Core:
         self.new_root_key: str | None = None
         """The operator's key where `start` has made it: it is kept nowhere."""
         self._ledger = None if store is None else Ledger(store.database, has_files=config.ledger_journal == "file")
-        self._keyring = None if store is None else Keyring(store.database, optional=config.authentication == "optional")
-        self._access = Access(self._keyring or Everybody())
+        self._keyring = None if store is None else keyring(config, store)
+        by_certificate = certificate_peers(config)
+        self._access = Access(self._keyring or Everybody(), by_certificate)
         self.streams = Streams(config.detach, worker)
         self.telemetry = Telemetry(self.config)
-        self._peers = None if worker is None else WorkerPeers(worker, self.telemetry.exposition)
+        self._peers = None if worker is None else WorkerPeers(worker, self.telemetry.exposition, by_certificate)
         self.board = Board(self.config)
         self._tell_metrics()
         self._replicas = Replicas(self.config, store, self.board, self.telemetry.metrics)
@@ -184,6 +186,7 @@ class Core:
             await self._store.open()
             self.new_root_key = await root_established(self._store.database, self._root_key)
             self._keyring.open()
+            await self._keyring.tell_unknown_accounts()
             await self._gateways.start(self._store.database)
             await self._plans.open()
         if self._webhooks is not None:
@@ -335,6 +338,12 @@ def shared_limits(config: Config, store: Store, metrics: Metrics) -> SharedLimit
     leases = RedisLeases(config.redis_url, store.database.process_id)
     metrics.tell_limits_store(lambda: leases.away is None)
     return SharedLimits(store.database, leases=leases)
+
+
+def keyring(config: Config, store: Store) -> Keyring:
+    """Who calls with keys and with certificates."""
+    is_optional = config.authentication == "optional"
+    return Keyring(store.database, optional=is_optional, certificates=config.client_certificates.accounts)
 
 
 def public_limits(config: Config, limits: SharedLimits | None) -> PublicLimits:

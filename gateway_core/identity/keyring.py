@@ -2,21 +2,22 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from hmac import compare_digest
 from time import time_ns
-from typing import Any, Literal, NoReturn, Protocol, cast
+from typing import Any, NoReturn, Protocol
 
 import structlog
 
 from gateway_core.call import Caller
 from gateway_core.errors import KeyExpired, Unauthenticated
+from gateway_core.identity.caller import caller_of
+from gateway_core.identity.certificate_caller import CertificateCallers
 from gateway_core.identity.credential import LOOKUP_LENGTH, PREFIX_LENGTH, Credential, carried, credential_of, digest
 from gateway_core.storage import account as accounts
 from gateway_core.storage import key as keys
-from gateway_core.storage.account import AccountRow
 from gateway_core.storage.changes import Change
 from gateway_core.storage.database import Database
 from gateway_core.storage.errors import StorageError
@@ -32,6 +33,7 @@ REMEMBERED_AT_MOST = 100_000
 UNKNOWN_AT_MOST = 100_000
 
 MISSING = "A key is needed: send it as Authorization: Bearer sk-hg-…"
+UNMAPPED = " (the certificate {!r} stands for no account: client_certificates.accounts)"
 WRONG = "The key is unknown or has been deleted."
 EXPIRED = "The key has expired."
 
@@ -43,8 +45,8 @@ class Identities(Protocol):
         """Who calls with a value of `authorization`, where that is known without waiting."""
         ...
 
-    async def caller(self, authorization: str | None) -> Caller:
-        """Who calls; raises Unauthenticated, KeyExpired."""
+    async def caller(self, authorization: str | None, certificate: str = "") -> Caller:
+        """Who calls, by a key or else by the certificate of this name; raises Unauthenticated, KeyExpired."""
         ...
 
 
@@ -57,7 +59,7 @@ class Everybody:
         """The operator."""
         return self.CALLER
 
-    async def caller(self, authorization: str | None) -> Caller:
+    async def caller(self, authorization: str | None, certificate: str = "") -> Caller:
         """The operator."""
         return self.CALLER
 
@@ -78,9 +80,10 @@ class Entry:
 class Keyring:
     """The keys of a database. Belongs to one event loop, between `open` and `close`."""
 
-    def __init__(self, database: Database, *, optional: bool) -> None:
-        """Takes whether who brings no key is the operator."""
+    def __init__(self, database: Database, *, optional: bool, certificates: Mapping[str, str] | None = None) -> None:
+        """Takes whether who brings no key is the operator, and the accounts of certificates by their names."""
         self._database = database
+        self._certificates = CertificateCallers(database, certificates) if certificates else None
         self._optional = optional
         self._entries: dict[str, Entry] = {}
         self._unknown: dict[str, None] = {}
@@ -95,7 +98,15 @@ class Keyring:
         """Begins to learn of changes."""
         for topic, forget in ((keys.TOPIC, self._forget_key), (accounts.TOPIC, self._forget_account)):
             self._stack.callback(self._database.changes.subscribe(topic, forget))
+        if self._certificates is not None:
+            self._certificates.open()
+            self._stack.callback(self._certificates.close)
         self._flushing = asyncio.create_task(self._flush_often(), name="noting the use of keys")
+
+    async def tell_unknown_accounts(self) -> None:
+        """Tells in the log which accounts of certificates there are not, or not yet."""
+        if self._certificates is not None:
+            await self._certificates.tell_unknown()
 
     async def close(self) -> None:
         """Writes which keys were used, and ends."""
@@ -121,15 +132,12 @@ class Keyring:
             self._note(entry, now_us)
         return entry.caller
 
-    async def caller(self, authorization: str | None) -> Caller:
-        """Who calls; raises Unauthenticated, KeyExpired."""
+    async def caller(self, authorization: str | None, certificate: str = "") -> Caller:
+        """Who calls, by a key or else by the certificate of this name; raises Unauthenticated, KeyExpired."""
         secret = carried(authorization) if authorization else ""
         credential = credential_of(secret)
         if credential is None:
-            if self._optional:
-                # SDKs send something in any case: what has not the form of a key is none.
-                return await self._operator()
-            refuse(WRONG if secret else MISSING)
+            return await self._without_key(secret, certificate)
         entry = await self._entry(credential.lookup)
         if entry is None or not matches(credential, entry):
             refuse(WRONG)
@@ -141,6 +149,16 @@ class Keyring:
         if now_us >= entry.noted_us:
             self._note(entry, now_us)
         return entry.caller
+
+    async def _without_key(self, secret: str, certificate: str) -> Caller:
+        """Who calls with something that has not the form of a key, or with nothing."""
+        # SDKs send something in any case: where no key is needed, that is none.
+        known = None
+        if certificate and self._certificates is not None and (self._optional or not secret):
+            known = await self._certificates.caller(certificate)
+        if known is None and not self._optional:
+            refuse(WRONG if secret else f"{MISSING}{UNMAPPED.format(certificate[:200])}" if certificate else MISSING)
+        return known or await self._operator()
 
     async def flush(self) -> None:
         """Writes which keys were used."""
@@ -242,21 +260,3 @@ def remember(memory: dict[str, Any], key: str, value: Any, at_most: int) -> None
     while len(memory) >= at_most:
         del memory[next(iter(memory))]
     memory[key] = value
-
-
-def caller_of(
-    account: AccountRow, key: keys.KeyRow | None = None, allowed_models: Sequence[Sequence[str]] = ()
-) -> Caller:
-    """The caller that an account is, by one of its keys or by none, who may ask what all lists allow."""
-    allowed = [frozenset(names) for names in allowed_models]
-    return Caller(
-        account_id=account.id,
-        key_id="" if key is None else key.id,
-        kind="none" if key is None else cast(Literal["private", "public"], key.kind),
-        is_root=account.root,
-        plan=account.plan or "",
-        default_tag=account.default_tag or "",
-        project=(key and key.project) or "",
-        allowed_models=frozenset.intersection(*allowed) if allowed else None,
-        requests_per_minute=account.requests_per_minute,
-    )

@@ -22,9 +22,9 @@ class Stage:
     async def __call__(self, call: Call[Any], next: Next[Any]) -> Events:
         """Raises Unauthenticated, PermissionDenied, ParameterNotAllowed, RateLimited."""
         authorization = call.metadata.get("authorization")
-        caller = self._identities.remembered(authorization)
+        caller = None if call.certificate and not authorization else self._identities.remembered(authorization)
         if caller is None:
-            caller = await self._identities.caller(authorization)
+            caller = await self._identities.caller(authorization, call.certificate)
         call.caller = caller
         if caller.kind == "public":
             return await self._limited(call, next)

@@ -107,13 +107,23 @@ class Stage:
             gateway.version if gateway is not None else 0,
             names.known_dialect(call.metadata),
             call.tag or caller.default_tag,
-            operation.labels(call.request),
+            labels(call),
             None if is_own else self._prices.get(call.model),
             Multiplier(*call.price_multiplier),
             call.reserved_pico_usd,
             call.cover,
             count_prompt=lambda: operation.prompt_token_count(call.request),
         )
+
+
+def labels(call: Call[Any]) -> dict[str, str]:
+    """The caller's names and values, and by which certificate it called; nobody else tells of one."""
+    told = call.operation.labels(call.request)
+    if call.caller.certificate:
+        told[names.CERTIFICATE_LABEL] = call.caller.certificate
+    elif names.CERTIFICATE_LABEL in told:
+        del told[names.CERTIFICATE_LABEL]
+    return told
 
 
 def tell_charged(call: Call[Any], record: Record) -> None:

@@ -7,6 +7,7 @@ from google.protobuf.message import Message
 
 from gateway_core.call import Caller
 from gateway_core.errors import PermissionDenied
+from gateway_core.identity.certificate_peer import CertificatePeers
 from gateway_core.identity.keyring import Identities
 from gateway_core.services.edge import Context, Rpc
 from gateway_core.services.plain_text import check_texts
@@ -20,9 +21,10 @@ CallerOf = Callable[[Context], Awaitable[Caller]]
 class Access:
     """Tells a service who calls it."""
 
-    def __init__(self, identities: Identities) -> None:
-        """Takes who is known."""
+    def __init__(self, identities: Identities, certificates: CertificatePeers | None = None) -> None:
+        """Takes who is known; and, where callers are known by certificates, what tells theirs."""
         self._identities = identities
+        self.certificates = certificates
 
     async def any(self, context: Context) -> Caller:
         """The caller, whatever its key may do; raises Unauthenticated, KeyExpired."""
@@ -30,7 +32,13 @@ class Access:
         for key, value in context.invocation_metadata() or ():
             if key == "authorization" and isinstance(value, str):
                 authorization = value
-        return self._identities.remembered(authorization) or await self._identities.caller(authorization)
+        certificate = self.certificate(context)
+        remembered = None if certificate and not authorization else self._identities.remembered(authorization)
+        return remembered or await self._identities.caller(authorization, certificate)
+
+    def certificate(self, context: Context) -> str:
+        """The name of the certificate that a call came by. Empty: there is none, or nobody is known by one."""
+        return "" if self.certificates is None else self.certificates.name(context)
 
     async def private(self, context: Context) -> Caller:
         """The caller, who has a private key or needs none; raises as `any`, and PermissionDenied."""

@@ -196,6 +196,7 @@ class ChatCompletionService(ChatCompletionServiceServicer):
             metadata=metadata,
             deadline=deadline_of(context),
             address=self._bridges.caller_address(context, metadata),
+            certificate="" if self._access.certificates is None else self._access.certificate(context),
         )
 
 

@@ -14,6 +14,7 @@ from headgate.v1.chat_completion_service_pb2 import ResumeChatCompletionRequest,
 from headgate.v1.chat_completion_service_pb2_grpc import ChatCompletionServiceStub
 
 from gateway_core.errors import NotFound
+from gateway_core.identity.certificate_peer import FORWARDED, CertificatePeers
 from gateway_core.resume.worker import Worker
 from gateway_core.services.edge import Context
 from gateway_core.telemetry.merging import labelled, merged
@@ -40,8 +41,9 @@ Exposition = Callable[[str], tuple[bytes, str]]
 class WorkerPeers:
     """The others, and the socket of this one."""
 
-    def __init__(self, worker: Worker, exposition: Exposition) -> None:
-        """Takes which one this is, and what it has measured."""
+    def __init__(self, worker: Worker, exposition: Exposition, certificates: CertificatePeers | None = None) -> None:
+        """Takes which one this is, what it has measured, and what tells callers' certificates, where they count."""
+        self._certificates = certificates
         self._worker = worker
         self._exposition = exposition
         self._channels: dict[int, aio.Channel] = {}
@@ -59,6 +61,11 @@ class WorkerPeers:
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
         self._server.add_insecure_port(f"unix:{self._worker.socket(self._worker.number)}")
         await self._server.start()
+
+    def _forwarded(self, context: Context) -> tuple[tuple[str, str | bytes], ...]:
+        """The caller's metadata, and the certificate that it showed here."""
+        metadata = tuple(pair for pair in forwarded(context) if pair[0] != FORWARDED)
+        return metadata if self._certificates is None else (*metadata, *self._certificates.forwarded(context))
 
     @property
     def handed_on(self) -> int:
@@ -86,7 +93,7 @@ class WorkerPeers:
         if not self._worker.socket(number).exists():
             raise ended(number, told, self._worker.process)
         call: Any = ChatCompletionServiceStub(self._channel(number)).ResumeChatCompletion(
-            request, metadata=forwarded(context), timeout=context.time_remaining()
+            request, metadata=self._forwarded(context), timeout=context.time_remaining()
         )
         self._handed_on[number] += 1
         try:

@@ -86,6 +86,16 @@ async def child_accounts(
     return [made for row in rows if (made := _row(row)) is not None]
 
 
+async def allowed_models(connection: AsyncConnection, owner: AccountRow) -> list[tuple[str, ...]]:
+    """The lists of models of an account and of the accounts above, where they have one."""
+    lists = []
+    above: AccountRow | None = owner
+    while above is not None:
+        lists.append(above.allowed_models)
+        above = None if above.parent_id is None else await account(connection, above.parent_id)
+    return [names for names in lists if names is not None]
+
+
 async def add_account(connection: AsyncConnection, values: Mapping[str, Any]) -> bool:
     """Adds an account; whether it was added: False where there is one of its external_ref, or a root account."""
     now = now_us()

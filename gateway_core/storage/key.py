@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway_core.storage.account import AccountRow, account
+from gateway_core.storage.account import AccountRow, account, allowed_models
 from gateway_core.storage.identifier import new_id, now_us
 from gateway_core.storage.statements import insert
 from gateway_core.storage.tables.identity import keys
@@ -85,12 +85,8 @@ async def found(connection: AsyncConnection, lookup: str) -> Found | None:
     if named is None or owner is None:
         return None
     is_new = named is secret and await replaced(connection, named.id) is not None
-    lists = [named.allowed_models]
-    above: AccountRow | None = owner
-    while above is not None:
-        lists.append(above.allowed_models)
-        above = None if above.parent_id is None else await account(connection, above.parent_id)
-    return Found(secret.hash, named, owner, tuple(names for names in lists if names is not None), is_new)
+    own = () if named.allowed_models is None else (named.allowed_models,)
+    return Found(secret.hash, named, owner, (*own, *await allowed_models(connection, owner)), is_new)
 
 
 async def key(connection: AsyncConnection, key_id: str, *, lock: bool = False) -> KeyRow | None:

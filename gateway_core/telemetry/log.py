@@ -257,8 +257,8 @@ def call_fields(record: CallRecord) -> dict[str, Any]:
         names.DURATION_MS: milliseconds(record.duration_seconds),
         names.ATTEMPTS: call.attempt_count,
     }
-    if call.attempt_count > 1:
-        fields[names.FAILED_ATTEMPTS] = failed_attempts(record)
+    if call.attempt_count > 1 or call.caller.certificate:
+        add_way(fields, record)
     first = record.time_to_first_token_seconds
     if first is not None:
         fields[names.TIME_TO_FIRST_TOKEN_MS] = milliseconds(first)
@@ -277,6 +277,14 @@ def call_fields(record: CallRecord) -> dict[str, Any]:
     elif record.status == names.INTERNAL:
         fields["exc_info"] = record.error
     return fields
+
+
+def add_way(fields: dict[str, Any], record: CallRecord) -> None:
+    """Adds the fields that tell by which certificate the call came, and who was asked in vain."""
+    if record.call.caller.certificate:
+        fields[names.CERTIFICATE] = record.call.caller.certificate[:CHARACTERS_AT_MOST]
+    if record.call.attempt_count > 1:
+        fields[names.FAILED_ATTEMPTS] = failed_attempts(record)
 
 
 def failed_attempts(record: CallRecord) -> list[str]:

@@ -24,7 +24,7 @@ class Public:
     def remembered(self, authorization: str | None) -> Caller:
         return Caller(account_id="a", key_id="k", kind="public")
 
-    async def caller(self, authorization: str | None) -> Caller:
+    async def caller(self, authorization: str | None, certificate: str = "") -> Caller:
         raise AssertionError
 
 

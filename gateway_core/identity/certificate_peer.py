@@ -1,0 +1,76 @@
+"""By which certificate a call came: that of its connection or, through a proxy that is believed, that of its caller."""
+
+from collections.abc import Iterable, Mapping, Set
+from typing import Protocol
+
+from gateway_core.config import Config
+from gateway_core.identity.certificate_name import certificate_name, forwarded_element, forwarded_name
+
+FORWARDED = "x-forwarded-client-cert"
+Metadata = Iterable[tuple[str, str | bytes]]
+
+
+class Connection(Protocol):
+    """What a servicer knows of the connection of a call (grpc.aio.ServicerContext)."""
+
+    def peer(self) -> str:
+        """Where it comes from."""
+        ...
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        """What TLS has proved."""
+        ...
+
+    def invocation_metadata(self) -> Metadata | None:
+        """What the caller sent along."""
+        ...
+
+
+class CertificatePeers:
+    """Tells the name of the certificate that a call came by.
+
+    The bridge in this process, and other workers of this server by their Unix socket, are believed: they tell whom they
+    themselves have checked. So are proxies, which never call for themselves.
+    """
+
+    def __init__(self, proxies: Set[str], *, asks_clients: bool) -> None:
+        """Takes the names of the proxies, and whether callers by gRPC must show certificates."""
+        self._proxies = proxies
+        self._asks_clients = asks_clients
+
+    def name(self, context: Connection) -> str:
+        """The SPIFFE ID, or "CN=name". Empty: there is no certificate, or it has no name."""
+        if context.peer().startswith(("inprocess:", "unix:")):
+            return told_by(context)
+        if not self._asks_clients:
+            return ""
+        # gRPC asks for certificates only where it checks them: what is here was checked.
+        proved = context.auth_context()
+        uris = [value.decode("utf-8", "replace") for value in proved.get("peer_uri", ())]
+        subject = b"".join(proved.get("x509_subject", ())).decode("utf-8", "replace")
+        name = certificate_name(uris, subject)
+        return told_by(context) if name in self._proxies else name
+
+    def forwarded(self, context: Connection) -> tuple[tuple[str, str], ...]:
+        """The metadata that tell another worker the same."""
+        name = self.name(context)
+        return ((FORWARDED, forwarded_element(name)),) if name else ()
+
+
+def certificate_peers(config: Config) -> CertificatePeers | None:
+    """What tells the certificates of callers. None: nobody is known by one."""
+    known, listener = config.client_certificates, config.tls.grpc
+    if not known.accounts:
+        return None
+    return CertificatePeers(
+        known.proxies, asks_clients=listener is not None and listener.client_authorities is not None
+    )
+
+
+def told_by(context: Connection) -> str:
+    """The name that the last of the caller's headers tells."""
+    told = ""
+    for key, value in context.invocation_metadata() or ():
+        if key == FORWARDED and isinstance(value, str):
+            told = value
+    return forwarded_name(told) if told else ""
