@@ -5,7 +5,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Coroutine
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ from headgate_cli.tls import http_files, https_context
 from rest_bridge import dialects
 from rest_bridge.app import CHANNEL_OPTIONS, create, server
 from rest_bridge.config import BridgeConfig
-from rest_bridge.refusal import refused
+from rest_bridge.refusal import Words
 
 if sys.platform == "win32":
     from asyncio import new_event_loop
@@ -155,8 +154,7 @@ class Running:
             services = self.config.envoy_services
             if services.authorization or services.rate_limit:
                 # Whoever is refused by a proxy gets the words of the dialect, wherever the bridge is.
-                dialects_here = create(self.core.channel, bridge_config(self.config))
-                self.core.refusals.words = partial(refused, dialects_here)
+                self.core.refusals.speak(Words(create(self.core.channel, bridge_config(self.config))))
             await listening(self.core.start(), self.claims.grpc, "gRPC")
         if self.claims.http is not None:
             channel = self.core.channel if self.core is not None else await self._reach_core()

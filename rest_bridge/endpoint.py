@@ -1,7 +1,7 @@
 """The ASGI callable of an endpoint: one place for what every endpoint does with failures and callers that leave."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 from grpc import aio
@@ -11,7 +11,7 @@ from rest_bridge.config import BridgeConfig
 from rest_bridge.connection import Headers, Receive, Scope, Send
 from rest_bridge.cors import answer_fields, preflight_fields
 from rest_bridge.errors import Failure, Refused, challenge, log_refusal
-from rest_bridge.exchange import JSON, KEY_FIELDS, Exchange, answer_headers, is_request_id
+from rest_bridge.exchange import JSON, Exchange, answer_headers
 
 log = structlog.get_logger("headgate.bridge")
 
@@ -76,18 +76,16 @@ class Endpoint:
             await exchange.respond(200, b"", fields)
         return fields is not None
 
-    def refusal(self, failure: Failure, headers: Mapping[bytes, bytes]) -> tuple[Headers, bytes]:
+    def refusal(self, failure: Failure, *, has_key: bool, origin: str) -> tuple[Headers, bytes]:
         """Header fields and body of the answer that a failure is, where it is given in the place of this endpoint.
 
-        Takes the header fields of the request by their names in small letters. The length of the body is left out.
+        Takes whether the request has a key, and the origin that it names ("": none). The length of the body, and the
+        request's id, are left out.
         """
-        has_key = any(headers.get(name) for name in KEY_FIELDS)
         fields = [*JSON, *failure.headers, *challenge(failure, has_key=has_key)]
-        given = headers.get(b"x-request-id", b"")
-        if is_request_id(given):
-            fields.append((b"x-request-id", given))
         if self._config.allowed_origins:
-            fields += answer_fields(self._config.allowed_origins, headers)
+            given = {b"origin": origin.encode("latin-1", "replace")} if origin else {}
+            fields += answer_fields(self._config.allowed_origins, given)
         return fields, self._document(failure)
 
     def _failure(self, exchange: Exchange, error: Exception) -> tuple[Failure, Headers]:

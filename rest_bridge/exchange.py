@@ -21,7 +21,6 @@ JSON: Headers = ((b"content-type", b"application/json"),)
 
 TOLD = ("x-headgate-", "x-ratelimit-")
 """How the metadata of answers begin that are header fields too."""
-KEY_FIELDS = (b"authorization", b"x-api-key", b"api-key")
 REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 TIMEOUT_AT_MOST = 7 * 86400.0
 TAG = "x-headgate-tag"
@@ -203,7 +202,8 @@ class Exchange:
     @property
     def has_key(self) -> bool:
         """Whether a key came along, in any way in which one may."""
-        return any(self.headers.get(name) for name in KEY_FIELDS) or bool(self._key_in_query())
+        given = (b"authorization", b"x-api-key", b"api-key")
+        return any(self.headers.get(name) for name in given) or bool(self._key_in_query())
 
     def _key_in_query(self) -> bytes:
         """The last `?api-key=`; empty where there is none."""

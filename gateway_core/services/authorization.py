@@ -66,7 +66,9 @@ class AuthorizationService:
                 if refusal is not None:
                     raise refusal
         except (Unauthenticated, QuotaExceeded) as error:
-            return refused(self._refusals.answer("authorization", Asked(http.method, path, headers), error))
+            about = (headers.get("origin", ""), headers.get("x-request-id", ""))
+            asked = Asked(http.method, path, authorization is not None, *about)
+            return refused(self._refusals.answer("authorization", asked, error))
         except GatewayError as error:
             log.warning("authorization_left_open", message=str(error))
             return LET_THROUGH

@@ -1,10 +1,10 @@
 """Refusals before a request is passed on: by what is in memory, so that a flood costs no wait and no count."""
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from urllib.parse import unquote
 
 import structlog
@@ -12,19 +12,22 @@ from google.rpc import status_pb2
 from grpc import StatusCode
 
 from gateway_core.call import Caller
-from gateway_core.errors import GatewayError, RateLimited
+from gateway_core.errors import GatewayError, RateLimited, Unauthenticated
 from gateway_core.identity.public import PublicLimits
 from gateway_core.metering.account_limit import AccountLimits
 from gateway_core.metering.lease import SharedLimits
 from gateway_core.metering.limit_header import limit_headers
 from gateway_core.metering.plan import NO_PLAN, Plans
 from gateway_core.pipeline.admit import reached
+from gateway_core.pipeline.validate import REQUEST_ID
 from gateway_core.services.edge import Context
 from gateway_core.services.envoy_request import is_grpc
 
 log = structlog.get_logger("headgate.services")
 
 PEERS_AT_MOST = 1024
+ANSWERS_AT_MOST = 1024
+LETTERS_AT_MOST = 256
 HTTP_OF_CODE = {StatusCode.UNAUTHENTICATED: 401, StatusCode.PERMISSION_DENIED: 403, StatusCode.RESOURCE_EXHAUSTED: 429}
 
 Fields = Sequence[tuple[str, str]]
@@ -36,7 +39,9 @@ class Asked(NamedTuple):
     method: str
     path: str
     """Without the query."""
-    headers: Mapping[str, str]
+    has_key: bool
+    origin: str = ""
+    request_id: str = ""
 
 
 class Answer(NamedTuple):
@@ -48,13 +53,21 @@ class Answer(NamedTuple):
     body: str
 
 
-Words = Callable[[str, str, Mapping[str, str], status_pb2.Status], tuple[int, Fields, str]]
-"""The answer of REST that says a failure: takes the method, path and header fields of the request, and the failure."""
+class Words(Protocol):
+    """Says a failure in REST."""
+
+    def __call__(self, method: str, path: str, status: bytes, *, has_key: bool, origin: str) -> tuple[int, Fields, str]:
+        """HTTP status, header fields and body.
+
+        Takes the method and path, a google.rpc.Status, whether the request has a key, and the origin that it names.
+        """
+        ...
 
 
-def plain(_method: str, _path: str, _headers: Mapping[str, str], failure: status_pb2.Status) -> tuple[int, Fields, str]:
+def plain(method: str, path: str, status: bytes, *, has_key: bool, origin: str) -> tuple[int, Fields, str]:
     """The sentence alone: what there is where nobody knows the dialects."""
-    codes = {code.value[0]: status for code, status in HTTP_OF_CODE.items()}
+    failure = status_pb2.Status.FromString(status)
+    codes = {code.value[0]: http for code, http in HTTP_OF_CODE.items()}
     return codes.get(failure.code, 503), (("content-type", "text/plain"),), failure.message
 
 
@@ -64,18 +77,29 @@ class Refusals:
     def __init__(self, count: Callable[[str, str], None]) -> None:
         """Takes what counts a refusal: by which service, and the word for its reason."""
         self._count = count
-        self.words: Words = plain
-        """Set by whoever knows the dialects of REST."""
+        self.speak(plain)
+
+    def speak(self, words: Words) -> None:
+        """Says what is refused over REST in these words from now on."""
+        self._words = words
+        # Who has no key is told the same each time: a flood of them costs no thought.
+        self._known_words = lru_cache(ANSWERS_AT_MOST)(words)
 
     def answer(self, service: str, asked: Asked, error: GatewayError) -> Answer:
         """Over gRPC the status as the core itself gives it, else the dialect's words."""
         self._count(service, error.word)
         status = error.to_status()
-        if not is_grpc(asked.path):
-            return Answer(*self.words(asked.method, asked.path, asked.headers, status))
-        details = base64.b64encode(status.SerializeToString()).rstrip(b"=").decode("ascii")
-        fields = (("grpc-status", str(status.code)), ("grpc-status-details-bin", details))
-        return Answer(HTTP_OF_CODE.get(error.code, 503), fields, error.message)
+        serialized = status.SerializeToString()
+        if is_grpc(asked.path):
+            details = base64.b64encode(serialized).rstrip(b"=").decode("ascii")
+            fields = (("grpc-status", str(status.code)), ("grpc-status-details-bin", details))
+            return Answer(HTTP_OF_CODE.get(error.code, 503), fields, error.message)
+        is_short = len(asked.path) + len(asked.origin) <= LETTERS_AT_MOST
+        words = self._known_words if is_short and isinstance(error, Unauthenticated) else self._words
+        http, told, body = words(asked.method, asked.path, serialized, has_key=asked.has_key, origin=asked.origin)
+        if REQUEST_ID.fullmatch(asked.request_id):
+            told = (*told, ("x-request-id", asked.request_id))
+        return Answer(http, told, body)
 
 
 class Peers:

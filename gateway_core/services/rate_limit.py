@@ -64,8 +64,8 @@ class RateLimitService:
         return None if caller is None else self._look.refusal(caller, entries.get("remote_address", ""))
 
     def _say(self, response: RateLimitResponse, entries: Mapping[str, str], refusal: RateLimited) -> None:
-        headers = {"origin": entries["origin"]} if "origin" in entries else {}
-        answer = self._refusals.answer("rate_limit", Asked("POST", path_of(entries), headers), refusal)
+        asked = Asked("POST", path_of(entries), "authorization" in entries, entries.get("origin", ""))
+        answer = self._refusals.answer("rate_limit", asked, refusal)
         fields = list(answer.headers)
         if not any(name == "retry-after" for name, _ in fields) and refusal.retry_after_seconds is not None:
             fields.append(("retry-after", str(ceil(refusal.retry_after_seconds))))

@@ -5,7 +5,6 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import uvicorn
@@ -16,7 +15,7 @@ from gateway_core.server import Core
 from gateway_core.storage.store import Store
 from rest_bridge.app import CHANNEL_OPTIONS, create, server
 from rest_bridge.config import BridgeConfig
-from rest_bridge.refusal import refused
+from rest_bridge.refusal import Words
 from tests.support.upstream import reached
 
 Arrangement = Literal["together", "apart"]
@@ -65,7 +64,7 @@ async def running(
     channel: aio.Channel = core.channel if arrangement == "together" else aio.insecure_channel(address, MESSAGE_OPTIONS)
     bridge = bridge or BridgeConfig(drain_seconds=1)
     app = create(channel, bridge, exposition=core.telemetry.exposition)
-    core.refusals.words = partial(refused, app)
+    core.refusals.speak(Words(app))
     try:
         async with served(server(app, bridge, "127.0.0.1", 0)) as url:
             yield Gateway(core, url, address, arrangement)
