@@ -98,7 +98,7 @@ def running(programs: Path) -> Iterator[PostgresServer]:
             for path in (directory, secret):
                 os.chown(path, owner.pw_uid, owner.pw_gid)
         data = directory / "data"
-        _initialize(programs, data, secret, owner)
+        initialize(programs, data, secret, owner)
         process, port = _start(programs, data, owner)
         try:
             yield PostgresServer(port, password, process.pid)
@@ -118,7 +118,7 @@ def unprivileged_user() -> pwd.struct_passwd | None:
     raise CannotStart("the tests run as root, and there is no other user to run it as")
 
 
-def _initialize(programs: Path, data: Path, secret: Path, owner: pwd.struct_passwd | None) -> None:
+def initialize(programs: Path, data: Path, secret: Path, owner: pwd.struct_passwd | None) -> None:
     command: list[str | Path] = [
         programs / "initdb", "--pgdata", data, "--username", USER, "--pwfile", secret, "--auth", "scram-sha-256",
         "--encoding", "UTF8", "--no-locale", "--no-sync",

@@ -295,10 +295,11 @@ class Connection(asyncio.Protocol):
 
 
 class Upstream:
-    """The vendor: listens on a free loopback port for as long as the context lasts."""
+    """The vendor: listens on a free port, of the loopback or of another address, for as long as the context lasts."""
 
-    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
         """Speaks TLS where a server's context is given."""
+        self.host = host
         self.requests: list[Received] = []
         self.connections: list[Connection] = []
         self.port = 0
@@ -310,7 +311,7 @@ class Upstream:
     @property
     def base_url(self) -> str:
         """Its API's URL, version included."""
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}/v1"
+        return f"{'https' if self._tls else 'http'}://{self.host}:{self.port}/v1"
 
     @property
     def connection_count(self) -> int:
@@ -339,7 +340,7 @@ class Upstream:
 
     async def come(self) -> None:
         """Comes back, or comes first: at the same port."""
-        listening = socket.create_server(("127.0.0.1", self.port))
+        listening = socket.create_server((self.host, self.port))
         # Connections inherit it: bytes that wait in the system do not hide that the client does not read.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         loop = asyncio.get_running_loop()
