@@ -231,6 +231,8 @@ class DetachConfig(Part):
     """Most such streams at the same time; further ones end with their callers."""
     process: Annotated[str, Field(pattern=r"^[a-z0-9]{1,63}$")] | None = None
     """What the ids of such streams begin with, by which a proxy finds the process. None: a random word."""
+    shared: bool = True
+    """Whether all processes can continue them, where there is a redis_url: what is kept of answers is there too."""
 
 
 class LimitsConfig(Part):

@@ -343,5 +343,35 @@ class ProviderBroken(ProviderError):
     """The provider's answer broke off, made no sense or was larger than is allowed. Metadata: provider."""
 
 
+class Relayed(GatewayError):
+    """What another process of the gateway failed with, as it told it."""
+
+    def __init__(self, told: status_pb2.Status) -> None:
+        """Takes all that it told."""
+        super().__init__(told.message)
+        self._told = told
+
+    @property
+    def reason_name(self) -> str:
+        """The name of the reason in the contract."""
+        info = error_details_pb2.ErrorInfo()
+        found = [info.reason for detail in self._told.details if detail.Is(info.DESCRIPTOR) and detail.Unpack(info)]
+        return found[0] if found else ""
+
+    @property
+    def word(self) -> str:
+        """As that of the failure that it was."""
+        return (self.reason_name.removeprefix("ERROR_REASON_") or self.code.name).lower()
+
+    @property
+    def code(self) -> StatusCode:
+        """The gRPC status code of the failure."""
+        return StatusCode[code_pb2.Code.Name(self._told.code)]
+
+    def to_status(self) -> status_pb2.Status:
+        """The failure, as it was told."""
+        return self._told
+
+
 class ProviderHungUp(ProviderBroken):
     """The provider ended the connection before the headers of an answer. Metadata: provider."""

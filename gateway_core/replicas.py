@@ -2,8 +2,13 @@
 
 from gateway_core.config import Config
 from gateway_core.redis_store.circuits import CircuitStore
+from gateway_core.redis_store.stream_copies import CopyStore
+from gateway_core.resume.copies import Copies
+from gateway_core.resume.streams import Streams
 from gateway_core.routing.board import Board
 from gateway_core.routing.sharing import SharedCircuits
+from gateway_core.services.copies import CopiedStreams
+from gateway_core.services.edge import answer_metadata
 from gateway_core.storage.store import Store
 from gateway_core.telemetry.metrics import Metrics
 
@@ -11,9 +16,12 @@ from gateway_core.telemetry.metrics import Metrics
 class Replicas:
     """Owns what shares. Where the configuration names no Redis there is nothing, and it costs nothing."""
 
-    def __init__(self, config: Config, store: Store | None, board: Board, metrics: Metrics) -> None:
+    def __init__(self, config: Config, store: Store | None, board: Board, streams: Streams, metrics: Metrics) -> None:
         """Takes what is shared; raises StorageError where the address is none."""
         self._circuits: SharedCircuits | None = None
+        self._copies: Copies | None = None
+        self.copied: CopiedStreams | None = None
+        """What other processes have copied of their streams. None: nothing is shared."""
         url = config.redis_url
         if url is None or store is None:
             return
@@ -22,13 +30,22 @@ class Replicas:
             circuits = CircuitStore(url, process_id)
             self._circuits = SharedCircuits(board, circuits, process_id)
             metrics.tell_redis("circuits", lambda: circuits.link.is_up)
+        if config.detach.shared and config.detach.calls and config.detach.at_most_seconds:
+            copies = CopyStore(url)
+            self._copies = streams.copies = Copies(copies, store.box, answer_metadata, config.detach.calls)
+            self.copied = CopiedStreams(self._copies)
+            metrics.tell_redis("streams", lambda: copies.link.is_up)
 
     def start(self) -> None:
         """Begins; a server that does not answer keeps no process from starting."""
         if self._circuits is not None:
             self._circuits.start()
+        if self._copies is not None:
+            self._copies.start()
 
     async def close(self) -> None:
-        """Ends it."""
+        """Ends it; the streams have ended before."""
         if self._circuits is not None:
             await self._circuits.close()
+        if self._copies is not None:
+            await self._copies.close()

@@ -131,7 +131,7 @@ class Core:
         self._peers = None if worker is None else WorkerPeers(worker, self.telemetry.exposition, by_certificate)
         self.board = Board(self.config)
         self._tell_metrics()
-        self._replicas = Replicas(self.config, store, self.board, self.telemetry.metrics)
+        self._replicas = Replicas(self.config, store, self.board, self.streams, self.telemetry.metrics)
         self._health = HealthService(self.board.is_served)
         self.channel = InProcessChannel()
         self.port: int | None = None
@@ -157,6 +157,7 @@ class Core:
         bridges = Bridges(self.config.limits.trusted_bridges)
         chat = ChatCompletionService(pipeline, bridges, self.streams, self._access)
         chat.peers = self._peers
+        chat.copies = self._replicas.copied
         return chat, ModelService(catalog, self._gateways, self._asked_by, self._access)
 
     def _tell_metrics(self) -> None:

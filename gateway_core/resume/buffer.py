@@ -38,6 +38,14 @@ class Buffer:
         """The chunk at a position that is kept."""
         return ChatCompletionChunk.FromString(self._chunks[position - self.first])
 
+    def data(self, position: int) -> bytes:
+        """The chunk at a position that is kept, serialized."""
+        return self._chunks[position - self.first]
+
+    def size_of(self, position: int) -> int:
+        """What the chunk at a position that is kept takes of `size`."""
+        return len(self._chunks[position - self.first]) + OVERHEAD_BYTES
+
     def forget(self, up_to: int, size: int) -> None:
         """Lets go of the oldest chunks, none beyond the position `up_to`, until no more than `size` bytes are left."""
         while self.size > size and self.first <= up_to:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from headgate.v1.chat_completion_service_pb2 import ResumedStream
@@ -38,7 +38,7 @@ class ResumableStream:
             self.asked.stream_options.CopyFrom(call.request.stream_options)
         self.seconds = seconds
         self.buffer = Buffer()
-        self.listener: Listener | None = None
+        self.listener: StreamListener | None = None
         self.is_told = False
         """Whether anybody can know the id. Before, a lost caller ends the call: nobody could continue it."""
         self.is_open = False
@@ -47,10 +47,15 @@ class ResumableStream:
         """Whether there are no more chunks to come."""
         self.error: BaseException | None = None
         """Why it has ended so, where it did not end well."""
+        self.opening: tuple[tuple[str, str], ...] = ()
+        """What its caller was told when the provider had accepted."""
+        self.watch: Callable[[], None] | None = None
+        """Who hears of each chunk, of the end, and that the id is known. None: nobody."""
         self.is_closing = False
         """Whether it ends with its listener, whatever was asked."""
         self._is_ending = False
-        self._size = size
+        self.size = size
+        """Bytes that its buffer may have."""
         self._over = over
         self._read_on = asyncio.Event()
         self._expiry: asyncio.TimerHandle | None = None
@@ -67,6 +72,12 @@ class ResumableStream:
         `seconds`: how long the stream goes on without a listener from now on. None: as before. Raises ChunksGone,
         InvalidRequest.
         """
+        listener = Listener(self, after)
+        self.give(listener, after, seconds)
+        return listener
+
+    def give(self, listener: "StreamListener", after: int, seconds: float | None = None) -> None:
+        """Gives the stream to a listener; as `listen` says."""
         if not 0 <= after <= self.buffer.last:
             message = f"after_sequence must be between 0 and {self.buffer.last}, the last chunk that there is."
             raise InvalidRequest(message, param="after_sequence")
@@ -77,12 +88,17 @@ class ResumableStream:
         if seconds is not None:
             self.seconds = seconds
         self._set_expiry(None)
-        before, self.listener = self.listener, Listener(self, after)
+        before, self.listener = self.listener, listener
         if before is not None:
-            before.news.set()
-        return self.listener
+            before.hear()
 
-    def leave(self, listener: "Listener") -> None:
+    def tell_id(self, opening: tuple[tuple[str, str], ...]) -> None:
+        """Hears that its caller is being told the id, and what else."""
+        self.opening, self.is_told = opening, True
+        if self.watch is not None:
+            self.watch()
+
+    def leave(self, listener: "StreamListener") -> None:
         """Hears that a listener is gone."""
         if self.listener is not listener:
             return
@@ -104,7 +120,7 @@ class ResumableStream:
 
     def forget(self, sent: int) -> None:
         """Lets go of what was sent long ago, in chunks up to the position `sent`."""
-        self.buffer.forget(sent, self._size // 2)
+        self.buffer.forget(sent, self.size // 2)
 
     def end(self, error: BaseException | None = None) -> None:
         """Ends the call, if it has not ended: the provider's connection closes. Listeners get the error."""
@@ -159,14 +175,13 @@ class ResumableStream:
             self._tell()
 
     def _may_read(self) -> bool:
-        return self.buffer.size < self._size if self.listener is None else self.listener.is_waiting
+        return self.buffer.size < self.size if self.listener is None else self.listener.may_read
 
     def _tell(self) -> None:
-        listener = self.listener
-        if listener is not None:
-            # It may be long in coming, since whoever reads may have begun to, and be writing what it has read before.
-            listener.is_waiting = False
-            listener.news.set()
+        if self.listener is not None:
+            self.listener.hear()
+        if self.watch is not None:
+            self.watch()
 
     def _left_seconds(self) -> float:
         """Until the caller's deadline."""
@@ -181,6 +196,17 @@ class ResumableStream:
         self._expiry = None if seconds is None else asyncio.get_running_loop().call_later(seconds, self.end)
 
 
+class StreamListener(Protocol):
+    """Who has a stream."""
+
+    @property
+    def may_read(self) -> bool:
+        """Whether more may be read from the provider."""
+
+    def hear(self) -> None:
+        """Hears that there is more, that the stream is over, or that another one has it."""
+
+
 class Listener:
     """A caller that reads a stream: positions and chunks, the first behind where it listens from.
 
@@ -191,7 +217,7 @@ class Listener:
         """Takes the stream, and the position of the chunk before the first that is read."""
         self._stream = stream
         self._position = after
-        self.is_waiting = False
+        self.may_read = False
         """Whether it has taken all there is."""
         self.news = asyncio.Event()
         """Set when it may have something to do."""
@@ -203,6 +229,12 @@ class Listener:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stream.leave(self)
+
+    def hear(self) -> None:
+        """Wakes its reader."""
+        # That may be long in coming, since whoever reads may have begun to, and be writing what it has read before.
+        self.may_read = False
+        self.news.set()
 
     async def opened(self) -> None:
         """Waits until the provider has accepted; raises what the call has failed with."""
@@ -228,13 +260,13 @@ class Listener:
             await self._wait()
 
     async def _wait(self) -> None:
-        self.is_waiting = True
+        self.may_read = True
         self._stream.wants_more()
         self.news.clear()
         try:
             await self.news.wait()
         finally:
-            self.is_waiting = False
+            self.may_read = False
 
     def _check_is_current(self) -> None:
         if self._stream.listener is not self:

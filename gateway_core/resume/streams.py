@@ -8,6 +8,7 @@ from typing import Any
 from gateway_core.call import Call, Caller, Next, Rewrite
 from gateway_core.config import DetachConfig
 from gateway_core.errors import NotFound, ShuttingDown
+from gateway_core.resume.copies import Copies
 from gateway_core.resume.stream import ResumableStream
 from gateway_core.resume.worker import Worker
 
@@ -31,6 +32,8 @@ class Streams:
         self._config = config
         self._worker = worker
         self._process = worker.process if worker is not None else config.process or secrets.token_hex(4)
+        self.copies: Copies | None = None
+        """Where other processes find copies of them. None: nowhere."""
         self._prefix = f"{self._process}-" if worker is None else f"{self._process}-{worker.number}w"
         self._number = 0
         self._streams: dict[str, ResumableStream] = {}
@@ -57,6 +60,8 @@ class Streams:
         identity = f"{key}-{secrets.token_hex(16)}"
         stream = ResumableStream(identity, call, seconds, config.buffer_bytes, self._forget)
         self._streams[key] = stream
+        if self.copies is not None:
+            self.copies.keep(stream)
         task = stream.start(pipeline)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -113,6 +118,8 @@ class Streams:
 
     def _forget(self, stream: ResumableStream) -> None:
         self._streams.pop(stream.id.rpartition("-")[0], None)
+        if self.copies is not None and not self._is_draining:
+            self.copies.forget(stream)
 
     def _forget_oldest(self) -> bool:
         """Makes room by one that has ended and to which nobody listens; False where there is none."""

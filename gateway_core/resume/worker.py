@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 from headgate.v1.chat_completion_service_pb2 import ResumeChatCompletionRequest, ResumeChatCompletionResponse
 
+from gateway_core.call import Caller
+
 GRACE_PART = 0.8
 """The part of the grace of a process that ends in which its connections are asked to go."""
 CONNECTION_SECONDS_AT_MOST = 60.0
@@ -40,6 +42,16 @@ def connection_seconds(drain_seconds: float) -> float:
     connection by its age does not. So that all have been asked within the grace of a worker, they do not become older.
     """
     return max(1.0, min(CONNECTION_SECONDS_AT_MOST, GRACE_PART * drain_seconds))
+
+
+class Copied(Protocol):
+    """Streams of processes of other servers."""
+
+    def resume(
+        self, request: ResumeChatCompletionRequest, seconds: float | None, caller: Caller, context: Any
+    ) -> AsyncGenerator[ResumeChatCompletionResponse, None]:
+        """Continues one, for the caller of the context; raises NotFound where there is none."""
+        ...
 
 
 class Peers(Protocol):

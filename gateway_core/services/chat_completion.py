@@ -18,16 +18,16 @@ from headgate.v1.chat_completion_service_pb2_grpc import ChatCompletionServiceSe
 from headgate.v1.chat_pb2 import ChatCompletionSpec
 from headgate.v1.token_usage_pb2 import TokenUsage
 
-from gateway_core.call import Call, Events, Next, Rewrite, whole
+from gateway_core.call import Call, Caller, Events, Next, Rewrite, whole
 from gateway_core.completion import fold
 from gateway_core.completion.affinity import affinity
-from gateway_core.errors import InvalidRequest
+from gateway_core.errors import InvalidRequest, NotFound
 from gateway_core.metering.estimate import input_tokens
 from gateway_core.providers import Provider
 from gateway_core.resume.duration import asked_seconds
 from gateway_core.resume.stream import ResumableStream
 from gateway_core.resume.streams import Streams
-from gateway_core.resume.worker import Peers
+from gateway_core.resume.worker import Copied, Peers
 from gateway_core.services.access import Access
 from gateway_core.services.edge import (
     Bridges,
@@ -81,6 +81,8 @@ class ChatCompletionService(ChatCompletionServiceServicer):
 
     peers: Peers | None = None
     """The other processes of this server, where it has any."""
+    copies: Copied | None = None
+    """What processes of other servers have copied of their streams, where they do."""
 
     def __init__(self, pipeline: Next[ChatCompletionSpec], bridges: Bridges, streams: Streams, access: Access) -> None:
         """Takes the composed stages, the bridges that are believed, the streams that can be continued, and who may."""
@@ -144,15 +146,27 @@ class ChatCompletionService(ChatCompletionServiceServicer):
         """Continues a stream whose caller was lost."""
         rpc = Rpc(context, "resume_chat_completion")
         try:
-            other = self._streams.worker_of(request.id)
+            other, is_found = self._streams.worker_of(request.id), False
             if other is not None and self.peers is not None:
-                async with aclosing(self.peers.resume(other, request, context)) as responses:
-                    async for response in responses:
-                        yield response
-                return  # the one that runs it tells of it
-            stream = self._streams.find(request.id, await self._access.any(context))
+                try:
+                    async with aclosing(self.peers.resume(other, request, context)) as responses:
+                        async for response in responses:
+                            is_found = True
+                            yield response
+                    return  # the one that runs it tells of it
+                except NotFound:
+                    if is_found or self.copies is None:
+                        raise
+            caller = await self._access.any(context)
             given = request.detach if request.HasField("detach") else None
             seconds = self._streams.bounded(asked_seconds(given, metadata_of(context)))
+            stream = self._own(request.id, caller)
+            if stream is None:
+                async with aclosing(self._copied(request, seconds, caller, context)) as copied:
+                    async for response in copied:
+                        yield response
+                rpc.succeeded()
+                return
             with stream.listen(request.after_sequence, seconds) as listener:
                 await context.send_initial_metadata(kept_metadata(stream))
                 yield resumed(stream, request.after_sequence)
@@ -162,6 +176,28 @@ class ChatCompletionService(ChatCompletionServiceServicer):
         except Exception as error:
             await rpc.failed(error)
         rpc.succeeded()
+
+    def _own(self, identity: str, caller: Caller) -> ResumableStream | None:
+        """The stream of this process. None: another one may have copied it. Raises NotFound."""
+        try:
+            return self._streams.find(identity, caller)
+        except NotFound:
+            if self.copies is None:
+                raise
+            return None
+
+    async def _copied(
+        self, request: ResumeChatCompletionRequest, seconds: float | None, caller: Caller, context: Context
+    ) -> AsyncGenerator[ResumeChatCompletionResponse, None]:
+        """Continues what another process has copied; raises as where there is none."""
+        assert self.copies is not None, "else it was not found"
+        try:
+            async with aclosing(self.copies.resume(request, seconds, caller, context)) as responses:
+                async for response in responses:
+                    yield response
+        except NotFound:
+            self._streams.find(request.id, caller)
+            raise
 
     async def _kept(
         self, request: StreamChatCompletionRequest, call: Call[ChatCompletionSpec], context: Context
@@ -180,8 +216,9 @@ class ChatCompletionService(ChatCompletionServiceServicer):
         """The chunks of a stream for the caller who has begun it."""
         with stream.listen(0) as listener:
             await listener.opened()
-            stream.is_told = True
-            await context.send_initial_metadata(kept_metadata(stream))
+            opening = kept_metadata(stream)
+            stream.tell_id(opening)
+            await context.send_initial_metadata(opening)
             async for sequence, chunk in listener:
                 yield StreamChatCompletionResponse(chunk=chunk, sequence=sequence)
         context.set_trailing_metadata(answer_metadata(stream.call))

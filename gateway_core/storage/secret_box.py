@@ -33,6 +33,7 @@ class SecretBox:
         if len(key) < SHORTEST:
             raise SecretKeyInvalid(f"{source}: a secret key has at least {SHORTEST} characters")
         derived = HKDF(SHA256(), length=32, salt=None, info=b"headgate secret box 1").derive(key.encode())
+        self._derived = derived
         self._cipher = AESGCM(derived)
         self.source = source
         """Where the key is from: the variable or the file."""
@@ -44,6 +45,10 @@ class SecretBox:
         """The text, encrypted for a place, such as "accounts.hook_secret:<id>": elsewhere it cannot be opened."""
         nonce = secrets.token_bytes(NONCE_BYTES)
         return FIRST_KEY + nonce + self._cipher.encrypt(nonce, text.encode(), FIRST_KEY + place.encode())
+
+    def cipher(self, place: str) -> AESGCM:
+        """A cipher for one place that seals much: its key is of its own, so that random nonces do not run out."""
+        return AESGCM(HKDF(SHA256(), length=32, salt=None, info=place.encode()).derive(self._derived))
 
     def open(self, sealed: bytes, place: str) -> str:
         """The text that was sealed for the place; raises SecretUnreadable."""
