@@ -279,6 +279,7 @@ def bridge_config(config: Config) -> BridgeConfig:
         connections_per_client=limits.connections_per_client,
         reasoning_fields=REASONING_FIELDS if config.reasoning_output == "both" else (config.reasoning_output,),
         trusted_proxies=limits.trusted_proxies,
+        certificate_proxies=config.client_certificates.proxies,
         allowed_origins=config.cors.allowed_origins,
         ping_seconds=config.ping_seconds,
         drain_seconds=config.drain_seconds,

@@ -37,5 +37,7 @@ class BridgeConfig:
     """The names under which the OpenAI dialect tells what a model thought."""
     trusted_proxies: frozenset[str] = frozenset({"127.0.0.1", "::1"})
     """Addresses whose X-Forwarded-For is believed; "*" is everybody."""
+    certificate_proxies: frozenset[str] = frozenset()
+    """Names of certificates ("spiffe://…", "CN=…") whose x-forwarded-client-cert is handed on to the core."""
     allowed_origins: frozenset[str] = frozenset()
     """Origins of the web pages that may call from a browser; "*" is every page."""

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from rest_bridge.body import InvalidBody
+from rest_bridge.certificate import CERTIFICATE, FORWARDED, forwarded
 from rest_bridge.config import BridgeConfig
 from rest_bridge.connection import CONNECTION, NO_BODY, AsgiConnection, Connection, Headers, Receive, Scope, Send
 from rest_bridge.cors import answer_fields
@@ -197,6 +198,9 @@ class Exchange:
         client = self.client
         if client:
             pairs.append(("x-headgate-client", client))
+        certificate = self.scope.get(CERTIFICATE)
+        if certificate and (told := forwarded(certificate, headers, self.config.certificate_proxies)):
+            pairs.append((FORWARDED, told))
         return tuple(pairs)
 
     @property

@@ -14,6 +14,7 @@ from grpc import StatusCode
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from rest_bridge.certificate import CERTIFICATE, certificate_name
 from rest_bridge.config import BridgeConfig
 from rest_bridge.connection import CONNECTION, Scope
 from rest_bridge.cycle import HELD_AT_MOST, Cycle
@@ -59,6 +60,7 @@ class LimitedHttpProtocol(asyncio.Protocol):
         self._is_head_timed = False
         self._client: tuple[str, int] | None = None
         self._address = ""
+        self._certificate = ""
         self._defaults: list[tuple[bytes, bytes]] = []
         self._default_lines = b""
         self._arriving: Cycle | None = None
@@ -83,6 +85,9 @@ class LimitedHttpProtocol(asyncio.Protocol):
         self._state.connections.add(self)  # type: ignore[arg-type]
         transport.set_write_buffer_limits(high=self.limits.write_buffer_bytes)
         hold_little(transport, self.limits.write_buffer_bytes)
+        shown = transport.get_extra_info("peercert")
+        if shown:
+            self._certificate = certificate_name(shown)
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):  # that of a Unix socket is a string
             self._client = (str(peer[0]), int(peer[1]))
@@ -193,6 +198,8 @@ class LimitedHttpProtocol(asyncio.Protocol):
         self._deadline.clear()
         self._is_head_timed = False
         scope["client"] = self._client
+        if self._certificate:
+            scope[CERTIFICATE] = self._certificate
         cycle = Cycle(self, scope, keep_alive=keep_alive and not self._is_ending, expects_continue=expects_continue)
         self._arriving = cycle
         if self._running is None or self._running.is_complete:

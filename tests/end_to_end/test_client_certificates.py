@@ -171,7 +171,9 @@ async def test_an_account_that_is_made_later_is_known_then_and_one_that_is_delet
         assert await asked(channel, "account", ()) == made.account.id
         await accounts.DeleteAccount(DeleteAccountRequest(id=made.account.id), metadata=bearer(ROOT), timeout=SECONDS)
         async with asyncio.timeout(SECONDS):
-            while not await is_lost(channel):
+            while True:
+                if await is_lost(channel):
+                    break
                 await asyncio.sleep(0.05)
 
 

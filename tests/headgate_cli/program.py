@@ -51,6 +51,8 @@ class Serving:
 
     process: asyncio.subprocess.Process
     lines: list[str]
+    errors: asyncio.Task[bytes] | None = None
+    """What it writes to its standard error until its end."""
 
     @property
     def text(self) -> str:
@@ -102,6 +104,7 @@ async def serving(
         await program.line(last)
         assert process.stderr is not None
         reading = asyncio.create_task(process.stderr.read())  # so that a full pipe does not hold the program
+        program.errors = reading
         yield program
     finally:
         if process.returncode is None:
