@@ -9,10 +9,12 @@ from pydantic import BaseModel
 
 from gateway_core.config import Config, LimitsConfig, ListenConfig, LogConfig, ModelConfig, PriceConfig, ProviderConfig
 from gateway_core.config_part import WebhooksConfig
+from gateway_core.config_tls import ClientCertificatesConfig, CoreTlsConfig, ListenerTlsConfig, TlsConfig
 
 ROOT = Path(__file__).parents[1]
 PARTS: tuple[type[BaseModel], ...] = (
     Config, ListenConfig, ProviderConfig, ModelConfig, PriceConfig, LimitsConfig, LogConfig, WebhooksConfig,
+    TlsConfig, ListenerTlsConfig, ClientCertificatesConfig, CoreTlsConfig,
 )  # fmt: skip
 
 

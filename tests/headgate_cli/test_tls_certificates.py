@@ -126,7 +126,7 @@ async def answered(world: World) -> None:
             answer = await http.post("/v1/chat/completions", json=body)
             assert answer.status_code == 200
             identity = answer.headers["x-headgate-request-id"]
-            query = {"request_id": identity, "include_sub_accounts": True}
+            query = {"request_id": identity, "include_sub_accounts": "true"}
             (record,) = (await operator.get("/api/v1/usage/records", params=query)).json()["data"]
             assert record["metadata"] == {"headgate.certificate": API}
             assert "key_id" not in record or not record["key_id"]
