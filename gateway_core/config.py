@@ -286,8 +286,10 @@ class Config(Part):
     workers: Count | Literal["auto"] = 1
     """Processes that share the addresses; auto: one for each processor."""
     ledger_journal: Literal["file", "database"] = "file"
-    """Where calls are written down before they are in the ledger: a file beside the database outlives the process, and
-    a power cut may take its end; the database is waited for, twice a call. PostgreSQL has no files beside it."""
+    """Where calls are written down before they are in the ledger: a file of this machine outlives the process, and a
+    power cut may take its end; the database is waited for, twice a call."""
+    storage_outage_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 3600
+    """How long what is known of keys, accounts and plans is believed while PostgreSQL is away. 0: not at all."""
     storage: bool = True
     """Whether anything is kept. False: no accounts, no keys, no ledger; everybody who can connect is the operator."""
     authentication: Literal["required", "optional"] = "required"

@@ -122,7 +122,7 @@ class Core:
         self._tls = None if config.tls.grpc is None else TlsFiles("tls.grpc", config.tls.grpc)
         self.new_root_key: str | None = None
         """The operator's key where `start` has made it: it is kept nowhere."""
-        self._ledger = None if store is None else Ledger(store.database, has_files=config.ledger_journal == "file")
+        self._ledger = None if store is None else ledger_of(config, store)
         self._keyring = None if store is None else keyring(config, store)
         by_certificate = certificate_peers(config)
         self._access = Access(self._keyring or Everybody(), by_certificate)
@@ -345,6 +345,13 @@ def keyring(config: Config, store: Store) -> Keyring:
     """Who calls with keys and with certificates."""
     is_optional = config.authentication == "optional"
     return Keyring(store.database, optional=is_optional, certificates=config.client_certificates.accounts)
+
+
+def ledger_of(config: Config, store: Store) -> Ledger:
+    """The ledger, as the configuration says; where its journal is in files calls go on while the database is away."""
+    has_files = config.ledger_journal == "file"
+    store.database.changes.outage.believed_seconds = config.storage_outage_seconds if has_files else 0.0
+    return Ledger(store.database, has_files=has_files)
 
 
 def public_limits(config: Config, limits: SharedLimits | None) -> PublicLimits:

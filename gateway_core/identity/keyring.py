@@ -226,6 +226,8 @@ class Keyring:
 
     async def _retire_replaced(self, entry: Entry) -> None:
         key_id = entry.caller.key_id
+        if self._database.changes.outage.is_on:
+            return  # it is retired with a call after that
         async with self._database.transaction() as connection:
             await keys.retire_replaced(connection, key_id)
             await self._database.changes.publish(connection, keys.TOPIC, key_id)

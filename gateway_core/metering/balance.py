@@ -22,7 +22,8 @@ REFRESH_SECONDS = 1.0
 LAPSE_SECONDS = 60.0
 READ_AT_ONCE = 500
 IDLE_REFRESHES = 60
-"""After which the balance of an account that does not call is forgotten."""
+"""After which the balance of an account that does not call is not read any more."""
+IDLE_AT_MOST = 100_000
 
 Crossed = Callable[[Crossing], None]
 """Is told what a balance has passed, again and again while it is so; must not wait."""
@@ -35,7 +36,7 @@ def unheard(_: Crossing) -> None:
 class Balance:
     """What one account has, as of the last reading, and what its calls in this process did since. Picodollars."""
 
-    __slots__ = ("_charged", "_crossed", "_idle", "_in_row", "is_stale", "reserved", "row")
+    __slots__ = ("_charged", "_crossed", "_idle", "_in_row", "_is_shared", "_withheld", "is_stale", "reserved", "row")
 
     def __init__(self, row: BalanceRow, crossed: Crossed = unheard) -> None:
         """Takes what was read, and what is told when money ends."""
@@ -47,6 +48,9 @@ class Balance:
         self._charged = 0
         self._in_row = 0
         self._idle = 0
+        self._is_shared = False
+        self._withheld = (0, 0)
+        """What other processes may use of the balance and of the spend cap, while nobody can ask what they do."""
 
     @property
     def is_unlimited(self) -> bool:
@@ -58,13 +62,14 @@ class Balance:
         row = self.row
         pending = self.reserved + self._charged - self._in_row
         expected = pending + cost
-        if row.spend_cap is not None and row.spent + expected > row.spend_cap:
+        of_balance, of_cap = self._withheld
+        if row.spend_cap is not None and row.spent + expected + of_cap > row.spend_cap:
             self._tell(SPEND_CAP_REACHED, cost)
-            raise over_cap(cost, row.spend_cap, row.spend_cap - row.spent - pending)
-        if not row.root and row.settled - expected < 0:
+            raise over_cap(cost, row.spend_cap, row.spend_cap - row.spent - pending - of_cap)
+        if not row.root and row.settled - expected - of_balance < 0:
             self.notice()  # it was low before
             self._tell(BALANCE_EXHAUSTED, cost)
-            raise over_balance(cost, row.settled - pending)
+            raise over_balance(cost, row.settled - pending - of_balance)
         self.reserved += cost
         self._idle = 0
 
@@ -72,6 +77,16 @@ class Balance:
         """Ends a reservation; the cost counts until what the ledger charged is read."""
         self.reserved -= reserved
         self._charged += cost
+
+    def share(self, processes: int) -> None:
+        """Leaves to each of so many processes its part of what is left, until it is read again."""
+        if self._is_shared:
+            return
+        row, pending = self.row, self.reserved + self._charged - self._in_row
+        left = max(0, row.settled - pending)
+        left_of_cap = 0 if row.spend_cap is None else max(0, row.spend_cap - row.spent - pending)
+        self._withheld = (left - left // processes, left_of_cap - left_of_cap // processes)
+        self._is_shared = True
 
     def begin_reading(self) -> int:
         """What was charged so far: it is in what is read from now on, since the ledger charges before a call ends."""
@@ -82,6 +97,7 @@ class Balance:
         if charged >= self._in_row:
             self.row = row
             self._in_row = charged
+            self._is_shared, self._withheld = False, (0, 0)
             self.notice()
 
     def notice(self) -> None:
@@ -139,7 +155,10 @@ class Balances:
         """Takes the database, and what is told when money ends."""
         self._database = database
         self._crossed = crossed
+        self._outage = database.changes.outage
         self._balances: dict[str, Balance] = {}
+        self._idle: dict[str, Balance] = {}
+        """Of accounts that have not called for long: as they were then, for an outage."""
         self._unsubscribe: list[Callable[[], None]] = []
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -164,7 +183,17 @@ class Balances:
     def known(self, account_id: str) -> Balance | None:
         """What an account has, where that is known without waiting."""
         balance = self._balances.get(account_id)
+        if self._outage.is_on:
+            balance = balance or self._woken(account_id)
+            if balance is not None:
+                balance.share(self._database.processes or 1)
         return None if balance is None or balance.is_stale else balance
+
+    def _woken(self, account_id: str) -> Balance | None:
+        balance = self._idle.pop(account_id, None)
+        if balance is not None:
+            self._balances[account_id] = balance
+        return balance
 
     async def balance(self, account_id: str) -> Balance | None:
         """What an account has. None: there is no such account."""
@@ -176,8 +205,12 @@ class Balances:
 
     async def refresh(self) -> None:
         """Reads all balances that are held."""
+        if self._outage.is_on:
+            return
         for account_id in [id_ for id_, balance in self._balances.items() if balance.is_idle()]:
-            del self._balances[account_id]
+            self._idle[account_id] = self._balances.pop(account_id)
+        while len(self._idle) > IDLE_AT_MOST:
+            del self._idle[next(iter(self._idle))]
         ids = list(self._balances)
         for start in range(0, len(ids), READ_AT_ONCE):
             await self._read(ids[start : start + READ_AT_ONCE])
@@ -203,6 +236,7 @@ class Balances:
         for row in rows:
             held = self._balances.get(row.account_id)
             if held is None:
+                self._idle.pop(row.account_id, None)
                 self._balances[row.account_id] = held = Balance(row, self._crossed)
                 held.notice()
             else:
@@ -212,6 +246,10 @@ class Balances:
         for account_id in list(self._balances) if change.key is None else [change.key]:
             if account_id in self._balances:
                 self._balances[account_id].is_stale = True
+        if change.key is None:
+            self._idle.clear()
+        else:
+            self._idle.pop(change.key, None)
 
     async def _refresh_often(self) -> None:
         while True:

@@ -166,6 +166,7 @@ class Ledger:
         """Tells that this process lives, and closes what dead ones left open."""
         await self._writer.bury()
         others = await self._run(lambda connection: rows.sign_of_life(connection, self._process_id))
+        self._database.processes = 1 + len(others)
         for other in self._watch.dead(others):
             await self._bury(other.id)
         for process_id in await self._run(rows.orphans):

@@ -24,6 +24,7 @@ GATHER_SECONDS = 0.001
 NOTE_SECONDS = 0.005
 """How long the first words of a stream wait for a transaction of other calls to go with."""
 RETRIED_AT_ONCE = 200
+TELL_AGAIN_SECONDS = 10.0
 
 Waiter = asyncio.Future[None]
 
@@ -56,6 +57,7 @@ class LedgerWriter:
         """Calls that are open, or are being opened."""
         self._turns: list[Waiter] = []
         self._set_aside: set[str] = set()
+        self._told_at: float | None = None
 
     async def start(self) -> None:
         """Finds where those have their journals who have them in files."""
@@ -252,7 +254,7 @@ class LedgerWriter:
                 await self._database.write(lambda statements: rows.write(statements, whole, careful=True))
         except Exception as error:  # it is raised where the batch is waited for, which must not wait for ever
             if isinstance(error, StorageUnavailable):
-                log.error("ledger_not_written", message=str(error), count=len(batch))
+                self._tell_unwritten(error, len(batch))
             elif len(batch) > 1:
                 log.warning("ledger_failed_together", count=len(batch))
             else:
@@ -261,6 +263,7 @@ class LedgerWriter:
             if entry is not None:
                 journal.lost()
             return error
+        self._told_at = None
         if entry is not None:
             journal.written(entry)
         for closing in batch.closed:
@@ -268,6 +271,13 @@ class LedgerWriter:
             if self._told is not None:
                 self._told(closing.id)
         return None
+
+    def _tell_unwritten(self, error: StorageUnavailable, count: int) -> None:
+        """Once in a while: what ends meanwhile fails with every batch."""
+        now = asyncio.get_running_loop().time()
+        if self._told_at is None or now - self._told_at >= TELL_AGAIN_SECONDS:
+            self._told_at = now
+            log.error("ledger_not_written", message=str(error), count=count, waiting=len(self._unwritten))
 
     def _kept(self, closing: rows.Closing) -> rows.Closing:
         return undelivered(closing) if self._told is None else closing

@@ -36,6 +36,7 @@ class Watch:
         self._clock = clock
         self._signs: dict[str, tuple[int, float]] = {}
         """By process: its last sign of life, and when this process saw it first."""
+        self._looked = clock()
 
     def dead(self, others: Sequence[ProcessRow]) -> list[ProcessRow]:
         """Those of all others that have ended without telling.
@@ -44,6 +45,10 @@ class Watch:
         """
         now = self._clock()
         before, self._signs = self._signs, {}
+        # Who could not look for long has seen no sign of anybody.
+        if now - self._looked > SILENCE_SECONDS / 2:
+            before = {}
+        self._looked = now
         dead = []
         for process in others:
             seen_us, since = before.get(process.id, (None, now))

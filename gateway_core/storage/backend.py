@@ -6,6 +6,8 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from gateway_core.storage.outage import Outage
+
 T = TypeVar("T")
 
 Told = Callable[[str | None, str | None], None]
@@ -72,8 +74,11 @@ class Backend(Protocol):
     async def mark(self, connection: AsyncConnection, topic: str, key: str | None) -> None:
         """Makes a change known to other processes when the transaction is committed."""
 
-    def watcher(self, told: Told) -> Watcher:
-        """What calls `told` with the changes of other processes."""
+    async def answers(self) -> bool:
+        """Whether the database can be asked something, within half a second or so."""
+
+    def watcher(self, told: Told, outage: Outage) -> Watcher:
+        """What calls `told` with the changes of other processes, and tells the outage when it cannot hear them."""
 
     async def close(self) -> None:
         """Closes the connections."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway_core.storage.backend import Backend
+from gateway_core.storage.outage import Outage
 
 KEY_LENGTH = 500
 
@@ -28,14 +29,15 @@ class Changes:
 
     A callback is called in the event loop, must not wait, and may be told more than what changed, never less. While
     PostgreSQL's notifications cannot be heard it is told every half second, and once they are heard again, that
-    anything may have changed. Publish what is changed by hand, never what is changed by every call: PostgreSQL commits
-    transactions that notify one after the other.
+    anything may have changed; but not during an outage in which what is remembered is believed. Publish what is changed
+    by hand, never what is changed by every call: PostgreSQL commits transactions that notify one after the other.
     """
 
     def __init__(self, backend: Backend) -> None:
         """Takes the database."""
         self._backend = backend
-        self._watcher = backend.watcher(self._tell)
+        self.outage = Outage(backend.answers, lambda: self._tell(None, None))
+        self._watcher = backend.watcher(self._tell, self.outage)
         self._subscribers: dict[str, list[Callback]] = {}
         self._published: dict[AsyncConnection, list[Change]] = {}
 

@@ -47,6 +47,8 @@ class Database:
         self.settled: Callable[[], Awaitable[Mapping[str, int]]] = settled_always
         """Waits, not for long, until what this process has yet to write of the ledger is written. Returns what calls
         that are not in it have charged, in picodollars, by account; nothing where all are."""
+        self.processes: int | None = None
+        """How many processes use it, as far as this one has heard. None: it has not."""
         self._writers: set[asyncio.Task[object] | None] = set()
 
     async def open(self) -> None:
@@ -117,7 +119,11 @@ class Database:
         if settled:
             await self.settled()
         with _told():
-            async with self._backend.reading_turn, connected(self._backend.reading) as connection:
+            async with (
+                self.changes.outage.watched(),
+                self._backend.reading_turn,
+                connected(self._backend.reading) as connection,
+            ):
                 yield connection
 
     @asynccontextmanager
@@ -126,7 +132,7 @@ class Database:
         if task in self._writers:
             raise RuntimeError("a transaction within a transaction of the same task would wait for itself")
         with _told():
-            async with self._backend.write_limit(), self._backend.writing_turn:
+            async with self.changes.outage.watched(), self._backend.write_limit(), self._backend.writing_turn:
                 self._writers.add(task)
                 try:
                     yield

@@ -45,3 +45,16 @@ async def taken(connection: AsyncConnection, request: LeaseRequest) -> int:
         lease = {**row, "id": new_id(), "holder": request.holder, "units": units, "expires_us": request.expires_us}
         await connection.execute(leases.insert().values(lease))
     return units
+
+
+async def claimed(connection: AsyncConnection, request: LeaseRequest, units: int) -> None:
+    """Counts units that the process has used, or may use, though nobody gave them; negative: fewer.
+
+    All together may exceed the limit then: it is what happened.
+    """
+    if not units:
+        return
+    row = {"scope": request.scope, "window_start_us": request.window_start_us}
+    new = insert(connection, rate_windows).values(**row, granted=units, expires_us=request.expires_us)
+    more = {"granted": rate_windows.c.granted + units}
+    await connection.execute(new.on_conflict_do_update(index_elements=["scope", "window_start_us"], set_=more))

@@ -1,11 +1,13 @@
 """Where leases are taken: the seam of the stores, and the one that is in the database."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from gateway_core.storage.database import Database
 from gateway_core.storage.errors import StorageUnavailable
-from gateway_core.storage.lease import LeaseRequest, taken
+from gateway_core.storage.identifier import now_us
+from gateway_core.storage.lease import LeaseRequest, claimed, taken
 from gateway_core.storage.limit import forget_windows, give_back, granted, return_units
 
 
@@ -65,42 +67,104 @@ class LeaseStore(Protocol):
         """Deletes windows that were over before a time."""
 
 
-class DatabaseLeases:
-    """Leases in the database: what cannot be reached fails the call."""
+class Given(NamedTuple):
+    """What the database has given of a window to this process, and was not given back."""
 
-    away: Away | None = None
+    units: int
+    expires_us: int
+
+
+def nothing(_away: Away, _now_us: int) -> Sequence[LeaseRequest]:
+    """Claims nothing."""
+    return ()
+
+
+class DatabaseLeases:
+    """Leases in the database: what cannot be reached fails the call, but in an outage that is gone on without it."""
 
     def __init__(self, database: Database) -> None:
         """Takes a database, which others open and close."""
         self._database = database
+        self._claims: Claims = nothing
+        self._lost: Away | None = None
+        self._coming_back = asyncio.Lock()
+        self._given: dict[tuple[str, int], Given] = {}
+
+    @property
+    def away(self) -> Away | None:
+        """Whether processes go on without it."""
+        return self._lost
 
     async def open(self, claims: Claims) -> None:
         """Nothing is to be done."""
+        self._claims = claims
 
     async def close(self) -> None:
         """Nothing is to be done."""
 
     async def take(self, request: LeaseRequest) -> Lease:
-        """Takes a lease in one transaction."""
+        """Takes a lease in one transaction; raises LeasesAway."""
+        await self._reach()
         async with self._database.transaction() as connection:
             units = await taken(connection, request)
-            return Lease(units, await granted(connection, request.scope, request.window_start_us))
+            of_all = await granted(connection, request.scope, request.window_start_us)
+        self._note(request, units)
+        return Lease(units, of_all)
 
     async def give_back(self, request: LeaseRequest, *, is_last: bool = False) -> None:
-        """Returns units in one transaction."""
+        """Returns units in one transaction; raises LeasesAway."""
+        await self._reach()
         scope, start_us, units = request.scope, request.window_start_us, request.units
         async with self._database.transaction() as connection:
             if is_last:
                 await give_back(connection, scope, start_us, request.holder, units)
             else:
                 await return_units(connection, scope, start_us, units)
+        self._note(request, -units)
 
     async def granted(self, scope: str, window_start_us: int) -> int:
-        """Reads it."""
+        """Reads it; raises LeasesAway."""
+        await self._reach()
         async with self._database.reading() as connection:
             return await granted(connection, scope, window_start_us)
 
     async def forget(self, before_us: int) -> None:
         """Deletes rows."""
+        for window in [window for window, given in self._given.items() if given.expires_us < before_us]:
+            del self._given[window]
         async with self._database.transaction() as connection:
             await forget_windows(connection, before_us)
+
+    def _note(self, request: LeaseRequest, units: int) -> None:
+        window = (request.scope, request.window_start_us)
+        before = self._given.get(window)
+        self._given[window] = Given(units + (before.units if before is not None else 0), request.expires_us)
+
+    async def _reach(self) -> None:
+        """Raises LeasesAway in an outage; after one, says first what was used meanwhile."""
+        outage = self._database.changes.outage
+        if outage.is_on:
+            if self._lost is None:
+                self._lost = Away(outage.since_us, self._database.processes)
+            raise LeasesAway("The database is away.")
+        if self._lost is None:
+            return
+        async with self._coming_back:
+            if self._lost is not None:
+                await self._claim(self._lost)
+                self._lost = None
+
+    async def _claim(self, away: Away) -> None:
+        requests = self._claims(away, now_us())
+        try:
+            async with self._database.transaction() as connection:
+                for request in requests:
+                    await claimed(connection, request, request.held - self._units_of(request))
+        except StorageUnavailable as error:
+            raise LeasesAway("The database is away again.") from error
+        for request in requests:
+            self._note(request, request.held - self._units_of(request))
+
+    def _units_of(self, request: LeaseRequest) -> int:
+        given = self._given.get((request.scope, request.window_start_us))
+        return 0 if given is None else given.units

@@ -8,6 +8,7 @@ import asyncpg
 import structlog
 
 from gateway_core.storage.errors import StorageUnavailable
+from gateway_core.storage.outage import Outage
 
 HEARTBEAT_SECONDS = 0.4
 DISTRUST_SECONDS = 0.5
@@ -29,13 +30,13 @@ class Listening:
         channel: str,
         connect: Callable[[], Awaitable[Any]],
         heard: Callable[[str], None],
-        missed: Callable[[], None],
+        outage: Outage,
     ) -> None:
-        """Takes the channel, how to connect, what to call with each payload, and with none when some may be missed."""
+        """Takes the channel, how to connect, what to call with each payload, and what is told that it is deaf."""
         self._channel = channel
         self._connect = connect
         self._heard = heard
-        self._missed = missed
+        self._outage = outage
         self._connection: Any = None
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -58,10 +59,11 @@ class Listening:
             await self._until_lost()
             self._drop()
             log.warning("changes_unheard", message="The connection that hears what other processes change is lost.")
+            await self._outage.look()
             listening = asyncio.create_task(self._listen_again(), name="listening again")
             await self._distrusting(listening)
             log.info("changes_heard_again")
-            self._missed()
+            self._outage.end()
 
     async def _listen_again(self) -> None:
         attempt = 0
@@ -101,7 +103,7 @@ class Listening:
         except LOST:
             return False
         if was_late:
-            self._missed()
+            self._outage.end()
         return True
 
     async def _distrusting(self, task: asyncio.Future[Any]) -> bool:
@@ -110,7 +112,7 @@ class Listening:
         try:
             while not (await asyncio.wait({task}, timeout=DISTRUST_SECONDS))[0]:
                 is_late = True
-                self._missed()
+                await self._outage.doubt()
         finally:
             task.cancel()
         await task

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 import asyncpg
 import orjson
 from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -17,6 +18,7 @@ from gateway_core.storage.errors import CannotOpen
 from gateway_core.storage.journal_place import PLACE
 from gateway_core.storage.listening import Listening
 from gateway_core.storage.location import PostgresqlServer
+from gateway_core.storage.outage import Outage
 from gateway_core.storage.statements import insert_statement
 
 CHANNEL = "headgate_changes"
@@ -24,6 +26,7 @@ MIGRATION_LOCK = 0x6865_6164_6761_7465  # "headgate"
 CONNECT_SECONDS = 10.0
 WRITE_SECONDS = 15.0
 """Of a transaction. Where a network swallows what is sent nobody says that it does."""
+ANSWER_SECONDS = 0.5
 WRITERS = 10
 READERS = 10
 
@@ -113,7 +116,16 @@ class PostgresqlBackend:
         payload = orjson.dumps([self._process_id, topic, key]).decode()
         await connection.execute(select(func.pg_notify(CHANNEL, payload)))
 
-    def watcher(self, told: Told) -> Watcher:
+    async def answers(self) -> bool:
+        """Asks over a connection of the pool, which may have one where no new one is to be had."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS), self.writing.connect() as connection:
+                await connection.exec_driver_sql("SELECT 1")
+        except (OSError, TimeoutError, SQLAlchemyError, CannotOpen, asyncpg.PostgresError, asyncpg.InterfaceError):
+            return False
+        return True
+
+    def watcher(self, told: Told, outage: Outage) -> Watcher:
         """Listens."""
 
         def heard(payload: str) -> None:
@@ -121,7 +133,7 @@ class PostgresqlBackend:
             if process_id != self._process_id:
                 told(topic, key)
 
-        return Listening(CHANNEL, self.connection, heard, lambda: told(None, None))
+        return Listening(CHANNEL, self.connection, heard, outage)
 
     async def close(self) -> None:
         """Closes the connections."""

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from gateway_core.storage.backend import Statements, Told, Watcher
 from gateway_core.storage.errors import CannotOpen
+from gateway_core.storage.outage import Outage
 from gateway_core.storage.polling import Polling
 from gateway_core.storage.sqlite_writer import SqliteWriter
 from gateway_core.storage.tables.coordination import changes
@@ -85,7 +86,11 @@ class SqliteBackend:
         values = {"version": row.excluded.version, "process_id": row.excluded.process_id}
         await connection.execute(row.on_conflict_do_update(index_elements=["topic", "key"], set_=values))
 
-    def watcher(self, told: Told) -> Watcher:
+    async def answers(self) -> bool:
+        """A file is there."""
+        return True
+
+    def watcher(self, told: Told, outage: Outage) -> Watcher:
         """Looks at the rows of changes."""
         return Polling(self.path, self._process_id, told)
 

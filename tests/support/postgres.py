@@ -13,7 +13,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,8 +39,22 @@ class PostgresServer:
 
     port: int
     password: str
-    pid: int
+    process: "subprocess.Popen[bytes]"
+    start_again: Callable[[], "subprocess.Popen[bytes]"] = field(repr=False)
     _count: int = field(default=0)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def stop(self) -> None:
+        """Ends it at once, as a crash does: SIGQUIT. Blocks until it has ended."""
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait(END_SECONDS)
+
+    def start(self) -> None:
+        """Starts it again, at the same port; blocks until it is ready."""
+        self.process = self.start_again()
 
     def url(self, database: str = "postgres", password: str | None = None) -> str:
         return f"postgresql://{USER}:{password or self.password}@127.0.0.1:{self.port}/{database}"
@@ -100,10 +114,11 @@ def running(programs: Path) -> Iterator[PostgresServer]:
         data = directory / "data"
         initialize(programs, data, secret, owner)
         process, port = _start(programs, data, owner)
+        server = PostgresServer(port, password, process, lambda: _start(programs, data, owner, port)[0])
         try:
-            yield PostgresServer(port, password, process.pid)
+            yield server
         finally:
-            _end(process)
+            _end(server.process)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -133,10 +148,12 @@ def initialize(programs: Path, data: Path, secret: Path, owner: pwd.struct_passw
         raise CannotStart(f"initdb: {made.stderr.strip() or made.stdout.strip()}")
 
 
-def _start(programs: Path, data: Path, owner: pwd.struct_passwd | None) -> tuple["subprocess.Popen[bytes]", int]:
+def _start(
+    programs: Path, data: Path, owner: pwd.struct_passwd | None, at: int = 0
+) -> tuple["subprocess.Popen[bytes]", int]:
     log = data.parent / "log"
     for _ in range(ATTEMPTS):
-        with socket.create_server(("127.0.0.1", 0)) as free:
+        with socket.create_server(("127.0.0.1", at)) as free:
             port: int = free.getsockname()[1]
         options = {
             "listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": data, "max_connections": 100,

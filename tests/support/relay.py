@@ -3,10 +3,16 @@
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 READ_BYTES = 1 << 16
+
+
+def never(_data: bytes, _is_answer: bool) -> bool:
+    """Nothing is cut."""
+    return False
 
 
 class Relay:
@@ -19,6 +25,11 @@ class Relay:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.port = 0
+        self.cuts_at: Callable[[bytes, bool], bool] = never
+        """Whether all is cut where these bytes are to be handed on; and whether they are of the server."""
+        self.open = asyncio.Event()
+        """While it is not set, what is sent is swallowed: it stays on its way."""
+        self.open.set()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._carry, "127.0.0.1", 0)
@@ -30,6 +41,7 @@ class Relay:
     ) -> None:
         assert self._server is not None
         self._server.close()
+        self.open.set()
         self.cut()
         if self._tasks:
             await asyncio.wait(self._tasks)
@@ -42,16 +54,24 @@ class Relay:
             writer.transport.abort()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to)
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to)
+        except OSError:
+            writer.close()
+            return
         self._writers |= {writer, far_writer}
-        for source, sink in ((reader, far_writer), (far_reader, writer)):
-            task = asyncio.create_task(self._copy(source, sink))
+        for source, sink, is_answer in ((reader, far_writer, False), (far_reader, writer, True)):
+            task = asyncio.create_task(self._copy(source, sink, is_answer))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, is_answer: bool) -> None:
         try:
             while data := await source.read(READ_BYTES):
+                if self.cuts_at(data, is_answer):
+                    self.cut()
+                    return
+                await self.open.wait()
                 sink.write(data)
                 await sink.drain()
         except OSError:

@@ -12,7 +12,7 @@ from sqlalchemy.util import await_only
 
 from gateway_core.metering.ledger import Ledger
 from gateway_core.metering.price import price_of_texts
-from gateway_core.metering.process import SILENCE_SECONDS, Watch
+from gateway_core.metering.process import HEARTBEAT_SECONDS, SILENCE_SECONDS, Watch
 from gateway_core.storage import ledger as rows
 from gateway_core.storage.database import Database
 from gateway_core.storage.errors import StorageUnavailable
@@ -164,13 +164,23 @@ def test_a_process_of_another_machine_is_dead_after_its_silence() -> None:
         return bool(watch.dead([ProcessRow("p", "there", 1, 0, seen_us)]))
 
     assert not dead(5)
-    now = SILENCE_SECONDS - 1
+    for _ in range(int(SILENCE_SECONDS // HEARTBEAT_SECONDS)):
+        now += HEARTBEAT_SECONDS
+        assert not dead(6)
+    now += HEARTBEAT_SECONDS
     assert not dead(6)
-    now += SILENCE_SECONDS - 1
-    assert not dead(6)
-    now += 2
+    now += HEARTBEAT_SECONDS
     assert dead(6)
     assert not dead(7)
+
+
+def test_who_could_not_look_for_long_takes_nobody_for_dead() -> None:
+    now = 0.0
+    watch = Watch("here", lambda: now)
+    other = ProcessRow("p", "there", 1, 0, 5)
+    assert watch.dead([other]) == []
+    now = 10 * SILENCE_SECONDS  # the database was away, and the other has told nothing either
+    assert watch.dead([other]) == []
 
 
 @pytest.fixture
