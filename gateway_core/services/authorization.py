@@ -18,6 +18,7 @@ from gateway_core.services.envoy_request import authorization_of, is_model_call,
 log = structlog.get_logger("headgate.services")
 
 SERVICE = "envoy.service.auth.v3.Authorization"
+CERTIFICATE = "x-forwarded-client-cert"
 CALLERS_AT_MOST = 10_000
 OK = CheckResponse(status=CheckResponse.Status(), ok_response=CheckResponse.OkHttpResponse())
 LET_THROUGH = OK.SerializeToString()
@@ -34,7 +35,7 @@ class AuthorizationService:
     ) -> None:
         """Takes who is known; what tells of limits, None: nothing; who may ask; what refused callers get.
 
-        And whether callers may be known by a certificate: without a key they are let through.
+        And whether callers may be known by a certificate: who shows one, and has no key, is let through.
         """
         self._identities = identities
         self._look = look
@@ -56,7 +57,7 @@ class AuthorizationService:
             return LET_THROUGH
         headers = headers_of(http)
         authorization = authorization_of(headers, path, query)
-        if authorization is None and self._certificates:
+        if authorization is None and self._certificates and CERTIFICATE in headers:
             return LET_THROUGH
         try:
             caller = self._identities.remembered(authorization) or await self._identities.caller(authorization)

@@ -12,10 +12,10 @@ from google.rpc import status_pb2
 from grpc import StatusCode
 
 from gateway_core.call import Caller
-from gateway_core.errors import GatewayError, RateLimited, Unauthenticated
+from gateway_core.errors import GatewayError, RateLimited
 from gateway_core.identity.public import PublicLimits
-from gateway_core.metering.account_limit import AccountLimits
-from gateway_core.metering.lease import SharedLimits
+from gateway_core.metering.account_limit import AccountLimits, Limit
+from gateway_core.metering.lease import SharedLimit, SharedLimits
 from gateway_core.metering.limit_header import limit_headers
 from gateway_core.metering.plan import NO_PLAN, Plans
 from gateway_core.pipeline.admit import reached
@@ -28,6 +28,9 @@ log = structlog.get_logger("headgate.services")
 PEERS_AT_MOST = 1024
 ANSWERS_AT_MOST = 1024
 LETTERS_AT_MOST = 256
+ACCOUNTS_AT_MOST = 10_000
+SAME_US = 100_000
+"""For so long a refusal says the same of the end of a window."""
 HTTP_OF_CODE = {StatusCode.UNAUTHENTICATED: 401, StatusCode.PERMISSION_DENIED: 403, StatusCode.RESOURCE_EXHAUSTED: 429}
 
 Fields = Sequence[tuple[str, str]]
@@ -82,7 +85,7 @@ class Refusals:
     def speak(self, words: Words) -> None:
         """Says what is refused over REST in these words from now on."""
         self._words = words
-        # Who has no key is told the same each time: a flood of them costs no thought.
+        # A flood is told the same again and again.
         self._known_words = lru_cache(ANSWERS_AT_MOST)(words)
 
     def answer(self, service: str, asked: Asked, error: GatewayError) -> Answer:
@@ -95,7 +98,7 @@ class Refusals:
             fields = (("grpc-status", str(status.code)), ("grpc-status-details-bin", details))
             return Answer(HTTP_OF_CODE.get(error.code, 503), fields, error.message)
         is_short = len(asked.path) + len(asked.origin) <= LETTERS_AT_MOST
-        words = self._known_words if is_short and isinstance(error, Unauthenticated) else self._words
+        words = self._known_words if is_short else self._words
         http, told, body = words(asked.method, asked.path, serialized, has_key=asked.has_key, origin=asked.origin)
         if REQUEST_ID.fullmatch(asked.request_id):
             told = (*told, ("x-request-id", asked.request_id))
@@ -129,6 +132,14 @@ class Peers:
         return found
 
 
+class Recent(NamedTuple):
+    """What an account was last refused with."""
+
+    limit: SharedLimit
+    made_us: int
+    refusal: RateLimited
+
+
 class Look:
     """Whether a call would be refused for a limit in time, as far as this process knows without asking anybody.
 
@@ -141,6 +152,7 @@ class Look:
         self._plans = plans
         self._limits = limits
         self._accounts = AccountLimits(limits)
+        self._recent: dict[str, Recent] = {}
 
     def refusal(self, caller: Caller, address: str) -> RateLimited | None:
         """What the call would be refused with; takes the address that the caller has. None: it may be let through."""
@@ -154,5 +166,15 @@ class Look:
         limits, now_us = self._accounts.of(caller, plan), self._limits.now_us()
         for limit in limits:
             if limit.shared.is_reached(now_us):
-                return reached(limit, caller.account_id, now_us, limit_headers(limits, now_us))
+                return self._told(caller.account_id, limit, limits, now_us)
         return None
+
+    def _told(self, account_id: str, limit: Limit, limits: Sequence[Limit], now_us: int) -> RateLimited:
+        """The refusal, which is the same for a moment: the words for it are found once."""
+        recent = self._recent.get(account_id)
+        if recent is None or recent.limit is not limit.shared or not 0 <= now_us - recent.made_us < SAME_US:
+            if len(self._recent) >= ACCOUNTS_AT_MOST:
+                self._recent.clear()
+            refusal = reached(limit, account_id, now_us, limit_headers(limits, now_us))
+            recent = self._recent[account_id] = Recent(limit.shared, now_us, refusal)
+        return recent.refusal

@@ -26,6 +26,7 @@ from headgate.v1.key_service_pb2_grpc import KeyServiceStub
 from gateway_core.config import Config
 from gateway_core.services.envoy_request import needs_key
 from gateway_core.storage.store import Store
+from tests.support.certificate import self_signed
 from tests.support.envoy import answered
 from tests.support.gateway import Gateway, running
 
@@ -243,6 +244,19 @@ async def test_optional_authentication_lets_through_what_is_no_key(tmp_path: Pat
         for headers in ({}, bearer("nix")):
             assert is_let_through(await there.check(headers))
         assert denied(await there.check(bearer(UNKNOWN)))[0] == 401
+
+
+async def test_who_shows_a_certificate_is_left_to_the_core(tmp_path: Path) -> None:
+    shown = {"x-forwarded-client-cert": 'Subject="CN=batch"'}
+    async with world(tmp_path) as there:
+        assert denied(await there.check(shown, GRPC_CHAT))[0] == 401
+    certificate, key = self_signed(tmp_path)
+    files = {"certificate": certificate, "private_key": key, "client_authorities": certificate}
+    config: dict[str, Any] = {"tls": {"http": files}, "client_certificates": {"accounts": {"CN=batch": "root"}}}
+    async with world(tmp_path, **config) as there:
+        assert is_let_through(await there.check(shown, GRPC_CHAT))
+        for headers in ({}, {**shown, **bearer(UNKNOWN)}):
+            assert denied(await there.check(headers, GRPC_CHAT))[0] == 401
 
 
 async def test_without_storage_everybody_is_let_through(tmp_path: Path) -> None:
