@@ -6,10 +6,13 @@ import socket
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
+import pytest
 from grpc import StatusCode, aio
 from headgate.v1.chat_completion_service_pb2 import CreateChatCompletionRequest, StreamChatCompletionRequest
 from headgate.v1.chat_completion_service_pb2_grpc import ChatCompletionServiceStub
@@ -21,16 +24,19 @@ from headgate_cli.envoy.commands import rendered
 from tests.headgate_cli.program import Serving, serving
 from tests.support.envoy import needs_envoy, started
 from tests.support.openai_vendor import completion, event
+from tests.support.postgres import PostgresServer, postgres_server
+from tests.support.redis import RunningRedis, redis_server
 from tests.support.upstream import Answer, Delay, Received, Upstream, json_answer, reached, sse_answer
 
 HEALTH_SECONDS = 0.2
-"""How often Envoy asks; the replicas go on for ten times as long after they have said that they leave."""
+"""How often Envoy asks; the replicas go on for fifteen times as long after they have said that they leave."""
 PIECES = 12
 LOOPS = 2
 """Callers of each kind, each with one call after another."""
 Ask = Callable[[], Awaitable[str]]
 
 pytestmark = needs_envoy
+__all__ = ["postgres_server", "redis_server"]
 
 
 def vendor(received: Received) -> Answer:
@@ -155,21 +161,58 @@ def spec() -> Any:
     return {"model": "lab/tiny", "messages": [{"role": ROLE_USER, "text": "hi"}]}
 
 
-def configured(home: Path, upstream: Upstream) -> None:
+@dataclass(frozen=True, slots=True)
+class House:
+    """What two replicas share, and what each has for itself."""
+
+    homes: tuple[Path, Path]
+    """Where each is started. Its configuration is there, and its data are."""
+    kept: Callable[[], Awaitable[dict[str, int]]]
+    """How many calls the ledger has, by what became of them."""
+
+
+COUNTED = "SELECT status, count(*) FROM ledger_requests GROUP BY status"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def house(request: pytest.FixtureRequest, upstream: Upstream, tmp_path: Path) -> House:
+    """Two replicas' stores: one file on one machine, or PostgreSQL and Redis with a data directory for each."""
+    if request.param == "sqlite":
+        configure(tmp_path, upstream, "")
+
+        async def in_file() -> dict[str, int]:
+            with sqlite3.connect(tmp_path / "data" / "headgate.db") as database:
+                return dict(database.execute(COUNTED).fetchall())
+
+        return House((tmp_path, tmp_path), in_file)
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    redis: RunningRedis = request.getfixturevalue("redis_server")
+    url = await server.new_database()
+    homes = (tmp_path / "one", tmp_path / "other")
+    for home in homes:
+        home.mkdir()
+        configure(home, upstream, f"database_url: {url}\nredis_url: {redis.url}\n")
+
+    async def in_database() -> dict[str, int]:
+        connection = await asyncpg.connect(url)
+        try:
+            return {row["status"]: row["count"] for row in await connection.fetch(COUNTED)}
+        finally:
+            await connection.close()
+
+    return House(homes, in_database)
+
+
+def configure(home: Path, upstream: Upstream, more: str) -> None:
     (home / "headgate.yaml").write_text(
         f"providers: {{lab: {{kind: openai, base_url: {upstream.base_url}, lists_models: false}}}}\n"
-        f"authentication: optional\ndrain_delay_seconds: {10 * HEALTH_SECONDS}\ndrain_seconds: 20\n"
+        f"authentication: optional\ndrain_delay_seconds: {15 * HEALTH_SECONDS}\ndrain_seconds: 20\n{more}"
     )
 
 
 def replica(home: Path, http: int, grpc: int) -> Any:
-    return serving("--http", f"127.0.0.1:{http}", "--grpc", f"127.0.0.1:{grpc}", home=home)
-
-
-def kept(home: Path) -> dict[str, int]:
-    """How many calls the ledger has, by what became of them."""
-    with sqlite3.connect(home / "data" / "headgate.db") as database:
-        return dict(database.execute("SELECT status, count(*) FROM ledger_requests GROUP BY status").fetchall())
+    variables = {"HEADGATE_SECRET_KEY": "s" * 64, "HEADGATE_ROOT_KEY": "sk-hg-" + "c3" * 22}
+    return serving("--http", f"127.0.0.1:{http}", "--grpc", f"127.0.0.1:{grpc}", home=home, variables=variables)
 
 
 async def restarted(
@@ -191,13 +234,14 @@ async def left(admin: httpx.AsyncClient, ports: tuple[int, int]) -> bool:
 
 
 async def test_replicas_restarted_one_after_the_other_under_load_fail_no_call(
-    tmp_path: Path, upstream: Upstream
+    house: House, tmp_path: Path, upstream: Upstream
 ) -> None:
     upstream.script(vendor)
-    configured(tmp_path, upstream)
     ports = [(free_port(), free_port()) for _ in range(2)]
     async with AsyncExitStack() as stack:
-        replicas = [await stack.enter_async_context(replica(tmp_path, *at)) for at in ports]
+        replicas = [
+            await stack.enter_async_context(replica(home, *at)) for home, at in zip(house.homes, ports, strict=True)
+        ]
         admin, _, _ = await stack.enter_async_context(started(front(ports), tmp_path))
         (listener,) = (await admin.get("/listeners", params={"format": "json"})).json()["listener_statuses"]
         address = f"127.0.0.1:{listener['local_address']['socket_address']['port_value']}"
@@ -207,7 +251,7 @@ async def test_replicas_restarted_one_after_the_other_under_load_fail_no_call(
         running = asyncio.create_task(load.run())
         await load.goes_on()
         for number, at in enumerate(ports):
-            replicas[number] = await restarted(stack, replicas[number], tmp_path, at, admin)
+            replicas[number] = await restarted(stack, replicas[number], house.homes[number], at, admin)
             await load.goes_on()
         load.end()
         await running
@@ -215,4 +259,4 @@ async def test_replicas_restarted_one_after_the_other_under_load_fail_no_call(
             one.terminate()
             assert await one.code() == 0
     assert not load.failures
-    assert kept(tmp_path) == {"ok": sum(load.answered.values())}
+    assert await house.kept() == {"ok": sum(load.answered.values())}
