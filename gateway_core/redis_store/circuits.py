@@ -1,5 +1,6 @@
 """Circuits of which processes tell each other by a Redis or Valkey server: a script says and hears all there is."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -17,6 +18,7 @@ PROCESSES = f"{PREFIX}processes"
 """A sorted set of processes by when they last asked."""
 COUNTS_MS = 5_000
 KEPT_MS = 120_000
+TIME = re.compile(r"[0-9]{1,15}")
 LIMIT = 10_000
 """Votes, at most: more are of processes that name others' targets, and are not taken."""
 
@@ -52,7 +54,7 @@ for index = 5, #ARGV, 4 do
 end
 for index, value in ipairs(redis.call('HGETALL', KEYS[2])) do
   if index % 2 == 1 then votes.target = value
-  elseif tonumber(value) + ARGV[3] < now then redis.call('HDEL', KEYS[2], votes.target) end
+  elseif (tonumber(value) or 0) + ARGV[3] < now then redis.call('HDEL', KEYS[2], votes.target) end
 end
 for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, ARGV[3]) end
 return {now, redis.call('ZCARD', KEYS[3]), redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2])}
@@ -116,7 +118,7 @@ class CircuitStore:
             raise Away from None
         self.link.found()
         found = [vote for name, value in pairs(votes) if (vote := vote_of(name, value)) is not None]
-        return Heard(now_ms, processes, found, {target: int(at) for target, at in pairs(well)})
+        return Heard(now_ms, processes, found, {target: int(at) for target, at in pairs(well) if TIME.fullmatch(at)})
 
     async def leave(self) -> None:
         """Is no longer one of the processes."""
@@ -132,13 +134,13 @@ class CircuitStore:
 
 def pairs(flat: Sequence[Any]) -> list[tuple[str, str]]:
     """The names and values of a hash, as scripts answer them."""
-    texts = [each.decode() if isinstance(each, bytes) else str(each) for each in flat]
+    texts = [each.decode(errors="replace") if isinstance(each, bytes) else str(each) for each in flat]
     return list(zip(texts[::2], texts[1::2], strict=True))
 
 
 def vote_of(name: str, value: str) -> Vote | None:
     """A vote. None: it is none that this version knows."""
     of, said = name.split("|", 2), value.split("|", 3)
-    if len(of) != 3 or len(said) != 4 or not (said[0].isdigit() and said[1].isdigit()):
+    if len(of) != 3 or len(said) != 4 or not (TIME.fullmatch(said[0]) and TIME.fullmatch(said[1])):
         return None
     return Vote(said[2], of[1], of[2], int(said[0]), int(said[1]), said[3])

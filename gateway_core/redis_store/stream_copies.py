@@ -119,10 +119,10 @@ class CopyStore:
 
     async def add(self, additions: Sequence[Addition]) -> list[bool]:
         """Adds to copies; of each whether the server had what was there before."""
-        pipeline = self.link.client.pipeline(transaction=False)
-        for each in additions:
-            await self._append([head_key(each.key), entries_key(each.key)], each.arguments(), pipeline)
-        return [bool(done) for done in await self._answered(self.link, pipeline.execute())]
+        async with self.link.client.pipeline(transaction=False) as pipeline:
+            for each in additions:
+                await self._append([head_key(each.key), entries_key(each.key)], each.arguments(), pipeline)
+            return [bool(done) for done in await self._answered(self.link, pipeline.execute())]
 
     async def beat(self, owner: str) -> bool:
         """Says that this process is there; whether the server knew."""
@@ -146,13 +146,13 @@ class CopyStore:
 
     async def ask(self, asks: Sequence[Ask]) -> None:
         """Asks owners of streams."""
-        pipeline = self.link.client.pipeline(transaction=False)
-        for each in asks:
-            name = asks_key(each.owner)
-            fields: Any = {b"k": each.key.encode(), FIELD: each.sealed}
-            pipeline.xadd(name, fields, maxlen=ASKS_AT_MOST, approximate=True)
-            pipeline.pexpire(name, ASKS_MS)
-        await self._answered(self.link, pipeline.execute())
+        async with self.link.client.pipeline(transaction=False) as pipeline:
+            for each in asks:
+                name = asks_key(each.owner)
+                fields: Any = {b"k": each.key.encode(), FIELD: each.sealed}
+                pipeline.xadd(name, fields, maxlen=ASKS_AT_MOST, approximate=True)
+                pipeline.pexpire(name, ASKS_MS)
+            await self._answered(self.link, pipeline.execute())
 
     async def wake(self, owner: str) -> None:
         """Ends a `read` of this process that waits."""

@@ -15,7 +15,7 @@ from gateway_core.errors import GatewayError, Unavailable
 from gateway_core.redis_store.link import Away
 from gateway_core.redis_store.stream_copies import Ask, CopyStore
 from gateway_core.resume.copying import LISTENER_SECONDS, Copy, RemoteListener, Trailing, status_of
-from gateway_core.resume.sealed import News, Seal, Unreadable
+from gateway_core.resume.sealed import News, Seal, Unreadable, key_of
 from gateway_core.resume.stream import ResumableStream
 from gateway_core.resume.tail import Tail
 from gateway_core.storage.secret_box import SecretBox
@@ -23,7 +23,8 @@ from gateway_core.storage.secret_box import SecretBox
 BATCH_SECONDS = 0.02
 BEAT_SECONDS = 1.0
 AGAIN_SECONDS = 0.25
-"""Between two attempts while the server is away."""
+AGAIN_AT_MOST = 2.0
+"""Between two attempts while the server is away: twice as long each time, up to so long."""
 LAST_SECONDS = 2.0
 """For what is still to be written when this process ends."""
 COPIES_AT_ONCE = 16
@@ -87,7 +88,7 @@ class Copies:
 
     def forget(self, stream: ResumableStream) -> None:
         """Deletes the copy of a stream that can no longer be continued."""
-        key = self.seal(stream.id).key
+        key = key_of(stream.id)
         copy = self._copies.pop(key, None)
         stream.watch = None
         if copy is not None:
@@ -125,6 +126,7 @@ class Copies:
             self._wake.set()
 
     async def _write(self) -> None:
+        again = AGAIN_SECONDS
         while True:
             has_work = bool(self._copies or self._tails or self._forgotten)
             with suppress(TimeoutError):
@@ -137,9 +139,11 @@ class Copies:
                 while self._behind:
                     await self._add()
             except Away:
-                await asyncio.sleep(AGAIN_SECONDS)
+                await asyncio.sleep(again)
+                again = min(2 * again, AGAIN_AT_MOST)
                 self._wake.set()
             else:
+                again = AGAIN_SECONDS
                 await asyncio.sleep(BATCH_SECONDS)
 
     async def _beat(self) -> None:

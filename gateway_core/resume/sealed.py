@@ -53,7 +53,7 @@ class Seal:
     def __init__(self, box: SecretBox, identity: str) -> None:
         """Takes the gateway's secret, and the stream's id."""
         self._cipher: AESGCM = box.cipher(f"headgate stream {identity}")
-        self.key = hashlib.sha256(identity.encode()).hexdigest()
+        self.key = key_of(identity)
         """What it is kept as."""
 
     def seal(self, data: bytes, of: bytes) -> bytes:
@@ -107,6 +107,11 @@ class Seal:
         """The document; raises Unreadable."""
         found: dict[str, Any] = json.loads(self.open(sealed, of))
         return found
+
+
+def key_of(identity: str) -> str:
+    """What the stream with an id is kept as."""
+    return hashlib.sha256(identity.encode()).hexdigest()
 
 
 def text_of(data: bytes) -> str:

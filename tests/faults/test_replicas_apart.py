@@ -13,15 +13,17 @@ import pytest
 import yaml
 from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from redis import Redis
 
 from gateway_core.redis_store.script import SINCE
 from tests.faults.callers import reason_of
 from tests.faults.test_resume import SAID, asked, id_of, resumed, some, stub_at
 from tests.faults.test_shared_limits import ROOT_KEY
 from tests.headgate_cli.program import Serving, serving
+from tests.headgate_cli.supervised import FREE, supervised
 from tests.support.openai_vendor import streamed
 from tests.support.redis import RunningRedis, redis_server
-from tests.support.upstream import Upstream, Wait, json_answer, sse_answer
+from tests.support.upstream import Upstream, Wait, json_answer, reached, sse_answer
 
 __all__ = ["redis_server"]
 
@@ -64,6 +66,14 @@ async def servers(redis_server: RunningRedis, upstream: Upstream, tmp_path: Path
         yield Servers(stack, tmp_path)
 
 
+def copied(redis: RunningRedis) -> int:
+    """The position of the last chunk that was copied."""
+    with Redis(port=redis.port, password=redis.password) as client:
+        keys: Any = client.keys("headgate:{streams}:entries:*")
+        entries: Any = client.xrevrange(keys[0], count=1) if keys else None
+        return int(entries[0][0].partition(b"-")[0]) if entries else 0
+
+
 async def read_into(chunks: list[Any], call: Any) -> None:
     """All of a call."""
     while (response := await call.read()) is not aio.EOF:
@@ -102,6 +112,39 @@ async def test_what_a_server_that_was_killed_had_of_an_answer_is_told_elsewhere_
         assert text == "".join(SAID[1:5])
         assert last["error"]["code"] == "provider_broken"
         assert "[DONE]" not in answer.text
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="workers need Linux")
+@pytest.mark.usefixtures("servers")
+async def test_what_a_worker_that_was_killed_had_of_an_answer_is_told_by_another(
+    upstream: Upstream, redis_server: RunningRedis, tmp_path: Path
+) -> None:
+    config = tmp_path / "headgate.yaml"
+    config.write_text(config.read_text().replace("level: error", "level: info"))
+    events: list[Any] = streamed(*SAID)
+    upstream.script(sse_answer([*events[:6], Wait(asyncio.Event())]))
+    body = {**ROUTED, "model": "lab/tiny", "stream": True}
+    headers = {"authorization": f"Bearer {ROOT_KEY}", "x-headgate-detach": "60s"}
+    variables = {"HEADGATE_ROOT_KEY": ROOT_KEY}
+    async with supervised(*FREE, home=tmp_path, variables=variables) as program:
+        async with (
+            httpx.AsyncClient(base_url=program.url, trust_env=False, timeout=20) as client,
+            client.stream("POST", PATH, json=body, headers=headers) as answer,
+        ):
+            identity = answer.headers["x-headgate-stream-id"]
+            async for line in answer.aiter_lines():
+                if " there" in line:
+                    break
+        await reached(lambda: copied(redis_server) >= 6)
+        program.kill(int(identity.split("-")[1].partition("w")[0]))
+        again = {**headers, "last-event-id": f"{identity}.2"}
+        async with httpx.AsyncClient(base_url=program.url, trust_env=False, timeout=DEATH_SECONDS) as client:
+            answer = await client.get(f"{PATH}/{identity}/stream", headers=again)
+        assert answer.status_code == 200, answer.text
+        assert '"provider_broken"' in answer.text
+        assert '"Once"' not in answer.text
+        assert '" upon"' in answer.text
+        assert '" there"' in answer.text
 
 
 async def served(server: Serving, model: str) -> Any:

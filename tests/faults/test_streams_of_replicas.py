@@ -371,6 +371,24 @@ async def test_a_caller_at_another_server_who_reads_while_redis_is_restarted_los
     assert [each.sequence for each in before[1:] + after] == list(range(1, CHUNKS + 1))
 
 
+async def test_a_redis_that_hangs_holds_nobody_up_for_long(world: World) -> None:
+    one, other = await world.replica(), await world.replica()
+    gate = gated(world.upstream, 5)
+    call = one.begun()
+    identity = await id_of(call)
+    before = await some(call, 3)
+    world.redis.pause()
+    try:
+        gate.set()
+        async with asyncio.timeout(5):
+            assert text_of(before + await rest(call)) == WHOLE
+            assert text_of(await rest(one.resumed(identity))) == WHOLE
+            async with refused(StatusCode.UNAVAILABLE, ""):
+                await rest(other.resumed(identity))
+    finally:
+        world.redis.go_on()
+
+
 async def test_where_redis_is_not_there_at_the_start_streams_are_continued_here(world: World) -> None:
     world.redis.kill()
     one = await world.replica()

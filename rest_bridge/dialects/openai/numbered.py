@@ -15,7 +15,9 @@ from rest_bridge.dialects.openai.response import ChunkWriter
 from rest_bridge.sse import event
 
 DONE = event(b"[DONE]")
-EVENT_ID = re.compile(r"([a-z0-9]{1,63}-[0-9a-f]{1,16}-[0-9a-f]{32})\.([0-9]{1,18})(?:\.(end|done))?")
+# Where a process has workers, the number of a stream begins with that of its worker: "3w1f".
+STREAM_ID = r"[a-z0-9]{1,63}-(?:[0-9]{1,12}w)?[0-9a-f]{1,16}-[0-9a-f]{32}"
+EVENT_ID = re.compile(rf"({STREAM_ID})\.([0-9]{{1,18}})(?:\.(end|done))?")
 
 
 class Place(NamedTuple):
