@@ -31,7 +31,7 @@ from gateway_core.storage.location import location
 from gateway_core.storage.tables.metering import ledger_requests
 from tests.headgate_cli.program import serving
 from tests.support.openai_vendor import completion, event
-from tests.support.postgres import installations, running
+from tests.support.postgres import PostgresServer, installations, running
 from tests.support.upstream import Answer, Delay, Received, Upstream, json_answer, sse_answer
 
 CALLERS = 12
@@ -57,6 +57,9 @@ class Run:
     """By request id: when the pieces of a stream were seen, of time.monotonic."""
     killed: float = 0.0
     """When the process was killed; of the same clock."""
+    may_refuse: bool = False
+    """Whether PostgreSQL is stopped meanwhile: whom the process does not know yet it refuses."""
+    refused: int = 0
 
 
 def used(number: int) -> dict[str, int]:
@@ -129,6 +132,8 @@ async def call(client: httpx.AsyncClient, run: Run, question: Question, headers:
     body: dict[str, Any] = {"model": question.model, "messages": [{"role": "user", "content": content}]}
     if not question.stream:
         response = await client.post("/v1/chat/completions", json=body, headers=headers)
+        if is_refused(run, response):
+            return
         assert response.status_code == 200, response.text
         assert response.json()["choices"][0]["message"]["content"] == PIECE * PIECES
         assert response.headers["x-headgate-cost"] == usd_text(cost(number))
@@ -136,6 +141,8 @@ async def call(client: httpx.AsyncClient, run: Run, question: Question, headers:
         return
     body |= {"stream": True, "stream_options": {"include_usage": True}}
     async with client.stream("POST", "/v1/chat/completions", json=body, headers=headers) as response:
+        if is_refused(run, response):
+            return
         assert response.status_code == 200, await response.aread()
         async for line in response.aiter_lines():
             if line == "data: [DONE]":
@@ -145,6 +152,13 @@ async def call(client: httpx.AsyncClient, run: Run, question: Question, headers:
                 run.seen[id_] += [time.monotonic()] * bool((choices[0].get("delta") or {}).get("content"))
             if len(run.seen[id_]) == question.leaves_after:
                 return
+
+
+def is_refused(run: Run, response: httpx.Response) -> bool:
+    """Whether an answer is a refusal that had to be expected."""
+    is_it = run.may_refuse and response.status_code == 503
+    run.refused += is_it
+    return is_it
 
 
 @asynccontextmanager
@@ -209,16 +223,23 @@ async def account(url: str) -> str:
     return secret
 
 
-async def kill_again_and_again(home: Path, database_url: str, count: int, chance: random.Random) -> Counter[str]:
-    """As many runs; what was counted. Raises AssertionError where the ledger is wrong."""
+async def kill_again_and_again(
+    home: Path, database_url: str, count: int, chance: random.Random, server: PostgresServer | None = None
+) -> Counter[str]:
+    """As many runs; what was counted. Raises AssertionError where the ledger is wrong.
+
+    On a server the journal is in a file and in the database by turns; where it is in a file, the server is away in every
+    other run when the process is killed. Then it is started again.
+    """
     counts: Counter[str] = Counter()
     runs: list[Run] = []
     key = ""
     async with Upstream() as vendor:
         vendor.script(vendor_answer)
         config = home / "headgate.yaml"
-        config.write_text(yaml.safe_dump(configuration(vendor.base_url, database_url)))
         for number in range(count + 1):
+            has_file = server is None or number % 2 == 0
+            config.write_text(yaml.safe_dump(configuration(vendor.base_url, database_url, has_file=has_file)))
             variables = {"HEADGATE_ROOT_KEY": ROOT_KEY}
             async with serving("--config", str(config), home=home, variables=variables) as program:
                 key = key or await account(program.url)
@@ -226,17 +247,25 @@ async def kill_again_and_again(home: Path, database_url: str, count: int, chance
                     await prove(home, database_url, runs, counts)
                 if number == count:
                     break
-                runs.append(Run())
+                runs.append(Run(may_refuse=server is not None and number % 4 == 0))
                 async with loaded(program.url, runs[-1], chance, key):
                     await asyncio.sleep(chance.random() * LONGEST_SECONDS)  # the instant of the kill
+                    if server is not None and runs[-1].may_refuse:
+                        await asyncio.to_thread(server.stop)
+                        await asyncio.sleep(chance.random() * LONGEST_SECONDS)
                     runs[-1].killed = time.monotonic()
                     program.process.kill()
+                if server is not None and runs[-1].may_refuse:
+                    await asyncio.to_thread(server.start)
+                    counts["runs without the server"] += 1
+                    counts["refused"] += runs[-1].refused
             print(f"\r{number + 1}/{count} {dict(counts)}", end="", file=sys.stderr, flush=True)
     return counts
 
 
-def configuration(vendor_url: str, database_url: str) -> dict[str, Any]:
+def configuration(vendor_url: str, database_url: str, *, has_file: bool) -> dict[str, Any]:
     return {
+        "ledger_journal": "file" if has_file else "database",
         "authentication": "optional",
         "database_url": database_url,
         "listen": {"http": "127.0.0.1:0", "grpc": "127.0.0.1:0"},
@@ -261,7 +290,8 @@ async def main() -> None:
         print(f"\nSQLite: {options.runs} runs: nothing lost, nothing doubled, ledger = balances. {dict(counts)}")
         if options.postgresql:
             server = servers.enter_context(running(next(installations())))
-            counts = await kill_again_and_again(home, await server.new_database(), options.postgresql, chance)
+            url = await server.new_database()
+            counts = await kill_again_and_again(home, url, options.postgresql, chance, server)
             print(f"\nPostgreSQL: {options.postgresql} runs: the same. {dict(counts)}")
 
 

@@ -3,9 +3,18 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway_core.errors import InsufficientBalance
-from gateway_core.metering.balance import Balance, Balances
+from gateway_core.metering.balance import IDLE_REFRESHES, Balance, Balances
 from gateway_core.storage.account import add_account
-from gateway_core.storage.balance import BalanceRow, CreditRow, add_credit, allocate, balance_rows, change, credit_rows
+from gateway_core.storage.balance import (
+    TOPIC,
+    BalanceRow,
+    CreditRow,
+    add_credit,
+    allocate,
+    balance_rows,
+    change,
+    credit_rows,
+)
 from gateway_core.storage.database import Database
 from gateway_core.storage.identifier import new_id
 from gateway_core.storage.location import Location
@@ -123,3 +132,69 @@ def test_of_two_readings_at_once_the_later_one_counts() -> None:
     with pytest.raises(InsufficientBalance):
         held.reserve(5)
     held.reserve(4)
+
+
+async def cut_off(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has a process believe that its database is away."""
+
+    async def answers() -> bool:
+        return False
+
+    database.changes.outage.believed_seconds = 60.0
+    monkeypatch.setattr(database.changes.outage, "_answers", answers)
+    await database.changes.outage.look()
+
+
+async def test_in_an_outage_each_process_has_its_part_of_what_is_left_until_it_is_read_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add(database, "a", 100)
+    balances = Balances(database)
+    held = await balances.balance(ACCOUNT)
+    assert held is not None
+    held.reserve(10)
+    held.settle(10, 10)
+    database.processes = 3
+    await cut_off(database, monkeypatch)
+    assert balances.known(ACCOUNT) is held
+    held.reserve(20)
+    held.settle(20, 20)
+    assert balances.known(ACCOUNT) is held  # and not a part of that part
+    with pytest.raises(InsufficientBalance) as caught:
+        held.reserve(11)
+    assert "$0.00000000001 of the account's balance is left" in caught.value.message
+    held.reserve(10)
+    database.changes.outage.end()
+    await balances.refresh()
+    held.reserve(60)
+
+
+async def test_in_an_outage_the_balance_of_an_account_is_known_that_has_not_called_for_long(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add(database, "a", 100)
+    balances = Balances(database)
+    held = await balances.balance(ACCOUNT)
+    for _ in range(IDLE_REFRESHES + 2):
+        await balances.refresh()
+    assert balances.known(ACCOUNT) is None
+    await cut_off(database, monkeypatch)
+    assert balances.known(ACCOUNT) is held
+    database.changes.outage.end()
+
+
+async def test_a_balance_that_was_changed_since_is_not_the_one_that_was_known(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add(database, "a", 100)
+    balances = Balances(database)
+    balances.open()
+    await balances.balance(ACCOUNT)
+    for _ in range(IDLE_REFRESHES + 2):
+        await balances.refresh()
+    async with database.transaction() as connection:
+        await database.changes.publish(connection, TOPIC, ACCOUNT)
+    await cut_off(database, monkeypatch)
+    assert balances.known(ACCOUNT) is None
+    await balances.close()
+    database.changes.outage.end()
