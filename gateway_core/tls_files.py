@@ -43,10 +43,12 @@ class Material:
     """Until when the certificate is valid."""
 
 
-def material(key: str, config: ListenerTlsConfig, now: datetime | None = None) -> Material:
+def material(
+    key: str, config: ListenerTlsConfig, now: datetime | None = None, *, authorities_key: str = "client_authorities"
+) -> Material:
     """What is in the files, if a listener can be served with it; raises TlsFault.
 
-    Takes the key of the configuration, such as "tls.grpc", for what is wrong. It is checked that the certificate is
+    Takes the keys of the configuration, such as "tls.grpc", for what is wrong. It is checked that the certificate is
     valid at this time, that the private key is its own, and that one authority at least is valid.
     """
     now = now or datetime.now(UTC)
@@ -55,7 +57,7 @@ def material(key: str, config: ListenerTlsConfig, now: datetime | None = None) -
     private_key = content(f"{key}.private_key", config.private_key, problems)
     authorities = None
     if config.client_authorities is not None:
-        authorities = content(f"{key}.client_authorities", config.client_authorities, problems)
+        authorities = content(f"{key}.{authorities_key}", config.client_authorities, problems)
     if problems:
         raise TlsFault(problems)
     found = certificates(f"{key}.certificate: {config.certificate}", certificate, problems)
@@ -65,7 +67,7 @@ def material(key: str, config: ListenerTlsConfig, now: datetime | None = None) -
     if found and own and found[0].public_key().public_bytes(*PUBLIC_FORM) != own:
         problems.append(f"{key}.private_key: {config.private_key}: is not the key of {config.certificate}")
     if authorities is not None:
-        name = f"{key}.client_authorities: {config.client_authorities}"
+        name = f"{key}.{authorities_key}: {config.client_authorities}"
         of_authorities = certificates(name, authorities, problems)
         late = [problem for each in of_authorities for problem in time_problems(name, each, now)]
         problems += late[:1] if len(late) == len(of_authorities) else []
@@ -118,16 +120,24 @@ class TlsFiles:
     Any thread may ask: gRPC does so from its own.
     """
 
-    def __init__(self, key: str, config: ListenerTlsConfig, clock: Callable[[], float] = time.monotonic) -> None:
-        """Reads them; raises TlsFault. Takes the key of the configuration, such as "tls.grpc"."""
+    def __init__(
+        self,
+        key: str,
+        config: ListenerTlsConfig,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        authorities_key: str = "client_authorities",
+    ) -> None:
+        """Reads them; raises TlsFault. Takes the key of the configuration, and that of the authorities below it."""
         self.key = key
+        self._authorities_key = authorities_key
         self.config = config
         self._clock = clock
         self._lock = threading.Lock()
         self._seen = self._signature()
         self._fault = ""
         self._looked = clock()
-        self._current = material(key, config)
+        self._current = material(key, config, authorities_key=authorities_key)
 
     @property
     def asks_clients(self) -> bool:
@@ -154,7 +164,7 @@ class TlsFiles:
         if signature == self._seen and not self._fault:
             return
         try:
-            found = material(self.key, self.config)
+            found = material(self.key, self.config, authorities_key=self._authorities_key)
         except TlsFault as fault:
             # Half of a renewal is on disk: the rest will come.
             self.keep(str(fault))

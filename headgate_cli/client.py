@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 from google.protobuf.json_format import MessageToDict
-from grpc import StatusCode, aio
+from grpc import StatusCode, aio, ssl_channel_credentials
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from headgate.v1.chat_completion_service_pb2 import StreamChatCompletionRequest, StreamChatCompletionResponse
 from headgate.v1.chat_completion_service_pb2_grpc import ChatCompletionServiceStub
@@ -21,11 +21,13 @@ from headgate.v1.model_service_pb2 import ListModelsRequest
 from headgate.v1.model_service_pb2_grpc import ModelServiceStub
 
 from gateway_core.config_tls import CoreTlsConfig
+from gateway_core.tls_files import Material
 from headgate_cli.address import LOOPBACK, TLS_MARK, Address, Place
 from headgate_cli.commands import DEFAULT_URL
 from headgate_cli.errors import CommandFailed, WrongUse
 from headgate_cli.price import per_million
-from headgate_cli.tls import channel_credentials, client_context, of_environment
+from headgate_cli.renewed_channel import RenewedChannel
+from headgate_cli.tls import authorities, channel_credentials, client_context, core_files, of_environment, read
 
 CONNECT_SECONDS = 5.0
 LIST_SECONDS = 30.0
@@ -122,6 +124,23 @@ def core_channel(address: Address, options: Sequence[tuple[str, int]], tls: Core
     if tls is None:
         return aio.insecure_channel(str(address), options)
     return aio.secure_channel(str(address), channel_credentials(tls), options)
+
+
+def renewed_core_channel(
+    address: Address, options: Sequence[tuple[str, int]], tls: CoreTlsConfig | None
+) -> aio.Channel:
+    """The same for a long time: where it shows a certificate, it takes renewed files."""
+    files = None if tls is None else core_files(tls)
+    if files is None:
+        return core_channel(address, options, tls)
+    public = read(authorities(CoreTlsConfig())) if tls is None or tls.authorities is None else None
+
+    def opened(shown: Material) -> aio.Channel:
+        believed = shown.authorities or public
+        credentials = ssl_channel_credentials(believed, shown.private_key, shown.certificate)
+        return aio.secure_channel(str(address), credentials, options)
+
+    return RenewedChannel(files, opened)
 
 
 def unreachable(where: str) -> CommandFailed:

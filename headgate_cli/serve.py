@@ -21,7 +21,7 @@ from gateway_core.telemetry.log import configure_log
 from headgate_cli.address import Address, Place, address_of, in_use
 from headgate_cli.assignment import Assignment, Ready
 from headgate_cli.claims import Claims
-from headgate_cli.client import channel_options, core_channel
+from headgate_cli.client import channel_options, renewed_core_channel
 from headgate_cli.collector import spare_what_stays
 from headgate_cli.commands import version_text
 from headgate_cli.discovery import Findings, discover
@@ -229,7 +229,7 @@ class Running:
         address, is_tls = self._core_place
         options = [*channel_options(address, self.config.limits.grpc_message_bytes), *CHANNEL_OPTIONS]
         tls = self.config.core_tls or (CoreTlsConfig() if is_tls else None)
-        self._channel = core_channel(address, options, tls)
+        self._channel = renewed_core_channel(address, options, tls)
         try:
             await asyncio.wait_for(self._channel.channel_ready(), CORE_SECONDS)
             self.notes.append(f"the core answers at {address}")

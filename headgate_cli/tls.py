@@ -83,6 +83,19 @@ def channel_credentials(config: CoreTlsConfig) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(read(authorities(config)), key, shown)
 
 
+def core_files(config: CoreTlsConfig) -> TlsFiles | None:
+    """The files of a bridge apart. None: it shows none. Raises CommandFailed."""
+    if config.certificate is None or config.private_key is None:
+        return None
+    row = ListenerTlsConfig(
+        certificate=config.certificate, private_key=config.private_key, client_authorities=config.authorities
+    )
+    try:
+        return TlsFiles("core_tls", row, authorities_key="authorities")
+    except TlsFault as fault:
+        raise CommandFailed(*fault.problems) from None
+
+
 def client_context(config: CoreTlsConfig) -> ssl.SSLContext:
     """The same for a client of a bridge; raises CommandFailed."""
     try:

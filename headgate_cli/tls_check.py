@@ -13,7 +13,7 @@ from gateway_core.tls_files import TlsFault, material
 from headgate_cli.address import Address
 from headgate_cli.checks import Check
 from headgate_cli.errors import CommandFailed
-from headgate_cli.tls import channel_credentials
+from headgate_cli.tls import channel_credentials, core_files
 
 SOON = timedelta(days=14)
 SECONDS = 2.0
@@ -47,9 +47,12 @@ def listener_checks(key: str, row: ListenerTlsConfig) -> Iterator[Check]:
 def core_check(row: CoreTlsConfig) -> Check:
     """The files of a bridge apart."""
     try:
-        channel_credentials(row)
+        files = core_files(row)
+        if files is None:
+            channel_credentials(row)
     except CommandFailed as error:
-        return Check("wrong", "TLS", f"core_tls: {error}", "mend the file, or the key of the configuration")
+        text = str(error) if str(error).startswith("core_tls") else f"core_tls.authorities: {error}"
+        return Check("wrong", "TLS", text, "mend the file, or the key of the configuration")
     return Check("ok", "TLS", f"core_tls: {'shows a certificate' if row.certificate else 'shows no certificate'}")
 
 

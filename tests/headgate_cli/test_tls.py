@@ -144,7 +144,7 @@ async def test_the_doctor_tells_of_the_files_and_who_shows_them(place: Tls) -> N
         assert f"tls.{name}: {place.server.certificate}: valid until " in found.out
     assert found.out.count("; clients must show certificates") == 2
     assert found.out.count(f"(shows {place.server.certificate})") == 2
-    assert f"core_tls: {place.home}/none: cannot be read" in found.out
+    assert f"core_tls.private_key: {place.home}/none: cannot be read" in found.out
     assert (found.code, found.out.splitlines()[-1]) == (1, "1 thing is wrong")
 
 
