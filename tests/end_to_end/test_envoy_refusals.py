@@ -160,6 +160,8 @@ async def test_who_is_over_a_limit_is_refused_before_the_bridge(tmp_path: Path, 
             assert refused.headers.get_list("x-ratelimit-remaining-requests") == ["0"]
             assert 0 < int(refused.headers["retry-after"]) <= 86400
         assert await passed(front) == before
+        details = {line["details"] for line in (await front.lines(7)) if line["status"] == 429}
+        assert details == {"ext_authz_denied" if "external_authorization" in envoy else "request_rate_limited"}
         # What is no call of a model has no limits.
         assert (await http.get("/v1/models", headers=bearer(secret))).status_code == 200
         assert (await ask(http, ROOT)).status_code == 200
