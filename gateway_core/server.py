@@ -146,7 +146,6 @@ class Core:
         self._gateways = GatewayCache()
         self._endpoints = None if store is None else Endpoints(self.config, store.box)
         catalog = Catalog(self.config, self._listing)
-        self.refusals = Refusals(self.telemetry.metrics.count_refused_early)
         self._servicers = self._asked_services(catalog)
         self._kept = self._kept_services()
         self._gateway_service = self._kept_gateways(catalog)
@@ -161,6 +160,7 @@ class Core:
         return chat, ModelService(catalog, self._gateways, self._asked_by, self._access)
 
     def _tell_metrics(self) -> None:
+        self.refusals = Refusals(self.telemetry.metrics.count_refused_early)
         self.telemetry.metrics.tell_routing(self.board)
         self.telemetry.metrics.tell_streams(lambda: len(self.streams))
 
