@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 PROTOS := $(wildcard proto/headgate/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format generate generated-is-current lock bench bench-compare faults storm fault-table clean
+.PHONY: help run test check format generate generated-is-current lock bench bench-compare faults partitions storm fault-table clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 24
@@ -60,6 +60,9 @@ bench-compare: $(VENV)/.test  ## this tree and that of a commit in turn, and the
 
 faults: $(VENV)/.test  ## kill -9 at random instants under load, and the ledger's proof after each restart
 	$(BIN)/python -m tests.faults.ledger $(ARGS)
+
+partitions: $(VENV)/.test  ## two replicas, Envoy, PostgreSQL and Redis in network namespaces, each lost in turn under load
+	$(BIN)/python -m tests.faults.split $(ARGS)
 
 storm: $(VENV)/.test  ## ten minutes of mixed load on vendors that fail three times in ten, and what came of it
 	$(BIN)/python -m tests.faults.storm $(ARGS)
