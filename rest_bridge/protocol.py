@@ -25,6 +25,9 @@ from rest_bridge.request_reader import RequestReader, Unfit
 
 log = structlog.get_logger("headgate.bridge")
 
+GOODBYE_SECONDS = 1.0
+"""How long a client may take to say goodbye (close_notify, RFC 8446, 6.1) once all is sent."""
+
 # Linux and macOS have it.
 NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 
@@ -61,6 +64,7 @@ class LimitedHttpProtocol(asyncio.Protocol):
         self._client: tuple[str, int] | None = None
         self._address = ""
         self._certificate = ""
+        self._is_secure = False
         self._defaults: list[tuple[bytes, bytes]] = []
         self._default_lines = b""
         self._arriving: Cycle | None = None
@@ -85,6 +89,7 @@ class LimitedHttpProtocol(asyncio.Protocol):
         self._state.connections.add(self)  # type: ignore[arg-type]
         transport.set_write_buffer_limits(high=self.limits.write_buffer_bytes)
         hold_little(transport, self.limits.write_buffer_bytes)
+        self._is_secure = transport.get_extra_info("ssl_object") is not None
         shown = transport.get_extra_info("peercert")
         if shown:
             self._certificate = certificate_name(shown)
@@ -99,7 +104,7 @@ class LimitedHttpProtocol(asyncio.Protocol):
                     self._log(429)
                 self._is_deaf = True
                 transport.write(own_answer(429))
-                transport.close()
+                self._close()
                 return
         self._await_head()
 
@@ -152,7 +157,7 @@ class LimitedHttpProtocol(asyncio.Protocol):
         self._is_ending = True
         last = self._arriving
         if last is None or last.is_complete:
-            self.transport.close()
+            self._close()
         else:
             last.keep_alive = False
 
@@ -250,7 +255,7 @@ class LimitedHttpProtocol(asyncio.Protocol):
                 self._state.tasks.discard(task)
             if not cycle.is_complete and not cycle.is_gone:
                 cycle.is_gone = True
-                self.transport.close()
+                self._close()
 
     def answered(self, cycle: Cycle) -> None:
         """Goes on with the next request; awaits the rest of a body that nobody reads, for a while."""
@@ -260,7 +265,7 @@ class LimitedHttpProtocol(asyncio.Protocol):
             if cycle.more_body:
                 self._linger()
             else:
-                self.transport.close()
+                self._close()
             return
         self.resume_reading()
         if self._waiting:
@@ -269,6 +274,13 @@ class LimitedHttpProtocol(asyncio.Protocol):
             self._deadline.set(self.limits.header_seconds)
         elif not self._is_head_timed:
             self._deadline.set(self._keep_alive_seconds)
+
+    def _close(self) -> None:
+        """Closes. TLS waits for the client's goodbye, half a minute long; one that does not look has a second."""
+        self.transport.close()
+        if self._is_secure:
+            self._is_deaf = True
+            self._deadline.set(GOODBYE_SECONDS)
 
     def _linger(self) -> None:
         """Closes once the client has: closing before could make its kernel drop the answer unread (RFC 9112, 9.6)."""
@@ -314,13 +326,16 @@ class LimitedHttpProtocol(asyncio.Protocol):
         self._is_head_timed = False
         running = self._running
         if self._is_deaf:
-            self.transport.abort()
+            if self._is_secure and self.transport.is_closing() and self.transport.get_write_buffer_size():
+                self._deadline.set(GOODBYE_SECONDS)  # bounded by the event loop, which is closing it
+            else:
+                self.transport.abort()
         elif running is not None and not running.is_complete:
             self._await_head()
         elif self._reader.in_head and self._reader.quiet_bytes:
             self._refuse(408)
         else:
-            self.transport.close()
+            self._close()
 
     def _log(self, status: int) -> None:
         failure = Failure(StatusCode.INVALID_ARGUMENT, "", SENTENCES[status], own_http_status=status)

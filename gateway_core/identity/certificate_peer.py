@@ -1,12 +1,14 @@
 """By which certificate a call came: that of its connection or, through a proxy that is believed, that of its caller."""
 
 from collections.abc import Iterable, Mapping, Set
+from functools import lru_cache
 from typing import Protocol
 
 from gateway_core.config import Config
 from gateway_core.identity.certificate_name import certificate_name, forwarded_element, forwarded_name
 
 FORWARDED = "x-forwarded-client-cert"
+NAMES_AT_MOST = 4096
 Metadata = Iterable[tuple[str, str | bytes]]
 
 
@@ -46,15 +48,20 @@ class CertificatePeers:
             return ""
         # gRPC asks for certificates only where it checks them: what is here was checked.
         proved = context.auth_context()
-        uris = [value.decode("utf-8", "replace") for value in proved.get("peer_uri", ())]
-        subject = b"".join(proved.get("x509_subject", ())).decode("utf-8", "replace")
-        name = certificate_name(uris, subject)
+        name = proved_name(tuple(proved.get("peer_uri", ())), tuple(proved.get("x509_subject", ())))
         return told_by(context) if name in self._proxies else name
 
     def forwarded(self, context: Connection) -> tuple[tuple[str, str], ...]:
         """The metadata that tell another worker the same."""
         name = self.name(context)
         return ((FORWARDED, forwarded_element(name)),) if name else ()
+
+
+@lru_cache(NAMES_AT_MOST)
+def proved_name(uris: tuple[bytes, ...], subject: tuple[bytes, ...]) -> str:
+    """The name of a certificate, by its URIs and its subject."""
+    texts = [uri.decode("utf-8", "replace") for uri in uris]
+    return certificate_name(texts, b"".join(subject).decode("utf-8", "replace"))
 
 
 def certificate_peers(config: Config) -> CertificatePeers | None:

@@ -5,6 +5,7 @@ import json
 import shutil
 import socket
 import ssl
+import time
 from pathlib import Path
 
 import grpc
@@ -17,6 +18,7 @@ from headgate.v1.model_service_pb2_grpc import ModelServiceStub
 from headgate_cli.address import Place
 from headgate_cli.errors import WrongUse
 from headgate_cli.tls import of_environment
+from rest_bridge.protocol import GOODBYE_SECONDS
 from tests.headgate_cli.program import ended, serving
 from tests.support.authority import DAY, Authority, Issued
 
@@ -202,6 +204,52 @@ async def test_renewed_certificates_and_authorities_are_taken_without_a_restart(
         with pytest.raises(httpx.HTTPError):
             # Signed by the authority that is believed no more.
             await answer_over_http(after, program.url, place.client)
+
+
+def spoken(address: tuple[str, int], context: ssl.SSLContext, request: bytes) -> ssl.SSLSocket:
+    """A connection on which a request was sent; it takes little that it has not read."""
+    plain = socket.socket()
+    plain.settimeout(SECONDS)
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+    plain.connect(address)
+    secure = context.wrap_socket(plain, server_hostname="localhost")
+    secure.sendall(request)
+    return secure
+
+
+async def test_a_client_that_does_not_look_holds_no_drain(place: Tls) -> None:
+    """As those of SDKs that wait in a pool: nobody answers the server's goodbye."""
+    config = place.config("headgate.yaml", clients=False)
+    async with serving("--config", str(config), *FREE, home=place.home) as program:
+        request = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
+        idle = await asyncio.to_thread(spoken, place_of(program.url), place.context(None), request)
+        with idle:
+            assert (await asyncio.to_thread(idle.recv, 100)).startswith(b"HTTP/1.1 200")
+            program.terminate()
+            assert await program.code() == 0
+
+
+def read_late(connection: ssl.SSLSocket) -> bytes:
+    """All that comes, read late: after the server has closed, and gone on for longer than it waits for a goodbye."""
+    time.sleep(2 * GOODBYE_SECONDS)
+    read = b""
+    with connection:
+        while piece := connection.recv(65536):
+            read += piece
+    return read
+
+
+async def test_a_slow_reader_gets_all_of_an_answer_that_ends_its_connection(place: Tls) -> None:
+    config = place.config("headgate.yaml", clients=False)
+    asked = {**ASKED, "messages": [{"role": "user", "content": "x" * (8 << 20)}]}
+    body = json.dumps(asked).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {len(body)}"
+    async with serving("--config", str(config), *FREE, home=place.home) as program:
+        request = head.encode() + b"\r\n\r\n" + body
+        connection = await asyncio.to_thread(spoken, place_of(program.url), place.context(None), request)
+        head_, _, answer = (await asyncio.to_thread(read_late, connection)).partition(b"\r\n\r\n")
+        assert head_.startswith(b"HTTP/1.1 200")
+        assert json.loads(answer)["choices"][0]["message"]["content"] == "x" * (8 << 20)
 
 
 @pytest.mark.parametrize("listener", ["grpc", "http"])
