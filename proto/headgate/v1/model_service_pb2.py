@@ -27,7 +27,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from headgate.v1 import model_pb2 as headgate_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fheadgate/v1/model_service.proto\x12\x0bheadgate.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x17headgate/v1/model.proto\"%\n\x11ListModelsRequest\x12\x10\n\x08provider\x18\x01 \x01(\t\"8\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.headgate.v1.Model\"#\n\x0fGetModelRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"5\n\x10GetModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.headgate.v1.Model2\x86\x02\n\x0cModelService\x12\x65\n\nListModels\x12\x1e.headgate.v1.ListModelsRequest\x1a\x1f.headgate.v1.ListModelsResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/v1/models\x12\x8e\x01\n\x08GetModel\x12\x1c.headgate.v1.GetModelRequest\x1a\x1d.headgate.v1.GetModelResponse\"E\x82\xd3\xe4\x93\x02?\x12\x18/api/v1/models/{id=*/**}Z\x1c\x12\x13/api/v1/models/{id}b\x05modelb\x05modelb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fheadgate/v1/model_service.proto\x12\x0bheadgate.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x17headgate/v1/model.proto\"%\n\x11ListModelsRequest\x12\x10\n\x08provider\x18\x01 \x01(\t\"8\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.headgate.v1.Model\"#\n\x0fGetModelRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"5\n\x10GetModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.headgate.v1.Model2\xe5\x01\n\x0cModelService\x12n\n\x08GetModel\x12\x1c.headgate.v1.GetModelRequest\x1a\x1d.headgate.v1.GetModelResponse\"%\x82\xd3\xe4\x93\x02\x1f\x12\x16/api/v1/models/{id=**}b\x05model\x12\x65\n\nListModels\x12\x1e.headgate.v1.ListModelsRequest\x1a\x1f.headgate.v1.ListModelsResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/v1/modelsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,10 +36,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETMODELREQUEST'].fields_by_name['id']._loaded_options = None
   _globals['_GETMODELREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002'
+  _globals['_MODELSERVICE'].methods_by_name['GetModel']._loaded_options = None
+  _globals['_MODELSERVICE'].methods_by_name['GetModel']._serialized_options = b'\202\323\344\223\002\037\022\026/api/v1/models/{id=**}b\005model'
   _globals['_MODELSERVICE'].methods_by_name['ListModels']._loaded_options = None
   _globals['_MODELSERVICE'].methods_by_name['ListModels']._serialized_options = b'\202\323\344\223\002\020\022\016/api/v1/models'
-  _globals['_MODELSERVICE'].methods_by_name['GetModel']._loaded_options = None
-  _globals['_MODELSERVICE'].methods_by_name['GetModel']._serialized_options = b'\202\323\344\223\002?\022\030/api/v1/models/{id=*/**}Z\034\022\023/api/v1/models/{id}b\005modelb\005model'
   _globals['_LISTMODELSREQUEST']._serialized_start=136
   _globals['_LISTMODELSREQUEST']._serialized_end=173
   _globals['_LISTMODELSRESPONSE']._serialized_start=175
@@ -49,5 +49,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMODELRESPONSE']._serialized_start=270
   _globals['_GETMODELRESPONSE']._serialized_end=323
   _globals['_MODELSERVICE']._serialized_start=326
-  _globals['_MODELSERVICE']._serialized_end=588
+  _globals['_MODELSERVICE']._serialized_end=555
 # @@protoc_insertion_point(module_scope)

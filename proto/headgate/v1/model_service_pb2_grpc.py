@@ -27,6 +27,7 @@ if _version_not_supported:
 
 class ModelServiceStub:
     """Tells which models can be asked.
+    GetModel stands above ListModels, whose path its own fits too ("**" may be nothing): grpc-gateway looks from below.
     """
 
     def __init__(self, channel):
@@ -35,21 +36,29 @@ class ModelServiceStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.ListModels = channel.unary_unary(
-                '/headgate.v1.ModelService/ListModels',
-                request_serializer=headgate_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
-                response_deserializer=headgate_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
-                _registered_method=True)
         self.GetModel = channel.unary_unary(
                 '/headgate.v1.ModelService/GetModel',
                 request_serializer=headgate_dot_v1_dot_model__service__pb2.GetModelRequest.SerializeToString,
                 response_deserializer=headgate_dot_v1_dot_model__service__pb2.GetModelResponse.FromString,
                 _registered_method=True)
+        self.ListModels = channel.unary_unary(
+                '/headgate.v1.ModelService/ListModels',
+                request_serializer=headgate_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
+                response_deserializer=headgate_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer:
     """Tells which models can be asked.
+    GetModel stands above ListModels, whose path its own fits too ("**" may be nothing): grpc-gateway looks from below.
     """
+
+    def GetModel(self, request, context):
+        """Tells of one model. NOT_FOUND where no provider would be asked for it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
         """Lists the models of the configuration and those that the providers list. What the providers list is cached: a
@@ -59,25 +68,18 @@ class ModelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def GetModel(self, request, context):
-        """Tells of one model. NOT_FOUND where no provider would be asked for it.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'ListModels': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListModels,
-                    request_deserializer=headgate_dot_v1_dot_model__service__pb2.ListModelsRequest.FromString,
-                    response_serializer=headgate_dot_v1_dot_model__service__pb2.ListModelsResponse.SerializeToString,
-            ),
             'GetModel': grpc.unary_unary_rpc_method_handler(
                     servicer.GetModel,
                     request_deserializer=headgate_dot_v1_dot_model__service__pb2.GetModelRequest.FromString,
                     response_serializer=headgate_dot_v1_dot_model__service__pb2.GetModelResponse.SerializeToString,
+            ),
+            'ListModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModels,
+                    request_deserializer=headgate_dot_v1_dot_model__service__pb2.ListModelsRequest.FromString,
+                    response_serializer=headgate_dot_v1_dot_model__service__pb2.ListModelsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -89,34 +91,8 @@ def add_ModelServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class ModelService:
     """Tells which models can be asked.
+    GetModel stands above ListModels, whose path its own fits too ("**" may be nothing): grpc-gateway looks from below.
     """
-
-    @staticmethod
-    def ListModels(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/headgate.v1.ModelService/ListModels',
-            headgate_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
-            headgate_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
 
     @staticmethod
     def GetModel(request,
@@ -135,6 +111,33 @@ class ModelService:
             '/headgate.v1.ModelService/GetModel',
             headgate_dot_v1_dot_model__service__pb2.GetModelRequest.SerializeToString,
             headgate_dot_v1_dot_model__service__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headgate.v1.ModelService/ListModels',
+            headgate_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
+            headgate_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
             options,
             channel_credentials,
             insecure,

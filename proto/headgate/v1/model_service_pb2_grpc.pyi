@@ -27,33 +27,47 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ModelServiceStub:
-    """Tells which models can be asked."""
+    """Tells which models can be asked.
+    GetModel stands above ListModels, whose path its own fits too ("**" may be nothing): grpc-gateway looks from below.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ModelServiceAsyncStub: ...
+    GetModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetModelRequest, _model_service_pb2.GetModelResponse]
+    """Tells of one model. NOT_FOUND where no provider would be asked for it."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]
     """Lists the models of the configuration and those that the providers list. What the providers list is cached: a
     provider that does not answer delays nobody.
     """
-    GetModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetModelRequest, _model_service_pb2.GetModelResponse]
-    """Tells of one model. NOT_FOUND where no provider would be asked for it."""
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
-    """Tells which models can be asked."""
+    """Tells which models can be asked.
+    GetModel stands above ListModels, whose path its own fits too ("**" may be nothing): grpc-gateway looks from below.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    GetModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetModelRequest, _model_service_pb2.GetModelResponse]  # type: ignore[assignment]
+    """Tells of one model. NOT_FOUND where no provider would be asked for it."""
     ListModels: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the models of the configuration and those that the providers list. What the providers list is cached: a
     provider that does not answer delays nobody.
     """
-    GetModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetModelRequest, _model_service_pb2.GetModelResponse]  # type: ignore[assignment]
-    """Tells of one model. NOT_FOUND where no provider would be asked for it."""
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Tells which models can be asked."""
+    """Tells which models can be asked.
+    GetModel stands above ListModels, whose path its own fits too ("**" may be nothing): grpc-gateway looks from below.
+    """
+
+    @_abc_1.abstractmethod
+    def GetModel(
+        self,
+        request: _model_service_pb2.GetModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.GetModelResponse, _abc.Awaitable[_model_service_pb2.GetModelResponse]]:
+        """Tells of one model. NOT_FOUND where no provider would be asked for it."""
 
     @_abc_1.abstractmethod
     def ListModels(
@@ -64,13 +78,5 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists the models of the configuration and those that the providers list. What the providers list is cached: a
         provider that does not answer delays nobody.
         """
-
-    @_abc_1.abstractmethod
-    def GetModel(
-        self,
-        request: _model_service_pb2.GetModelRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_model_service_pb2.GetModelResponse, _abc.Awaitable[_model_service_pb2.GetModelResponse]]:
-        """Tells of one model. NOT_FOUND where no provider would be asked for it."""
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
