@@ -38,7 +38,8 @@ DataDirectory = Annotated[
 ]
 Url = Annotated[str | None, typer.Option("--url", metavar="URL", help=f"Ask over REST, there. Default: {DEFAULT_URL}.")]
 GrpcAddress = Annotated[
-    str | None, typer.Option("--grpc", metavar="HOST:PORT", help="Ask over gRPC, there, not REST; TLS: https://HOST:PORT.")
+    str | None,
+    typer.Option("--grpc", metavar="HOST:PORT", help="Ask over gRPC, there, not REST; TLS: https://HOST:PORT."),
 ]
 
 
@@ -72,7 +73,11 @@ def serve(  # noqa: PLR0913  # its parameters are the options
     ] = None,
     core: Annotated[
         str | None,
-        typer.Option("--core", metavar="HOST:PORT", help="The core that a bridge asks; TLS: https://HOST:PORT. Default: 127.0.0.1:50051."),
+        typer.Option(
+            "--core",
+            metavar="HOST:PORT",
+            help="The core that a bridge asks; TLS: https://HOST:PORT. Default: 127.0.0.1:50051.",
+        ),
     ] = None,
     workers: Annotated[
         str | None,
