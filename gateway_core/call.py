@@ -210,6 +210,8 @@ class Call(Generic[Request]):
     """Of the caller's plan: numerator, denominator, and as a decimal number (None: 1); set by the stage `admit`."""
     limits_left: Callable[[], Sequence[tuple[str, str]]] | None = None
     """Header fields that tell what is left of the account's limits; set by the stage `admit`. None: it has none."""
+    usage: TokenUsage | None = None
+    """The tokens that it took, as the answer told them last; set by the stage `trace`. None: not told, or not yet."""
     cost_pico_usd: int | None = None
     """What it cost, once it has ended; set by the stage `meter`. None: not known."""
     record: object = None

@@ -82,7 +82,9 @@ def load_front(path: Path, environ: Mapping[str, str]) -> Config:
         data = {key: data[key] for key in data if key in FRONT or key not in Config.model_fields or key == "providers"}
         rows = data.get("providers")
         if isinstance(rows, dict):
-            timeouts = {name: row["timeouts"] for name, row in rows.items() if isinstance(row, dict) and "timeouts" in row}
+            timeouts = {
+                name: row["timeouts"] for name, row in rows.items() if isinstance(row, dict) and "timeouts" in row
+            }
             data["providers"] = {name: {"kind": "echo", "timeouts": value} for name, value in timeouts.items()}
     try:
         return Config.model_validate(data)

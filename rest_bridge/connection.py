@@ -20,6 +20,8 @@ class Connection(Protocol):
 
     more_body: bool
     """Whether the body has more than what `take` gives."""
+    trailers: Headers
+    """Fields that are sent behind an answer in pieces, where there is a place for them."""
 
     def take(self) -> bytes:
         """What has arrived of the body since it was asked for last."""
@@ -56,6 +58,7 @@ class AsgiConnection:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Takes the three of an ASGI call."""
         self.more_body = scope["method"] not in NO_BODY
+        self.trailers: Headers = ()
         self._receive = receive
         self._send = send
         self._lost: Callable[[], None] | None = None

@@ -5,14 +5,15 @@ from collections.abc import Callable
 from typing import Protocol
 
 from rest_bridge.connection import Headers, Scope
-from rest_bridge.head import CONTINUE, answer_head
+from rest_bridge.head import CONTINUE, answer_head, header_lines
 
 HELD_AT_MOST = 65536
 """Bytes of a body, or of requests behind a running one, after which reading stops until they are taken."""
 
 CHUNKED = b"transfer-encoding: chunked\r\n"
 CLOSE = b"connection: close\r\n"
-LAST_CHUNK = b"0\r\n\r\n"
+LAST_CHUNK = b"0\r\n%b\r\n"
+"""With the trailers in it (RFC 9112, 7.1.2)."""
 
 
 class Owner(Protocol):
@@ -56,6 +57,7 @@ class Cycle:
         "keep_alive",
         "more_body",
         "scope",
+        "trailers",
     )
 
     def __init__(self, owner: Owner, scope: Scope, *, keep_alive: bool, expects_continue: bool) -> None:
@@ -65,6 +67,7 @@ class Cycle:
         self.keep_alive = keep_alive
         self.expects_continue = expects_continue
         self.more_body = True
+        self.trailers: Headers = ()
         self.is_started = False
         """Whether the answer has begun."""
         self.is_complete = False
@@ -163,7 +166,7 @@ class Cycle:
             return
         if self._is_chunked:
             chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-            data = chunk if more else chunk + LAST_CHUNK
+            data = chunk if more else chunk + LAST_CHUNK % header_lines(self.trailers)
         if data:
             owner.transport.write(data)
         if not more:

@@ -18,10 +18,14 @@ from rest_bridge.cors import answer_fields
 from rest_bridge.errors import Failure, Refused
 from rest_bridge.request_id import new_request_id
 
+Metadata = Iterable[tuple[str, str | bytes]]
 JSON: Headers = ((b"content-type", b"application/json"),)
 
 TOLD = ("x-headgate-", "x-ratelimit-")
 """How the metadata of answers begin that are header fields too."""
+TOLD_BEHIND = ("x-headgate-attempts", "x-headgate-cost", "x-headgate-input-tokens", "x-headgate-output-tokens")
+"""What is known of a stream at its end only."""
+TRAILER = (b"trailer", ", ".join(TOLD_BEHIND).encode("ascii"))
 REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 TIMEOUT_AT_MOST = 7 * 86400.0
 TAG = "x-headgate-tag"
@@ -257,7 +261,22 @@ class Exchange:
         own = [*headers, (b"x-request-id", self.request_id.encode())]
         if self.config.allowed_origins:
             own += answer_fields(self.config.allowed_origins, self.headers)
+        if self.takes_trailers:
+            own.append(TRAILER)
         await self._connection.start(status, own)
+
+    @property
+    def takes_trailers(self) -> bool:
+        """Whether the caller reads fields behind an answer (RFC 9110, 10.1.4)."""
+        return b"te" in self.headers and b"trailers" in self.headers[b"te"].lower()
+
+    def tell_behind(self, metadata: Metadata | None) -> None:
+        """Has fields behind the answer tell what an RPC told at its end: tokens and cost, where the caller reads them.
+
+        It is called before `end`.
+        """
+        if metadata is not None and self.takes_trailers:
+            self._connection.trailers = answer_headers([pair for pair in metadata if pair[0] in TOLD_BEHIND])
 
     async def send(self, data: bytes) -> None:
         """Sends a piece, unless it is empty; waits while the client reads more slowly than it is written to."""
@@ -296,7 +315,7 @@ def printable(value: bytes) -> str:
     return text if text.isprintable() else ""
 
 
-def answer_headers(metadata: Iterable[tuple[str, str | bytes]]) -> list[tuple[bytes, bytes]]:
+def answer_headers(metadata: Metadata) -> list[tuple[bytes, bytes]]:
     """The header fields that tell what an RPC's metadata told (x-headgate-…, x-ratelimit-…)."""
     return [
         (name, value.encode("ascii"))

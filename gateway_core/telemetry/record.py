@@ -79,7 +79,7 @@ class CallRecord:
             if reason:
                 self.finish_reasons[choice.index] = reason
         if event.HasField("usage"):
-            self.usage = self.call.operation.usage(event)
+            self.usage = self.call.usage = self.call.operation.usage(event)
 
     @property
     def duration_seconds(self) -> float:

@@ -15,6 +15,7 @@ from headgate_cli.envoy.template import Values
 from headgate_cli.errors import CommandFailed
 
 TOLD = {
+    "provider": "x-headgate-provider",
     "input_tokens": "x-headgate-input-tokens",
     "output_tokens": "x-headgate-output-tokens",
     "cost_usd": "x-headgate-cost",

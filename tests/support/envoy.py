@@ -7,7 +7,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from gateway_core.config import Config
 from gateway_core.config_envoy import EnvoyConfig
 from gateway_core.storage.store import Store
 from headgate_cli.envoy.commands import rendered
+from headgate_cli.serve import bridge_config
 from tests.support.certificate import self_signed
 from tests.support.gateway import MESSAGE_OPTIONS, Arrangement, Gateway, running
 from tests.support.upstream import reached
@@ -104,7 +105,7 @@ async def fronted(
 ) -> AsyncIterator[Front]:
     """A gateway, and an Envoy before it; takes what its section `envoy` says, and whether callers come over TLS."""
     async with (
-        running(config, arrangement, store=store, root_key=root_key) as gateway,
+        running(config, arrangement, replace(bridge_config(config), drain_seconds=1), store, root_key) as gateway,
         fronting((gateway,), directory, envoy, tls=tls) as front,
     ):
         yield front

@@ -77,10 +77,12 @@ class Completions:
                     await exchange.send(written)
                 lines = writer.finish(Timing(time.monotonic_ns() - began, first_ns), time.time_ns())
             except aio.AioRpcError as error:
+                exchange.tell_behind(error.trailing_metadata())
                 await exchange.end(ndjson.line(errors.document(Failure.of(error))))
             except UnreadableToolCall as error:
                 await exchange.end(ndjson.line(errors.document(broken(error))))
             else:
+                exchange.tell_behind(await call.trailing_metadata())
                 await exchange.end(framed(lines))
 
 

@@ -82,8 +82,10 @@ class ChatCompletions:
                         written = framed(writer, group)
                         await stream.write(written)
                 except aio.AioRpcError as error:
+                    exchange.tell_behind(error.trailing_metadata())
                     await stream.end(event(errors.document(Failure.of(error))))
                 else:
+                    exchange.tell_behind(await call.trailing_metadata())
                     await stream.end(writer.finish() + DONE)
 
 

@@ -53,7 +53,7 @@ class ResumableStreams:
             first: list[Any] = await anext(groups, [])
             metadata = await call.initial_metadata()
             writer = NumberedWriter(EventWriter(chunks), told_id(metadata))
-            await answer(exchange, metadata, writer, first, groups)
+            await answer(exchange, call, writer, first, groups)
 
     async def resume(self, exchange: Exchange) -> None:
         """Answers a request for the rest of the stream that its path names."""
@@ -73,19 +73,19 @@ class ResumableStreams:
         call: Any = self._stub.ResumeChatCompletion(request, metadata=exchange.metadata(), timeout=exchange.timeout())
         async with aclosing(batches(call, ResumeChatCompletionResponse.ByteSize)) as groups:
             first: list[Any] = await anext(groups, [])
-            metadata = await call.initial_metadata()
             before = first.pop(0).resumed
             reasoning = exchange.config.reasoning_fields
             chunks = ChunkWriter(before.stream_options.include_usage, before.model, reasoning)
             caught_up(chunks, before.begun, place)
             writer = NumberedWriter(EventWriter(chunks), place.id, place.sequence)
-            await answer(exchange, metadata, writer, first, groups)
+            await answer(exchange, call, writer, first, groups)
 
 
-async def answer(exchange: Exchange, metadata: Any, writer: NumberedWriter, first: list[Any], groups: Groups) -> None:
-    """Writes the events of a stream; takes the first responses and what gives the others."""
+async def answer(exchange: Exchange, call: Any, writer: NumberedWriter, first: list[Any], groups: Groups) -> None:
+    """Writes the events of a stream; takes its RPC, the first responses and what gives the others."""
     written = framed(writer, first)
-    async with EventStream(exchange, exchange.config.ping_seconds, answer_headers(metadata)) as stream:
+    headers = answer_headers(await call.initial_metadata())
+    async with EventStream(exchange, exchange.config.ping_seconds, headers) as stream:
         try:
             await stream.write(written)
             async for group in groups:
@@ -94,8 +94,10 @@ async def answer(exchange: Exchange, metadata: Any, writer: NumberedWriter, firs
         except aio.AioRpcError as error:
             failure = Failure.of(error)
             document = errors.document(failure)
+            exchange.tell_behind(error.trailing_metadata())
             await stream.end(writer.fail(document, is_final=failure.reason not in ONLY_THIS_ANSWER))
         else:
+            exchange.tell_behind(await call.trailing_metadata())
             await stream.end(writer.finish())
 
 
