@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import SecretStr
 
 from gateway_core.redis_store.link import FAILURES, Away, Link
+from gateway_core.redis_store.script import SINCE
 from gateway_core.storage.steady import whole
 
 PREFIX = "headgate:{streams}:"
@@ -143,6 +144,12 @@ class CopyStore:
         """What is known of a stream beside its entries. Empty: there is no such copy."""
         found: dict[bytes, bytes] = await self._answered(self.link, self.link.client.hgetall(head_key(key)))
         return found
+
+    async def has_forgotten(self, within_seconds: float) -> bool:
+        """Whether the server has forgotten everything so lately, as far as those know who take leases there."""
+        since = await self._answered(self.link, self.link.client.get(SINCE))
+        seconds, _ = await self._answered(self.link, self.link.client.time())
+        return since is None or seconds - int(since) / 1000 < within_seconds
 
     async def ask(self, asks: Sequence[Ask]) -> None:
         """Asks owners of streams."""

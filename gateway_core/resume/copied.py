@@ -26,11 +26,14 @@ from gateway_core.resume.copying import BEGUN, HEAD
 from gateway_core.resume.sealed import Chunks, News, Seal, Unreadable, bytes_of
 from gateway_core.resume.tail import Tail
 
-GRANT_SECONDS = 2.0
-"""So long the process that runs a stream is waited for; then what is kept is all that is asked."""
-OPEN_SECONDS = 5.0
+OPEN_SECONDS = 10.0
+"""So long the process that runs a stream is waited for: longer than it takes to find out that it is dead."""
 AWAY_SECONDS = 10.0
 """So long a caller waits for a server that does not answer."""
+FORGOTTEN_SECONDS = 5.0
+"""So long after the server has forgotten everything a stream that it does not know may still be written anew."""
+COPY_SECONDS = 1.0
+"""So long a copy is waited for: a stream may just have begun, and its process be busy."""
 TOOK_BYTES = 32 * 1024
 ATTEMPTS = 3
 PROVIDER = "x-headgate-provider"
@@ -58,6 +61,10 @@ async def copied_stream(copies: Copies, identity: str, caller: Caller) -> "Copie
     """The copy of a stream, for the account that began it. None: there is none. Raises Unavailable."""
     seal = copies.seal(identity)
     head = await head_of(copies, seal)
+    deadline = asyncio.get_running_loop().time() + COPY_SECONDS
+    while head is None and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(COPY_SECONDS / 10)
+        head = await head_of(copies, seal)
     if head is None or head.account_id != caller.account_id:
         return None
     if caller.kind == "public" and head.key_id != caller.key_id:
@@ -69,9 +76,12 @@ async def head_of(copies: Copies, seal: Seal) -> Head | None:
     """What is kept of a stream beside its chunks. None: nothing. Raises Unavailable."""
     try:
         found = await copies.store.head(seal.key)
+        is_known = bool(found) or not await copies.store.has_forgotten(FORGOTTEN_SECONDS)
     except Away:
+        is_known = False
+    if not is_known:
         message = "What other processes keep of streams cannot be read now: try again."
-        raise Unavailable(message, retry_after_seconds=1.0) from None
+        raise Unavailable(message, retry_after_seconds=1.0)
     try:
         document = seal.document(found[b"head"], HEAD)
         beginning = seal.open(found[b"begun"], BEGUN)
@@ -127,7 +137,6 @@ class CopiedStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._copies.detach(self._tail)
-        self._copies.ask(self._tail, "leave")
 
     async def open(self, after: int, seconds: float | None) -> None:
         """Takes the stream over behind a position; raises as `ResumableStream.listen`, and Unavailable."""
@@ -196,10 +205,11 @@ class CopiedStream:
             if is_all:
                 message = f"after_sequence must be between 0 and {self._position}, the last chunk that there is."
                 raise InvalidRequest(message, param="after_sequence")
-            if waited >= OPEN_SECONDS:
-                raise Unavailable("The process that runs the stream does not answer: try again.")
-            return False
-        return self._is_granted or is_all or waited >= GRANT_SECONDS
+        elif self._is_granted or is_all:
+            return True
+        if waited >= OPEN_SECONDS:
+            raise Unavailable("The process that runs the stream does not answer: try again.")
+        return False
 
     def _absorb(self) -> bool:
         """Takes the next entry that was read; whether there was one. Raises Gap, and what the stream ends with."""
@@ -247,7 +257,7 @@ class CopiedStream:
         if tail.is_owner_dead and tail.is_caught_up:
             provider = dict(self.opening).get(PROVIDER, "")
             message = (
-                "The process that ran the stream has died: what was kept of the answer is told, and it is not whole."
+                "The process that ran the stream has died, or lost Redis: what was kept is told, and it is not whole."
             )
             raise ProviderBroken(message, provider=provider)
 

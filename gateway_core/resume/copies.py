@@ -106,8 +106,12 @@ class Copies:
         self.wake_reading()
 
     def detach(self, tail: Tail) -> None:
-        """Reads it no more."""
+        """Reads it no more, and says so."""
         self._tails.discard(tail)
+        for op in ("claim", "took"):
+            # What has not been said yet would come too late: another may have the stream by then.
+            self._asks.pop((tail.seal.key, tail.token, op), None)
+        self.ask(tail, "leave")
 
     def ask(self, tail: Tail, op: str, **document: Any) -> None:
         """Has something said to the process that runs a stream, soon."""
@@ -136,7 +140,8 @@ class Copies:
             try:
                 await self._beat()
                 await self._say()
-                while self._behind:
+                # What comes meanwhile waits for the next batch.
+                for _ in range(0, len(self._behind), COPIES_AT_ONCE):
                     await self._add()
             except Away:
                 await asyncio.sleep(again)
@@ -144,6 +149,8 @@ class Copies:
                 self._wake.set()
             else:
                 again = AGAIN_SECONDS
+                if self._behind:
+                    self._wake.set()
                 await asyncio.sleep(BATCH_SECONDS)
 
     async def _beat(self) -> None:

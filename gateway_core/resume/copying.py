@@ -106,8 +106,9 @@ class Copy:
             self._added_at = asyncio.get_running_loop().time()
             return
         listener = self.stream.listener
-        if isinstance(listener, RemoteListener) and News(listener.token) not in self._news:
-            self.say(News(listener.token))
+        news = News(listener.token if isinstance(listener, RemoteListener) else "")
+        if listener is not None and news not in self._news:
+            self.say(news)
 
     def _add_chunks(self, entries: list[tuple[str, bytes]]) -> None:
         buffer, total = self.stream.buffer, 0

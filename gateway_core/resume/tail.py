@@ -9,8 +9,9 @@ from gateway_core.redis_store.stream_copies import ENTRIES_AT_ONCE
 from gateway_core.resume.sealed import Chunks, News, Seal, Unreadable
 
 QUEUED_BYTES = 256 * 1024
-DEAD_SECONDS = 2.0
-"""So long a process that runs streams must be missing, while the server answers, to count as dead."""
+DEAD_SECONDS = 4.0
+"""So long a process that runs streams must be missing, while the server answers, to count as dead: longer than it takes
+to find out that a server is back."""
 
 
 class Tail:

@@ -342,14 +342,18 @@ async def test_where_redis_is_away_the_stream_goes_on_here_and_is_whole_elsewher
     gate.set()
     assert text_of(before + await rest(here)) == WHOLE
     world.redis.start()
+    codes = set()
     async with asyncio.timeout(20):
         while True:
             try:
                 found = await rest(other.resumed(identity, 0))
-            except aio.AioRpcError:
+            except aio.AioRpcError as error:
+                codes.add(error.code())
                 await asyncio.sleep(0.05)
             else:
                 break
+    # It is not told to be gone, which callers would believe.
+    assert codes <= {StatusCode.UNAVAILABLE}
     assert text_of(found) == WHOLE
     remote.cancel()
 
