@@ -66,6 +66,7 @@ def values(config: Config) -> Values:
         "cors": bool(config.cors.allowed_origins) and "core" in names,
         "origins": [{"origin_match": _origin_match(origin)} for origin in sorted(config.cors.allowed_origins)],
         "rate_limit_service": envoy.rate_limit_service,
+        "core_refuses": envoy.rate_limit_service or envoy.external_authorization,
         "external_authorization": envoy.external_authorization,
         "authorization_headers": [{"header": name} for name in AUTHORIZATION_HEADERS],
         "open_prefixes": [{"prefix": prefix} for prefix in OPEN_PREFIXES],

@@ -30,7 +30,7 @@ from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 from gateway_core.config import Config
 from gateway_core.storage.store import Store
 from rest_bridge.dialects.admin.response import json_object
-from tests.support.envoy import Front, fronted, needs_envoy
+from tests.support.envoy import Front, answered, fronted, needs_envoy
 from tests.support.kept import ROOT, SECRET_KEY, bearer
 from tests.support.openai_vendor import completion, event
 from tests.support.upstream import Upstream, json_answer, sse_answer
@@ -235,3 +235,43 @@ async def test_a_grpc_message_of_nearly_64_mib_passes_both_ways(front: Front) ->
         with pytest.raises(aio.AioRpcError) as refused:
             await stub.CreateChatCompletion(request, metadata=bearer(ROOT), timeout=60)
     assert refused.value.code() is StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_a_flood_from_one_address_ends_at_the_wall(upstream: Upstream, tmp_path: Path) -> None:
+    wall = {"per_address": {"requests_per_second": 1, "burst": 3, "addresses": 2}, "trusted_hops": 1}
+    async with fronted(config(upstream, authentication="optional"), tmp_path, wall) as front:
+        async with front.client(headers={"x-forwarded-for": "198.51.100.1"}) as client:
+            answers = [await client.get("/healthz") for _ in range(12)]
+            refused = [answer for answer in answers if answer.status_code == 429]
+            assert [answer.status_code for answer in answers[:3]] == [200] * 3
+            assert refused
+            assert refused[0].headers["retry-after"] == "1"
+            assert refused[0].json()["error"]["message"] == "local_rate_limited"
+            other = await client.get("/healthz", headers={"x-forwarded-for": "198.51.100.2"})
+            assert other.status_code == 200
+        assert await front.statistic("per_address.http_local_rate_limit.rate_limited") == len(refused)
+
+
+async def test_callers_are_told_by_their_address_over_grpc_too(upstream: Upstream, tmp_path: Path) -> None:
+    """What a caller says of its own address does not pass: else it would have windows without end."""
+    async with fronted(config(upstream), tmp_path, {"trusted_hops": 1}) as front, front.channel() as channel:
+        stub: Any = ChatCompletionServiceStub(channel)
+        said = (("x-headgate-client", "203.0.113.9"), ("x-forwarded-for", "198.51.100.7"))
+        await stub.CreateChatCompletion(CreateChatCompletionRequest(spec=spec(model="echo/echo")), metadata=said)
+        (line,) = await front.lines(1)
+    assert line["client"] == "198.51.100.7"
+
+
+async def test_what_envoy_refuses_is_json_for_sdks_and_a_status_for_grpc(upstream: Upstream, tmp_path: Path) -> None:
+    async with fronted(config(upstream), tmp_path) as front, front.channel() as channel:
+        await front.gateway.core.drain()
+        await answered(lambda: front.calls_off("core"))
+        await answered(lambda: front.calls_off("bridge"))
+        async with front.client() as client:
+            refused = await client.get("/v1/models")
+        assert (refused.status_code, refused.headers["content-type"]) == (503, "application/json")
+        assert refused.json()["error"]["message"] == "no healthy upstream"
+        stub: Any = ChatCompletionServiceStub(channel)
+        with pytest.raises(aio.AioRpcError) as failed:
+            await stub.CreateChatCompletion(CreateChatCompletionRequest(spec=spec()))
+    assert (failed.value.code(), failed.value.details()) == (StatusCode.UNAVAILABLE, "no healthy upstream")

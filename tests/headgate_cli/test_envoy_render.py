@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from gateway_core.config import Config, TimeoutsConfig
+from gateway_core.config_file import ConfigError, load_front
 from headgate_cli.envoy.commands import rendered
 from headgate_cli.envoy.template import Values, filled
 from headgate_cli.errors import CommandFailed
@@ -203,6 +204,55 @@ def test_no_value_changes_the_structure_of_the_file() -> None:
         "tls_certificates"
     ]
     assert shown == {"certificate_chain": {"filename": evil}, "private_key": {"filename": evil}}
+
+
+LISTENERS = {"certificate": "/c.pem", "private_key": "/k.pem"}
+UPSTREAM = {"authorities": "/a.pem", "names": ["spiffe://example.org/core", "10.0.0.7", "core.internal"]}
+
+
+def test_headgate_is_reached_over_tls_where_it_listens_so() -> None:
+    shown = {"certificate": "/e.pem", "private_key": "/f.pem"}
+    tls = {"grpc": {**LISTENERS, "client_authorities": "/d.pem"}}
+    found = clusters_of(document(config({"upstream_tls": {**UPSTREAM, **shown}}, tls=tls)))
+    assert "transport_socket" not in found["bridge"]
+    context = found["core"]["transport_socket"]["typed_config"]
+    assert context["sni"] == "core.internal"
+    common = context["common_tls_context"]
+    assert common["alpn_protocols"] == ["h2"]
+    assert common["tls_certificates"][0]["certificate_chain"] == {"filename": "/e.pem"}
+    assert [(name["san_type"], name["matcher"]["exact"]) for name in common["validation_context"][
+        "match_typed_subject_alt_names"
+    ]] == [("URI", "spiffe://example.org/core"), ("IP_ADDRESS", "10.0.0.7"), ("DNS", "core.internal")]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("section", "tls", "problem"),
+    [
+        ({}, {"http": LISTENERS}, "envoy.upstream_tls is required"),
+        (
+            {"upstream_tls": UPSTREAM},
+            {"grpc": {**LISTENERS, "client_authorities": "/d.pem"}},
+            "envoy.upstream_tls.certificate is required",
+        ),
+    ],
+)
+def test_tls_behind_that_nothing_is_said_of_is_told(section: Any, tls: Any, problem: str) -> None:
+    with pytest.raises(CommandFailed, match=problem):
+        rendered(config(section, tls=tls))
+
+
+def test_keys_of_providers_need_not_be_where_it_is_rendered(tmp_path: Path) -> None:
+    file = tmp_path / "headgate.yaml"
+    file.write_text(
+        "providers: {lab: {kind: openai, base_url: '${NOWHERE}', api_key: '${NOBODY}', timeouts: {total_seconds: 9000}}}\n"
+        "database_url: ${NO_DATABASE}\nenvoy: {trusted_hops: 2}\n"
+    )
+    found = load_front(file, {})
+    assert (found.envoy.trusted_hops, found.providers["lab"].timeouts.total_seconds) == (2, 9000)
+    file.write_text("envoi: {}\nenvoy: {listen: [x]}\n")
+    with pytest.raises(ConfigError) as refused:
+        load_front(file, {})
+    assert len(refused.value.problems) == 2
 
 
 def test_a_template_is_filled_and_a_wrong_one_refused() -> None:
