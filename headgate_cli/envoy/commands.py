@@ -16,13 +16,25 @@ TEMPLATES = ("envoy.yaml", "clusters.yaml")
 
 def render(*, config: Path | None, output: Path | None) -> None:
     """Writes the configuration of an Envoy; raises CommandFailed."""
-    path = config_file(config, None)
-    write(rendered(Config() if path is None else read_front(path)).encode(), output)
+    write(rendered(chosen(config_file(config, None))).encode(), output)
 
 
 def descriptors(*, output: Path | None, prefix: str) -> None:
     """Writes the descriptors of the contract; raises CommandFailed."""
     write(descriptor_set(prefix), output)
+
+
+def chosen(path: Path | None) -> Config:
+    """What the file says that an Envoy must know; raises CommandFailed where it is to ask what nobody answers."""
+    config = Config() if path is None else read_front(path)
+    asked, answers = config.envoy, config.envoy_services
+    for key, name, is_asked, is_answered in (
+        ("rate_limit_service", "rate_limit", asked.rate_limit_service, answers.rate_limit),
+        ("external_authorization", "authorization", asked.external_authorization, answers.authorization),
+    ):
+        if is_asked and not is_answered:
+            raise CommandFailed(f"envoy.{key} needs envoy_services.{name}: true, or nobody answers")
+    return config
 
 
 def rendered(config: Config) -> str:

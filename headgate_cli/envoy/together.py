@@ -8,10 +8,9 @@ from asyncio.subprocess import Process
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from gateway_core.config import Config
-from headgate_cli.envoy.commands import rendered
+from headgate_cli.envoy.commands import chosen, rendered
 from headgate_cli.errors import FAILED, CommandFailed
-from headgate_cli.locations import config_file, read_front
+from headgate_cli.locations import config_file
 
 KILLED_AFTER_SECONDS = 10
 """How long a second signal waits for what does not end."""
@@ -20,7 +19,7 @@ KILLED_AFTER_SECONDS = 10
 def run(*, config: Path | None) -> int:
     """Runs both until a signal, which lets open calls end, or until one ends: then 1. Raises CommandFailed."""
     path = config_file(config, None)
-    front = Config() if path is None else read_front(path)
+    front = chosen(path)
     beside = str(Path(sys.executable).parent)
     program = shutil.which("envoy", path=beside) or shutil.which("envoy")
     if program is None:
@@ -30,8 +29,8 @@ def run(*, config: Path | None) -> int:
         file.write_text(rendered(front), encoding="utf-8")
         # The addresses are said, so that Headgate does not move to others where these are in use.
         listen = [*_option("--http", front.listen.http), *_option("--grpc", front.listen.grpc)]
-        chosen = [] if path is None else ["--config", str(path)]
-        serve = [sys.executable, "-m", "headgate_cli", "serve", *chosen, *listen]
+        given = [] if path is None else ["--config", str(path)]
+        serve = [sys.executable, "-m", "headgate_cli", "serve", *given, *listen]
         envoy = [program, "-c", str(file), "--log-level", "warning", "--use-dynamic-base-id"]
         print(f"Envoy listens on {', '.join(front.envoy.listen)}, before:", file=sys.stderr)
         return asyncio.run(_together(serve, envoy))

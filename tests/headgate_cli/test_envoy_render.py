@@ -10,7 +10,7 @@ import yaml
 
 from gateway_core.config import Config, TimeoutsConfig
 from gateway_core.config_file import ConfigError, load_front
-from headgate_cli.envoy.commands import rendered
+from headgate_cli.envoy.commands import render, rendered
 from headgate_cli.envoy.template import Values, filled
 from headgate_cli.errors import CommandFailed
 from tests.support.certificate import self_signed
@@ -253,6 +253,19 @@ def test_keys_of_providers_need_not_be_where_it_is_rendered(tmp_path: Path) -> N
     with pytest.raises(ConfigError, match=r"envoi: there is no such key") as refused:
         load_front(file, {})
     assert "envoy.listen[0]: must be" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("asked", "answers"), [("rate_limit_service", "rate_limit"), ("external_authorization", "authorization")]
+)
+def test_what_nobody_answers_is_not_asked(tmp_path: Path, asked: str, answers: str) -> None:
+    file, output = tmp_path / "headgate.yaml", tmp_path / "envoy.yaml"
+    file.write_text(f"envoy: {{{asked}: true}}\n")
+    with pytest.raises(CommandFailed, match=f"envoy.{asked} needs envoy_services.{answers}"):
+        render(config=file, output=output)
+    file.write_text(f"envoy: {{{asked}: true}}\nenvoy_services: {{{answers}: true}}\n")
+    render(config=file, output=output)
+    assert "cluster_name: core" in output.read_text()
 
 
 def test_a_template_is_filled_and_a_wrong_one_refused() -> None:
