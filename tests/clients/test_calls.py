@@ -17,7 +17,7 @@ from gateway_core.config import Config
 from gateway_core.storage.store import Store
 from tests.clients import toolchain
 from tests.clients.caller import Call, Outcome, Page, Place, outcome
-from tests.support.envoy import PROGRAM, fronted
+from tests.support.envoy import PROGRAM, fronted, needs_envoy
 from tests.support.gateway import Gateway, running
 from tests.support.openai_vendor import completion, event, refusal, streamed
 from tests.support.upstream import Silence, Upstream, json_answer, sse_answer
@@ -172,3 +172,17 @@ async def test_a_caller_who_leaves_a_stream_closes_the_vendors_connection(door: 
     assert told.status is StatusCode.CANCELLED
     assert said(told) == "Hel"
     await asyncio.wait_for((await upstream.received()).closed.wait(), 5)
+
+
+@needs_envoy
+async def test_a_page_of_another_origin_is_told_nothing_and_asks_nothing(upstream: Upstream, tmp_path: Path) -> None:
+    browser = toolchain.browser()
+    script = (await asyncio.to_thread(toolchain.node_programs)) / "page.bundle.js"
+    async with (
+        Page(browser, script.read_text()).open() as page,
+        fronted(config(upstream, "https://app.example.com"), tmp_path) as front,
+    ):
+        call = Call("StreamChatCompletion", {"spec": SPEC}, {"authorization": "Bearer none"})
+        told = await page.made(call, Place(front.address, front.authorities))
+    assert told.status is StatusCode.UNKNOWN
+    assert (told.messages, told.initial, told.trailing, upstream.requests) == ([], {}, {}, [])
