@@ -4,7 +4,7 @@ import base64
 import json
 import re
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from ollama import AsyncClient
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from gateway_core.config import Config
+from gateway_core.services.edge import Bridges
 from gateway_core.storage.store import Store
 from rest_bridge.dialects.admin.response import json_object
 from tests.support.envoy import Front, answered, fronted, needs_envoy
@@ -252,14 +253,25 @@ async def test_a_flood_from_one_address_ends_at_the_wall(upstream: Upstream, tmp
         assert await front.statistic("per_address.http_local_rate_limit.rate_limited") == len(refused)
 
 
-async def test_callers_are_told_by_their_address_over_grpc_too(upstream: Upstream, tmp_path: Path) -> None:
+async def test_callers_are_told_by_their_address_over_grpc_too(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a caller says of its own address does not pass: else it would have windows without end."""
+    seen: list[str] = []
+    original = Bridges.caller_address
+
+    def noted(self: Bridges, context: Any, metadata: Mapping[str, str]) -> str:
+        seen.append(original(self, context, metadata))
+        return seen[-1]
+
+    monkeypatch.setattr(Bridges, "caller_address", noted)
     async with fronted(config(upstream), tmp_path, {"trusted_hops": 1}) as front, front.channel() as channel:
         stub: Any = ChatCompletionServiceStub(channel)
-        said = (("x-headgate-client", "203.0.113.9"), ("x-forwarded-for", "198.51.100.7"))
+        said = (("x-headgate-client", "203.0.113.9"), ("x-forwarded-for", "203.0.113.8, 198.51.100.7"))
         await stub.CreateChatCompletion(CreateChatCompletionRequest(spec=spec(model="echo/echo")), metadata=said)
         (line,) = await front.lines(1)
     assert line["client"] == "198.51.100.7"
+    assert seen == ["198.51.100.7"]
 
 
 async def test_what_envoy_refuses_is_json_for_sdks_and_a_status_for_grpc(upstream: Upstream, tmp_path: Path) -> None:
