@@ -41,7 +41,10 @@ async def batches(
             if reader.batch:
                 yield reader.taken()
             if failure is not None:
-                raise failure
+                try:
+                    raise failure
+                finally:
+                    failure = None  # this frame is in its traceback: they would keep each other, and all of the call
     finally:
         await reader.close()
 

@@ -57,6 +57,9 @@ def unary(method: Any) -> Any:
             return await method(request, context)
         except aio.InternalError:
             raise asyncio.CancelledError from None
+        except aio.AbortError as aborted:
+            del request, context
+            raise without_frames(aborted) from None
 
     return answer
 
@@ -71,5 +74,17 @@ def streaming(method: Any) -> Any:
                     await context.write(event)
         except aio.InternalError:
             raise asyncio.CancelledError from None
+        except aio.AbortError as aborted:
+            del request, context, events
+            raise without_frames(aborted) from None
 
     return answer
+
+
+def without_frames(aborted: aio.AbortError) -> aio.AbortError:
+    """The error without where it was raised, and why.
+
+    A context keeps it, and in those frames are the context and the call: only the collector of cycles would free them.
+    """
+    aborted.__context__ = None
+    return aborted.with_traceback(None)

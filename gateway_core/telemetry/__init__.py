@@ -77,7 +77,9 @@ class Telemetry:
             # They know each other, and an error all that its call held: left so, only the garbage collector would free
             # them.
             for attempt in record.attempts:
+                forget_frames(attempt.error)
                 attempt.error = None
+            forget_frames(record.error)
             record.attempts.clear()
             record.call.record = record.error = None
 
@@ -89,6 +91,13 @@ class Telemetry:
         """Tells what was not told; waits some seconds for a collector of spans that does not answer."""
         self.tell()
         await self._tracer.close()
+
+
+def forget_frames(error: BaseException | None) -> None:
+    """Takes from an error, and those behind it, the frames in which they were raised: they hold it, and all of its call."""
+    while error is not None and error.__traceback__ is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 class Attempts:

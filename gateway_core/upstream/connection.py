@@ -2,13 +2,13 @@
 
 import asyncio
 import math
+from functools import partial
 from typing import Any, Protocol, cast
 
 import httptools
 
-from gateway_core import errors
 from gateway_core.upstream import faults
-from gateway_core.upstream.exchange import Exchange, Headers
+from gateway_core.upstream.exchange import Exchange, Failure, Headers
 
 # Most bytes of a head, of what stands between the pieces of a body, and of what follows it.
 HEAD_BYTES = 64 * 1024
@@ -83,7 +83,7 @@ class Connection(asyncio.BufferedProtocol):
         self.sent_at = self._loop.time()
         transport = self._transport
         if transport is None or self.is_lost:
-            exchange.failure = faults.hung_up(exchange.bounds.provider, "unanswered")
+            exchange.failure = partial(faults.hung_up, exchange.bounds.provider, "unanswered")
             exchange.is_unanswered = True
             return
         exchange.carrier = self
@@ -238,7 +238,8 @@ class Connection(asyncio.BufferedProtocol):
             self._is_last |= not is_sound
             self._finish(exchange)
         elif not is_sound or self._passed > HEAD_BYTES:
-            self._fail(exchange, faults.broken(exchange.bounds.provider, "cut" if exchange.status else "garbage"))
+            what: faults.Broken = "cut" if exchange.status else "garbage"
+            self._fail(exchange, partial(faults.broken, exchange.bounds.provider, what))
         elif exchange.is_whole:
             exchange.waiting_since = self._loop.time()
             if exchange.size > exchange.bounds.answer_bytes:
@@ -263,7 +264,7 @@ class Connection(asyncio.BufferedProtocol):
             what = "unanswered"
         self._leave("reset" if error is not None else what)
 
-    def _fail(self, exchange: Exchange, failure: errors.GatewayError) -> None:
+    def _fail(self, exchange: Exchange, failure: Failure) -> None:
         exchange.failure = failure
         self.abort()
 
@@ -273,7 +274,7 @@ class Connection(asyncio.BufferedProtocol):
             exchange.carrier = None
             if exchange.failure is None:
                 ended = faults.broken if exchange.status else faults.hung_up
-                exchange.failure = ended(exchange.bounds.provider, what)
+                exchange.failure = partial(ended, exchange.bounds.provider, what)
             exchange.wake()
         if not self.is_lost:
             self.is_lost = True

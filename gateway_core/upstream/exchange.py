@@ -1,7 +1,8 @@
 """One request and its answer: the connection fills it, the caller takes from it, one of the times ends it."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
@@ -9,6 +10,7 @@ from gateway_core import errors
 from gateway_core.upstream import faults
 
 Default = TypeVar("Default")
+Failure = Callable[[], errors.GatewayError]
 
 
 class Bounds(NamedTuple):
@@ -81,7 +83,8 @@ class Exchange:
     is_paused = False
     is_unanswered = False
     """Whether the connection ended before a byte of an answer."""
-    failure: errors.GatewayError | None = None
+    failure: Failure | None = None
+    """Makes the error anew each time: one that is raised keeps its frames, and so the exchange that would keep it."""
     waiter: asyncio.Future[None] | None = None
     waiting_since: float | None = None
 
@@ -112,18 +115,18 @@ class Exchange:
             return self.ends_at
         return min(self.ends_at, self.waiting_since + self.bounds.idle_seconds)
 
-    def overdue(self, now: float) -> errors.GatewayError | None:
+    def overdue(self, now: float) -> Failure | None:
         """What it fails with where nothing has happened until now."""
         if now < self.due():
             return None
         if not self.status:
             return self.unopened()
-        return self._out_of_time() if now >= self.ends_at else faults.timeout(self.bounds.provider, "idle")
+        return self._out_of_time() if now >= self.ends_at else partial(faults.timeout, self.bounds.provider, "idle")
 
-    def unopened(self) -> errors.GatewayError:
+    def unopened(self) -> Failure:
         """What it fails with where the time for the beginning of an answer has passed."""
         if self.first_byte_at < self.ends_at:
-            return faults.timeout(self.bounds.provider, "first_byte")
+            return partial(faults.timeout, self.bounds.provider, "first_byte")
         return self._out_of_time()
 
     def wake(self) -> None:
@@ -165,7 +168,7 @@ class Exchange:
                 self._check_time()
                 return self._taken()
             if self.failure is not None:
-                raise self.failure
+                raise self.failure()
             if self.is_complete:
                 return b""
             self._check_time()
@@ -182,11 +185,11 @@ class Exchange:
                 self._check_time()
                 await self.wait()
         if self.failure is not None:
-            raise self.failure
+            raise self.failure()
         if self.size > limit:
-            self.failure = faults.oversized(self.bounds.provider, limit)
+            self.failure = partial(faults.oversized, self.bounds.provider, limit)
             self.abort()
-            raise self.failure
+            raise self.failure()
         if not self.pieces:
             return b""
         self._check_time()
@@ -198,11 +201,11 @@ class Exchange:
             self.failure = self._out_of_time()
             self.pieces.clear()
             self.abort()
-            raise self.failure
+            raise self.failure()
 
-    def _out_of_time(self) -> errors.GatewayError:
+    def _out_of_time(self) -> Failure:
         provider = self.bounds.provider
-        return faults.timeout(provider, self.phase) if self.phase else faults.late(provider)
+        return partial(faults.timeout, provider, self.phase) if self.phase else partial(faults.late, provider)
 
     def _taken(self) -> bytes:
         pieces = self.pieces

@@ -85,7 +85,7 @@ class Upstream:
                     await exchange.wait()
             if not exchange.status:
                 assert exchange.failure is not None  # nothing else ends the wait
-                raise exchange.failure
+                raise exchange.failure()
         status = exchange.status
         if status < 200 or 300 <= status < 400:
             exchange.abort()
@@ -105,5 +105,5 @@ class Upstream:
         until = asyncio.get_running_loop().time() + self._connect_seconds
         late: Callable[[], errors.GatewayError] = partial(faults.timeout, self._provider, "connect")
         if exchange.due() <= until:
-            until, late = exchange.due(), exchange.unopened
+            until, late = exchange.due(), exchange.unopened()
         return await self._pool.connect(until, late, may_be_used=may_be_used)
