@@ -94,7 +94,7 @@ class Telemetry:
 
 
 def forget_frames(error: BaseException | None) -> None:
-    """Takes from an error, and those behind it, the frames in which they were raised: they hold it, and all of its call."""
+    """Takes from an error, and those behind it, the frames they were raised in, which hold it and all of its call."""
     while error is not None and error.__traceback__ is not None:
         error.__traceback__ = None
         error = error.__cause__ or error.__context__
