@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import tempfile
 from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -146,11 +147,13 @@ class Page:
                 env={**environment(), "HOME": profile},
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.DEVNULL,
+                # Debian's program is a script that waits for the browser, which has processes of its own.
+                start_new_session=True,
             )
             try:
                 return await asyncio.wait_for(self._told, SECONDS)
             finally:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
 
     async def made(self, call: Call, place: Place) -> Outcome:
