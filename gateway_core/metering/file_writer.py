@@ -5,6 +5,7 @@ GATHER_SECONDS.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -13,13 +14,14 @@ import structlog
 
 from gateway_core.metering.burial import interrupted
 from gateway_core.metering.file_burial import bury_files
+from gateway_core.metering.file_call import Ended, Held, read_again
 from gateway_core.metering.journal_place import journals
 from gateway_core.metering.ledger_writer import LedgerWriter, Waiter
 from gateway_core.metering.record import UNNOTED, Record, undelivered
 from gateway_core.storage.database import Database
 from gateway_core.storage.errors import StorageUnavailable
 from gateway_core.storage.journal import ABSENT, CHECKPOINT, JOURNALED, Row
-from gateway_core.storage.journal_file import JournalFile, Segment
+from gateway_core.storage.journal_file import JournalFile
 from gateway_core.storage.journal_line import ended_line, note_line, opened_line
 from gateway_core.storage.ledger import Closing
 
@@ -34,32 +36,6 @@ FEW_LINES = 500
 ledger will not have."""
 SETTLED_SECONDS = 2.0
 """How long whoever reads waits for what has ended to be in the ledger: it may be away, or slow."""
-
-
-class Held:
-    """A call that is open: its lines, and where they are."""
-
-    __slots__ = ("noted", "noted_in", "opening", "opening_in")
-
-    def __init__(self, opening: Row, opening_in: Segment) -> None:
-        """Takes the line of its opening."""
-        self.opening = opening
-        self.opening_in = opening_in
-        self.noted: Row | None = None
-        self.noted_in: Segment | None = None
-
-
-class Ended:
-    """A call that has ended, and is not in the ledger."""
-
-    __slots__ = ("account_id", "charged", "number", "place")
-
-    def __init__(self, number: int, place: Segment | Held | None, closing: Closing) -> None:
-        """Takes how many had ended before, and where its end is, or, where there was no room, its opening."""
-        self.number = number
-        self.place = place
-        self.account_id = closing.account_id
-        self.charged = closing.charged
 
 
 class FileWriter:
@@ -82,6 +58,9 @@ class FileWriter:
         self._gathered: list[Closing] = []
         self._gathering: asyncio.TimerHandle | None = None
         self._handed: set[Waiter] = set()
+        self._waiting: deque[str] = deque()
+        """Calls whose end is in the file alone until an outage is over, which may be long."""
+        self._taking: Waiter | None = None
         self._caring: asyncio.Task[None] | None = None
         self._set_aside: set[str] = set()
 
@@ -113,7 +92,7 @@ class FileWriter:
             return None  # by `finish`, before whoever held it let it go
         waiter = None
         try:
-            ended = Ended(self._count, self._journal.put(line), closing)
+            ended = Ended(self._count, self._journal.put(line), closing, len(line))
         except StorageUnavailable as error:
             log.error("ledger_not_written", message=str(error), count=1)
             waiter = failed(error)
@@ -163,6 +142,7 @@ class FileWriter:
         """Has what could not be written so far written again, and room made where there was none."""
         self._shorten()
         self._writer.retry()
+        self._take_up()
         if not self._journal.has_spare:
             self._wants_care()
 
@@ -196,6 +176,16 @@ class FileWriter:
         if self._gathered:
             self._hand()
         await self._writer.finish()
+        while self._may_take_up:
+            self._take_up()
+            if self._taking is not None:
+                await asyncio.wait((self._taking,))
+        await self._writer.rest()
+
+    @property
+    def left(self) -> int:
+        """How many ends are not in the ledger."""
+        return len(self._closed)
 
     @property
     def unwritten(self) -> Mapping[str, Closing]:
@@ -207,9 +197,42 @@ class FileWriter:
             self._gathering.cancel()
             self._gathering = None
         gathered, self._gathered = self._gathered, []
-        waiter = self._writer.add(gathered)
+        if self._database.changes.outage.is_on:
+            gathered = [closing for closing in gathered if not self._waits(closing.id)]
+        if gathered:
+            self._give(gathered)
+        self._take_up()
+
+    def _give(self, closings: list[Closing]) -> Waiter:
+        waiter = self._writer.add(closings)
         self._handed.add(waiter)
         waiter.add_done_callback(self._handed.discard)
+        return waiter
+
+    def _waits(self, call_id: str) -> bool:
+        """Whether the end of a call can wait in the file; then it does."""
+        ended = self._closed.get(call_id)
+        if ended is None or ended.line is None:
+            return False
+        self._waiting.append(call_id)
+        return True
+
+    @property
+    def _may_take_up(self) -> bool:
+        return bool(self._waiting) and not self._database.changes.outage.is_on and not self._writer.is_behind
+
+    def _take_up(self) -> None:
+        """Writes what waits in the file, a part of it after the other, once the database is back."""
+        if self._taking is not None or not self._may_take_up:
+            return
+        part = [self._waiting.popleft() for _ in range(min(MOST_TOGETHER, len(self._waiting)))]
+        self._taking = self._give([read_again(self._closed[id_]) for id_ in part])
+        self._taking.add_done_callback(self._taken)
+
+    def _taken(self, waiter: Waiter) -> None:
+        self._taking = None
+        if not waiter.cancelled() and waiter.exception() is None:
+            self._take_up()
 
     def _ended(self, call_id: str) -> None:
         ended = self._closed.pop(call_id, None)
@@ -245,7 +268,8 @@ class FileWriter:
             for id_, closing in self._writer.refused.items():
                 ended = self._closed.get(id_)
                 if ended is not None and ended.place is sparse:
-                    ended.place = self._journal.put(ended_line(closing))
+                    line = ended_line(closing)
+                    self._closed[id_] = Ended(ended.number, self._journal.put(line), closing, len(line))
                     self._journal.release(sparse)
         except StorageUnavailable as error:
             log.warning("journal_not_shortened", message=str(error))

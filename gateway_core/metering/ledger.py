@@ -68,9 +68,8 @@ class Ledger:
                 break
             if seconds is not None:
                 await asyncio.sleep(seconds)
-            elif self._writer.unwritten:
-                left = self._writer.unwritten
-                log.error("ledger_ends_not_written", count=len(left), call_ids=[*left][:100])
+            elif self._writer.left:
+                log.error("ledger_ends_not_written", count=self._writer.left, call_ids=[*self._writer.unwritten][:100])
         await self._writer.close()
 
     async def _ended(self) -> bool:

@@ -153,6 +153,16 @@ class LedgerWriter:
             tell(turn)
 
     @property
+    def is_behind(self) -> bool:
+        """Whether there are ends for which the database was not there."""
+        return bool(self._unwritten)
+
+    @property
+    def left(self) -> int:
+        """How many ends are not written."""
+        return len(self.unwritten)
+
+    @property
     def refused(self) -> Mapping[str, rows.Closing]:
         """Ends that the database would not have, by the ids of the calls."""
         return self._refused

@@ -49,5 +49,9 @@ class Writer(Protocol):
         """Writes what is left, as far as it can."""
 
     @property
+    def left(self) -> int:
+        """How many ends are not written."""
+
+    @property
     def unwritten(self) -> Mapping[str, Closing]:
         """Ends that could not be written, by the ids of the calls."""

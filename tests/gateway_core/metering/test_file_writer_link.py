@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from gateway_core.metering.file_writer import MOST_TOGETHER
 from gateway_core.metering.ledger import Ledger
 from gateway_core.storage.database import Database
 from gateway_core.storage.ledger_proof import proof
@@ -109,7 +110,7 @@ async def test_a_process_that_dies_after_such_a_commit_is_buried_exactly(
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_whatever_becomes_of_the_link_each_call_is_charged_once(
-    link: Relay, linked: Location, place: Location, seed: int
+    link: Relay, linked: Location, place: Location, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chance = random.Random(seed)
     count = 0
@@ -118,14 +119,19 @@ async def test_whatever_becomes_of_the_link_each_call_is_charged_once(
         database, ledger = await begun(linked)
         await ledger.settle(await spoken(ledger), ANSWERED)
         count += 1
+        monkeypatch.setattr(database.changes.outage, "_answers", lambda: sometimes(chance))
         link.cuts_at = lambda data, is_answer: (COMMITTED if is_answer else COMMIT) in data and chance.random() < 0.2
         for _ in range(40):
             step = chance.random()
             if step < 0.8:
                 await ledger.settle(await spoken(ledger), ANSWERED)
                 count += 1
-            elif step < 0.9:
+            elif step < 0.88:
                 await writer_of(ledger).settled()
+            elif step < 0.92:
+                await database.changes.outage.look()
+            elif step < 0.96:
+                database.changes.outage.end()
             else:
                 ledger._writer.retry()
         await kill(ledger, database)
@@ -138,6 +144,69 @@ async def test_whatever_becomes_of_the_link_each_call_is_charged_once(
     assert [row["status"] for row in rows] == ["ok"] * count
     assert await charged_and_moved(database) == (count * 3 * MILLION, count * 3 * MILLION, 0)
     await database.close()
+
+
+async def sometimes(chance: random.Random) -> bool:
+    return chance.random() < 0.3
+
+
+async def cut_off(link: Relay, database: Database) -> None:
+    """Swallows what is sent, until the process has noticed."""
+    link.open.clear()
+    await reached(lambda: database.changes.outage.is_on, within=30)
+
+
+async def test_what_ends_in_an_outage_is_held_in_no_memory_and_written_once_when_it_is_over(
+    link: Relay, linked: Location
+) -> None:
+    database, ledger = await begun(linked)
+    writer = writer_of(ledger)
+    running = await spoken(ledger)
+    await cut_off(link, database)
+    for _ in range(3 * MOST_TOGETHER):
+        await ledger.settle(await spoken(ledger), ANSWERED)
+    await ledger.settle(running, ANSWERED)
+    count = 3 * MOST_TOGETHER + 1
+    assert await writer.settled() == {running.asked.account_id: 3 * count * MILLION}
+    assert len(writer._waiting) == writer.left == count
+    assert not writer._writer._batch
+    assert not writer.unwritten
+    link.open.set()
+    await reached(lambda: not database.changes.outage.is_on, within=30)
+    writer.retry()  # with the next heartbeat, or the next call
+    await reached(lambda: not writer._closed, within=30)
+    assert {row["status"] for row in await requests(database)} == {"ok"}
+    assert await charged_and_moved(database) == (3 * count * MILLION, 3 * count * MILLION, 0)
+    await ledger.close()
+    async with database.reading() as connection:
+        proved = await proof(connection)
+    assert (proved.request_count, proved.faults) == (count, ())
+    await database.close()
+
+
+async def test_an_orderly_end_writes_what_waits_where_the_outage_is_over_and_leaves_it_else(
+    link: Relay, linked: Location, place: Location
+) -> None:
+    for is_over in (False, True):
+        database, ledger = await begun(linked)
+        await ledger.settle(await spoken(ledger), ANSWERED)
+        await writer_of(ledger).settled()
+        await cut_off(link, database)
+        for _ in range(MOST_TOGETHER + 7):
+            await ledger.settle(await spoken(ledger), ANSWERED)
+        await writer_of(ledger).settled()
+        if is_over:
+            link.open.set()
+            await reached(lambda: not database.changes.outage.is_on, within=30)  # noqa: B023
+        await ledger.close()
+        assert (writer_of(ledger).left == 0) is is_over
+        link.open.set()
+        await database.close()
+    following = await begun(place)
+    count = 2 * (MOST_TOGETHER + 8)
+    assert await charged_and_moved(following[0]) == (3 * count * MILLION, 3 * count * MILLION, 0)
+    await following[1].close()
+    await following[0].close()
 
 
 async def test_what_another_database_has_left_goes_into_no_other(

@@ -40,6 +40,12 @@ async def ledger(database: Database) -> AsyncIterator[Ledger]:
     await kept.close()
 
 
+@pytest.fixture(autouse=True)
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tracebacks are not drawn: on a busy machine that takes longer than whoever reads waits."""
+    monkeypatch.setattr("gateway_core.metering.ledger_writer.log.exception", lambda *_, **__: None)
+
+
 def full(*_: object) -> None:
     raise StorageUnavailable("It is full.")
 
@@ -170,7 +176,6 @@ async def test_ends_that_are_never_written_keep_few_files(ledger: Ledger, monkey
     monkeypatch.setattr(journal_file, "SEGMENT_BYTES", 1 << 16)
     monkeypatch.setattr(journal_file, "SPARE_LEFT", 1 << 15)
     monkeypatch.setattr("gateway_core.metering.file_writer.SETTLED_SECONDS", 60.0)
-    monkeypatch.setattr("gateway_core.metering.ledger_writer.log.exception", lambda *_, **__: None)  # it takes long
     writer = writer_of(ledger)
     writer._journal._segments[-1].end = 1 << 16
     ids = set()
