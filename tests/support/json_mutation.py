@@ -1,6 +1,7 @@
 """Documents that something was done to: a value replaced, left out, doubled, wrapped, written as text, put elsewhere."""
 
 import json
+from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -33,7 +34,7 @@ def mutate(document: Any, random: Random) -> None:
     value = node[key]
     match random.randrange(6):
         case 0:
-            node[key] = random.choice(ODD)
+            node[key] = deepcopy(random.choice(ODD))  # what is changed again later must not be what others get
         case 1:
             del node[key]
         case 2:
