@@ -23,6 +23,7 @@ MOST_SEGMENTS = 256
 """A gigabyte: then the database has been away for too long."""
 HEAD = Struct("<II")
 """Before a line: its length in bytes, at least 1, and its CRC-32. Zeros: there is no more."""
+INSTEAD = "give `data_directory` a local disk that can be written on, or set `ledger_journal: database`"
 LOCK = ".lock"
 UNFINISHED = ".new"
 SEGMENT = ".calls"
@@ -101,7 +102,7 @@ class JournalFile:
             self._segments.append(self._made())
             self._spare = self._made()
         except OSError as error:
-            raise no_room(self._directory, error) from error
+            raise StorageUnavailable(f"{no_room(self._directory, error)}; {INSTEAD}") from error
 
     def put(self, line: bytes) -> Segment:
         """Adds a line, which is kept whatever becomes of the process; raises StorageUnavailable where there is no room.

@@ -230,3 +230,11 @@ def test_a_closed_journal_takes_nothing(tmp_path: Path) -> None:
     with pytest.raises(StorageUnavailable, match="closed"):
         journal.put(LINE)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_where_nothing_can_be_written_is_told_with_what_to_do_about_it(tmp_path: Path) -> None:
+    (tmp_path / "calls").touch()  # as if it were on a disk that cannot be written on
+    with pytest.raises(StorageUnavailable) as caught:
+        JournalFile(tmp_path / "calls", "a", nothing).open()
+    assert "`data_directory`" in str(caught.value)
+    assert "`ledger_journal: database`" in str(caught.value)
