@@ -26,6 +26,9 @@ WARNINGS_AT_MOST = 32
 ATTEMPTS_AT_MOST = 1000
 """Characters that tell of attempts."""
 ADDRESSES_AT_MOST = 1024
+TELLING_SECONDS = 0.05
+TELLING_SHARE = 0.05
+"""Of a deadline, at most: for the end of a call to reach its caller."""
 ADDRESS_AT_MOST = 64
 """Characters of a caller's address, as a bridge tells it."""
 Context = aio.ServicerContext[Any, Any]
@@ -72,9 +75,15 @@ class Bridges:
 
 
 def deadline_of(context: Context) -> float | None:
-    """When the caller stops waiting, on the event loop's clock. None: never."""
+    """When a call must have ended, on the event loop's clock. None: never.
+
+    A little before the caller stops waiting, so that it hears why, and what was used: its own gRPC, or a proxy between,
+    breaks the call off at that very moment, and knows nothing.
+    """
     remaining = context.time_remaining()
-    return None if remaining is None else asyncio.get_running_loop().time() + remaining
+    if remaining is None:
+        return None
+    return asyncio.get_running_loop().time() + remaining - min(TELLING_SECONDS, max(0.0, remaining) * TELLING_SHARE)
 
 
 def chosen_request_id(metadata: Mapping[str, str]) -> str:

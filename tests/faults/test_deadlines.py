@@ -12,6 +12,8 @@ from tests.faults.conftest import Log, nothing_left
 from tests.faults.outcomes import Outcome
 from tests.faults.phases import PHASES, Phase, vendor_in
 from tests.support.gateway import Arrangement, running
+from tests.support.openai_vendor import event
+from tests.support.upstream import Silence, Upstream, sse_answer
 
 SECONDS = 0.2
 
@@ -55,3 +57,12 @@ async def test_a_deadline_ends_the_call_and_the_vendors_part_of_it(
     (line,) = [line for line in log() if line["event"] == "call"]
     assert line["status"] == "deadline_exceeded"
     assert [line for line in log() if line["level"] in ("warning", "error")] == []
+
+
+async def test_a_caller_over_grpc_hears_from_headgate_why_its_deadline_passed() -> None:
+    async with Upstream() as upstream:
+        upstream.script(sse_answer([event({"content": "a"}), Silence()]))
+        async with running(lab_config(upstream.base_url)) as gateway, calling("grpc", gateway) as caller:
+            await caller.call(stream=True, seconds=1)
+            await caller.read_event()
+            assert await caller.outcome() == Outcome("DEADLINE_EXCEEDED", "deadline_exceeded", False)
