@@ -43,6 +43,10 @@ PASSED_ON = (
 )
 
 
+ASKED_LATER = (b"te", b"x-forwarded-for")
+"""Of the headers of a request whose answer streams: for its end, and for the log."""
+
+
 class Exchange:
     """One request: what came, and the one way to answer it."""
 
@@ -263,6 +267,9 @@ class Exchange:
             own += answer_fields(self.config.allowed_origins, self.headers)
         if self.takes_trailers:
             own.append(TRAILER)
+        # A stream may be open for hours, and thousands of them: of the request only what is asked for later is kept.
+        self.headers = {name: self.headers[name] for name in ASKED_LATER if name in self.headers}
+        self.scope["headers"] = ()
         await self._connection.start(status, own)
 
     @property

@@ -138,6 +138,7 @@ class RequestReader:
             "headers": self._headers,
             "server": None,
         }
+        self._headers = []  # the request's now
         keep_alive = version == "1.1" and parser.should_keep_alive()
         self._sink.request_began(scope, keep_alive=keep_alive, expects_continue=self._expects_continue)
 

@@ -117,6 +117,7 @@ class UnaryStreamCall(Call, grpc.aio.UnaryStreamCall[Request, Response]):
         assert self._handler is not None
         try:
             source = self._handler(self._request, context)
+            self._request = None  # the servicer's now: a stream may be open for hours
             if not isinstance(source, AsyncGenerator):
                 if asyncio.iscoroutine(source):
                     source.close()

@@ -117,6 +117,7 @@ class ChatCompletionService(ChatCompletionServiceServicer):
         call = self._call(request.spec, context, stream=True)
         try:
             kept = await self._kept(request, call, context)
+            del request
             if isinstance(kept, ResumableStream):
                 async with aclosing(self._first_heard(kept, context)) as responses:
                     async for response in responses:
@@ -134,6 +135,7 @@ class ChatCompletionService(ChatCompletionServiceServicer):
                     response.sequence = sequence
                     response.chunk.CopyFrom(event)
                     yield response
+                    del response, event
             finally:
                 await events.aclose()
             context.set_trailing_metadata(answer_metadata(call))

@@ -1,6 +1,7 @@
 """POST /v1/chat/completions (https://platform.openai.com/docs/api-reference/chat)."""
 
 from contextlib import aclosing
+from typing import TypeAlias
 
 import orjson
 from grpc import aio
@@ -23,6 +24,7 @@ from rest_bridge.exchange import JSON, Exchange, answer_headers
 from rest_bridge.sse import EventStream, event
 
 DONE = event(b"[DONE]")
+Stream: TypeAlias = "aio.UnaryStreamCall[StreamChatCompletionRequest, StreamChatCompletionResponse]"
 
 
 class ChatCompletions:
@@ -47,7 +49,14 @@ class ChatCompletions:
             elif DETACH in exchange.headers:
                 await self._resumable.begin(exchange, streaming)
             else:
-                await self._stream(exchange, streaming)
+                reasoning = exchange.config.reasoning_fields
+                include_usage, model = streaming.spec.stream_options.include_usage, streaming.spec.model
+                writer = EventWriter(ChunkWriter(include_usage, model, reasoning))
+                call = self._stub.StreamChatCompletion(
+                    streaming, metadata=exchange.metadata(), timeout=exchange.timeout()
+                )
+                del streaming
+                await self._stream(exchange, call, writer)
         else:
             request = CreateChatCompletionRequest(json_format="openai")
             chat_completion_spec(body, request.spec)
@@ -66,11 +75,7 @@ class ChatCompletions:
             )
         await exchange.respond(200, body, [*JSON, *answer_headers(metadata)])
 
-    async def _stream(self, exchange: Exchange, request: StreamChatCompletionRequest) -> None:
-        spec = request.spec
-        call = self._stub.StreamChatCompletion(request, metadata=exchange.metadata(), timeout=exchange.timeout())
-        reasoning = exchange.config.reasoning_fields
-        writer = EventWriter(ChunkWriter(spec.stream_options.include_usage, spec.model, reasoning))
+    async def _stream(self, exchange: Exchange, call: Stream, writer: EventWriter) -> None:
         async with aclosing(batches(call, StreamChatCompletionResponse.ByteSize)) as groups:
             # Until the first event is there, a failure has a status of its own.
             written = framed(writer, await anext(groups, []))
