@@ -203,4 +203,7 @@ async def test_a_flood_with_unknown_keys_does_not_hold_up_a_known_one(tmp_path: 
         flood = [ask(http, f"sk-hg-{number:012d}{'x' * 32}") for number in range(300)]
         statuses = [answer.status_code for answer in await asyncio.gather(*flood, ask(http, secret))]
         assert statuses == [401] * 300 + [200]
-        assert await passed(front) == 2
+        # Where the core is too slow to be asked, on a busy machine, Envoy lets calls on, and the core refuses them there.
+        late = await front.statistic("http.front.ext_authz.key.failure_mode_allowed")
+        assert late < 300
+        assert await passed(front) == 2 + late

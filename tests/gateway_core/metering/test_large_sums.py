@@ -66,7 +66,7 @@ async def test_many_sub_accounts_are_summed_up_listed_and_deleted(database: Data
     ids = [new_id() for _ in range(33_000)]  # more than a statement has parameters
     row = {"root": False, "parent_id": top, "name": "a", "created_us": 1, "updated_us": 1}
     async with database.transaction() as connection:
-        await add_account(connection, {"id": top, "root": True, "name": "root"})
+        await add_account(connection, {"id": top, "root": False, "name": "top"})
         await connection.execute(insert(accounts), [{**row, "id": id_} for id_ in ids])
     for id_ in (top, ids[-1]):
         record = await ledger.open(asked(account_id=id_))

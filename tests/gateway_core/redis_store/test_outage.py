@@ -315,7 +315,8 @@ async def test_what_is_left_is_told_while_the_server_is_away(world: World) -> No
 async def test_it_is_told_once_that_the_server_is_away_and_once_that_it_is_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # One that a server has used before in this process keeps its way to that server's log.
+    # A server that ran before in this process leaves its own level behind, and a logger keeps the way to its log.
+    structlog.reset_defaults()
     monkeypatch.setattr("gateway_core.redis_store.lease.log", structlog.get_logger("headgate.limits"))
     with capture_logs() as lines:
         one = await world.process()
