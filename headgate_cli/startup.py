@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from gateway_core.config import Config, ProviderConfig
+from gateway_core.config_envoy import EnvoyTlsConfig
 from gateway_core.config_tls import ListenerTlsConfig
 from headgate_cli.address import Address
 from headgate_cli.discovery import Findings
@@ -97,7 +98,7 @@ class Startup:
         return f"curl {self._url}/v1/chat/completions {headers} -d {shlex.quote(json.dumps(body))}"
 
 
-def curl_tls(tls: ListenerTlsConfig) -> str:
+def curl_tls(tls: ListenerTlsConfig | EnvoyTlsConfig) -> str:
     """What curl has to be told beside: whom it trusts, and what it shows."""
     shown = " --cert YOUR_CERTIFICATE --key YOUR_KEY_FILE" if tls.client_authorities is not None else ""
     return f" --cacert YOUR_AUTHORITY{shown}"

