@@ -21,6 +21,10 @@ TOLD = {
     "cost_usd": "x-headgate-cost",
 }
 """What a line of the access log tells of the ledger, and where an answer tells it."""
+ACCESS_LOGS = (
+    {"is_transcoded": "false", "grpc_status": '"%GRPC_STATUS(SNAKE_STRING)%"'},
+    {"is_transcoded": "true", "grpc_status": "null"},
+)
 AUTHORIZATION_HEADERS = (
     "authorization",
     "x-api-key",
@@ -57,6 +61,7 @@ def values(config: Config) -> Values:
         **_tls(envoy.tls),
         **_tracing(envoy),
         **_transcoding(config),
+        "access_logs": ACCESS_LOGS if envoy.transcode else ACCESS_LOGS[:1],
         "clusters": clusters,
         "has_core": "core" in names,
         "has_bridge": "bridge" in names,

@@ -144,6 +144,25 @@ async def test_transcoded_json_is_the_bridges_data(front: Front, path: str, resp
     assert json.loads(json.dumps(data, default=str)) == direct.json()["data"]
 
 
+async def test_the_access_log_tells_what_was_asked_and_not_what_it_became(front: Front) -> None:
+    async with front.client(headers=KEY) as client:
+        await client.get("/proto/api/v1/keys")
+        await client.get("/proto/api/v1/keys/0190a5a0-0000-7000-8000-000000000000")
+        await client.get("/healthz", headers={"x-envoy-original-method": "DELETE", "x-envoy-original-path": "/x"})
+    async with front.channel() as channel:
+        request = CreateChatCompletionRequest(spec=spec(model="echo/echo"))
+        stub: Any = ChatCompletionServiceStub(channel)
+        await stub.CreateChatCompletion(request, metadata=bearer(ROOT))
+    lines = await front.lines(4)
+    keys = "/proto/api/v1/keys"
+    assert [(line["method"], line["path"], line["status"], line["grpc_status"]) for line in lines] == [
+        ("GET", keys, 200, None),
+        ("GET", f"{keys}/0190a5a0-0000-7000-8000-000000000000", 404, None),
+        ("GET", "/healthz", 200, None),
+        ("POST", f"{CHAT}CreateChatCompletion", 200, "OK"),
+    ]
+
+
 async def test_what_is_made_through_transcoded_json_is_there(front: Front) -> None:
     async with front.client(headers=KEY) as client:
         answer = await client.post("/proto/api/v1/keys", json={"kind": "KEY_KIND_PRIVATE", "label": "app"})
