@@ -163,6 +163,10 @@ class Core:
         self.refusals = Refusals(self.telemetry.metrics.count_refused_early)
         self.telemetry.metrics.tell_routing(self.board)
         self.telemetry.metrics.tell_streams(lambda: len(self.streams))
+        store, ledger = self._store, self._ledger
+        if store is not None and ledger is not None:
+            outage = store.database.changes.outage
+            self.telemetry.metrics.tell_database(lambda: outage.is_up, lambda: ledger.waiting)
 
     def _stages(self, catalog: Catalog) -> list[tuple[str, Stage]]:
         self._public = public_limits(self.config, self._limits)

@@ -12,6 +12,7 @@ from gateway_core.config import Config
 from headgate_cli.address import Address
 from headgate_cli.checks import Check, ProviderCheck, circuits_check, clock_check, port_check
 from headgate_cli.commands import version_text
+from headgate_cli.database_check import database_check
 from headgate_cli.discovery import discover
 from headgate_cli.errors import FAILED, CommandFailed
 from headgate_cli.limits_check import limits_check
@@ -39,8 +40,9 @@ def run(*, config: Path | None, data: Path | None) -> int:
 async def examine(chosen: Path | None, data: Path | None) -> list[Check]:
     """All the checks."""
     path = config_file(chosen, data)
-    checks = [versions(), *directory(data_directory(data))]
+    checks = [versions()]
     config, origins = Config(), {}
+    is_read = True
     if path is None:
         findings = await discover(os.environ, [Address.parse(own, "listen") for own in listening(config)])
         config = findings.config()
@@ -53,11 +55,16 @@ async def examine(chosen: Path | None, data: Path | None) -> list[Check]:
             config = read_config(path)
         except CommandFailed as error:
             checks += [Check("wrong", "config", problem) for problem in error.problems]
+            is_read = False
         else:
             checks.append(Check("ok", "config", str(path)))
             origins = {name: key_place(path, name) for name in config.providers}
     providers = [ProviderCheck(name, row, origins[name]) for name, row in config.providers.items()]
     checks += await asyncio.gather(*(provider.run() for provider in providers))
+    kept = data_directory(data or config.data_directory)
+    checks += directory(kept)
+    if is_read and config.storage:
+        checks.append(await database_check(config, kept))
     if config.redis_url is not None:
         checks.append(await limits_check(config.redis_url))
     checks += [*workers_checks(config.workers), *tls_checks(config)]

@@ -169,7 +169,8 @@ class Keyring:
             await self._database.run(partial(keys.note_used, used=used))
         except StorageError as error:
             self._used = {**used, **self._used}
-            log.warning("use_of_keys_not_noted", message=str(error))
+            if self._database.changes.outage.tells("use_of_keys_not_noted"):
+                log.warning("use_of_keys_not_noted", message=str(error))
 
     async def _flush_often(self) -> None:
         while True:

@@ -72,6 +72,11 @@ class Ledger:
                 log.error("ledger_ends_not_written", count=self._writer.left, call_ids=[*self._writer.unwritten][:100])
         await self._writer.close()
 
+    @property
+    def waiting(self) -> int:
+        """How many calls have ended and are not in the database. Any thread may ask."""
+        return self._writer.left
+
     async def _ended(self) -> bool:
         await self._writer.finish()
         try:
@@ -177,7 +182,8 @@ class Ledger:
             self._writer.retry()
             await self.beat()
         except StorageError as error:
-            log.warning("heartbeat_not_written", message=str(error))
+            if self._database.changes.outage.tells("heartbeat_not_written"):
+                log.warning("heartbeat_not_written", message=str(error))
         except Exception:  # heartbeats go on, or others take this process for dead
             log.exception("heartbeat_failed")
 

@@ -24,7 +24,7 @@ GATHER_SECONDS = 0.001
 NOTE_SECONDS = 0.005
 """How long the first words of a stream wait for a transaction of other calls to go with."""
 RETRIED_AT_ONCE = 200
-TELL_AGAIN_SECONDS = 10.0
+TELL_AGAIN_SECONDS = 60.0
 
 Waiter = asyncio.Future[None]
 
@@ -287,7 +287,9 @@ class LedgerWriter:
         now = asyncio.get_running_loop().time()
         if self._told_at is None or now - self._told_at >= TELL_AGAIN_SECONDS:
             self._told_at = now
-            log.error("ledger_not_written", message=str(error), count=count, waiting=len(self._unwritten))
+            # What is in a file is written later, and nobody waits for it.
+            tell = log.error if self._told is None else log.warning
+            tell("ledger_not_written", message=str(error), count=count)
 
     def _kept(self, closing: rows.Closing) -> rows.Closing:
         return undelivered(closing) if self._told is None else closing

@@ -10,6 +10,9 @@ import structlog
 from gateway_core.storage.errors import StorageUnavailable
 from gateway_core.storage.identifier import now_us
 
+TOLD_AGAIN_SECONDS = 60.0
+"""After which it is told again what cannot be read or written because the database is away."""
+
 log = structlog.get_logger("headgate.storage")
 
 GIVEN_UP_SECONDS = 2.0
@@ -29,7 +32,24 @@ class Outage:
         self._missed = missed
         self._since: float | None = None
         self._is_doubted = False
+        self._is_unheard = False
+        self._told: dict[str, float] = {}
+        """When what was told last, by its event."""
         self._running: set[asyncio.Timeout] = set()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the database answers, as far as this process has heard. Any thread may ask."""
+        return self._since is None and not self._is_unheard
+
+    def tells(self, event: str) -> bool:
+        """Whether a failure is to be told that comes again and again while the database is away: once a minute."""
+        now = time.monotonic()
+        last = self._told.get(event, self._since)
+        if last is not None and now - last < TOLD_AGAIN_SECONDS:
+            return False
+        self._told[event] = now
+        return True
 
     @property
     def is_on(self) -> bool:
@@ -41,6 +61,7 @@ class Outage:
 
         Where nobody can be asked what is true now, what is remembered stands, for a while.
         """
+        self._is_unheard = True
         await self.look()
         if self._since is not None:
             seconds = time.monotonic() - self._since
@@ -66,6 +87,8 @@ class Outage:
 
     def end(self) -> None:
         """Changes are heard again."""
+        self._is_unheard = False
+        self._told.clear()
         self._end()
         self._missed()
 

@@ -126,6 +126,12 @@ class Metrics:
         store = names.LIMITS_STORE_UP
         Gauge(store.prometheus_name, store.description, registry=self.registry).set_function(is_up)
 
+    def tell_database(self, is_up: Callable[[], bool], waiting: Callable[[], int]) -> None:
+        """Begins to tell whether the database answers, and how many calls wait to be in it; any thread may ask."""
+        up, kept = names.DATABASE_UP, names.LEDGER_WAITING
+        Gauge(up.prometheus_name, up.description, registry=self.registry).set_function(is_up)
+        Gauge(kept.prometheus_name, kept.description, registry=self.registry).set_function(waiting)
+
     def tell_redis(self, of: str, is_up: Callable[[], bool]) -> None:
         """Begins to tell whether processes share something, in a word, by Redis; any thread may ask."""
         if self._redis is None:

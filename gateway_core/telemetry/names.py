@@ -169,6 +169,12 @@ CALLS_QUEUED: Final = Instrument("headgate.calls_queued", "Calls that wait for o
 LIMITS_STORE_UP: Final = Instrument(
     "headgate.limits_store.up", "Whether processes share limits by redis_url: 1, or 0 while each goes on by itself."
 )
+DATABASE_UP: Final = Instrument(
+    "headgate.database.up", "Whether the database answers: 1, or 0 while this process cannot hear it."
+)
+LEDGER_WAITING: Final = Instrument(
+    "headgate.ledger.waiting", "Calls that have ended and are not in the database yet, of about 1 KB in the journal."
+)
 REDIS_UP: Final = Instrument(
     "headgate.redis.up",
     "Whether processes share circuits and streams by redis_url: 1, or 0 while each goes on by itself.",

@@ -109,7 +109,8 @@ class Courier:
                 await self._forget()
                 seconds = await self.round()
             except StorageError as error:
-                log.warning("webhooks_not_read", message=str(error))
+                if self._database.changes.outage.tells("webhooks_not_read"):
+                    log.warning("webhooks_not_read", message=str(error))
             except Exception:  # the next round may go well
                 log.exception("webhooks_not_read")
             if seconds <= 0:
