@@ -11,6 +11,8 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 PemFile = Annotated[str, Field(min_length=1)]
 """A file in PEM, where the Envoy finds it: Headgate does not read it."""
 HeaderName = Annotated[str, Field(pattern=r"^[a-z0-9!#$&'*+.^_`|~-]{1,64}$")]
+TAKEN_PATHS = ("v1", "api", "docs", "healthz", "metrics", "headgate")
+"""What a path of Headgate's own begins with."""
 HOST = r"^[A-Za-z0-9:._-]{1,253}$"
 
 
@@ -122,4 +124,11 @@ class EnvoyConfig(Part):
         fixed = [address for address in value if not address.endswith(":0")]
         if len(set(fixed)) != len(fixed):
             raise ValueError("two addresses are the same")
+        return value
+
+    @field_validator("transcode")
+    @classmethod
+    def _hides_nothing(cls, value: str | None) -> str | None:
+        if value is not None and (first := value.split("/")[1]) in TAKEN_PATHS:
+            raise ValueError(f"must be a path such as /proto: /{first} is Headgate's own")
         return value

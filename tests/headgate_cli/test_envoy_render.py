@@ -196,6 +196,15 @@ def test_what_cannot_be_fronted_is_told(given: dict[str, Any], problem: str) -> 
         rendered(Config.model_validate(given))
 
 
+@pytest.mark.parametrize("path", ["/v1", "/api", "/api/json", "/docs", "/healthz", "/metrics", "/headgate"])
+def test_what_would_hide_a_path_of_headgates_own_is_refused(path: str, tmp_path: Path) -> None:
+    file = tmp_path / "headgate.yaml"
+    file.write_text(f"envoy: {{transcode: {path}}}\n")
+    with pytest.raises(ConfigError, match=r"headgate.yaml:1: envoy.transcode: must be a path such as /proto: /") as told:
+        load_front(file, {})
+    assert "is Headgate's own" in str(told.value)
+
+
 def test_no_value_changes_the_structure_of_the_file() -> None:
     evil = '/certs/a"b: {c}\n# d.pem'
     whole = document(config({"tls": {"certificate": evil, "private_key": evil}}))
