@@ -2,12 +2,16 @@
 
 The header is Envoy's x-forwarded-client-cert
 (https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#x-forwarded-client-cert): elements
-between commas, each of pairs between semicolons, the values in quotes where they need it. Every proxy appends one.
+between commas, each of pairs between semicolons. Envoy writes a URI as the certificate has it, without quotes or
+escapes, so that its owner may have written what follows it: a header that is more than one element which ends with one
+URI tells nothing.
 """
 
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+
+from gateway_core.config_tls import SPIFFE_ID
 
 SPIFFE = "spiffe://"
 REMEMBERED_BYTES = 2048
@@ -22,16 +26,19 @@ ATTRIBUTE = re.compile(
 """Of a distinguished name as RFC 2253 writes it."""
 ESCAPED = re.compile(rb"\\([0-9A-Fa-f]{2}|.)", re.DOTALL)
 COMMON_NAME = frozenset({"CN", "2.5.4.3"})
+TOLD = frozenset({"by", "hash", "cert", "chain", "subject", "uri"})
+"""What an element may have: no "dns", which comes behind the URI and could be a part of it."""
 
 
 def certificate_name(uris: Sequence[str], subject: str) -> str:
     """The SPIFFE ID among the URIs of a certificate; of one that has none "CN=" and its common name. Empty: neither.
 
     A certificate with a SPIFFE ID has no other URI (SPIFFE X.509-SVID, 2): one that has is nobody's, and so is one
-    with several common names. Takes the subject as RFC 2253 writes it.
+    with several common names, and one whose SPIFFE ID could not be in the configuration. Takes the subject as RFC 2253
+    writes it.
     """
     if any(uri.startswith(SPIFFE) for uri in uris):
-        return uris[0] if len(uris) == 1 else ""
+        return uris[0] if len(uris) == 1 and SPIFFE_ID.fullmatch(uris[0]) else ""
     names = common_names(subject)
     return f"CN={names[0]}" if len(names) == 1 and names[0] else ""
 
@@ -72,36 +79,38 @@ def _unescaped(match: re.Match[bytes]) -> bytes:
 
 
 def forwarded_name(header: str) -> str:
-    """The name of the certificate in the last element of an x-forwarded-client-cert. Empty: it tells none."""
+    """The name of the certificate that an x-forwarded-client-cert tells of. Empty: it tells none."""
     return _remembered_name(header) if len(header) <= REMEMBERED_BYTES else _forwarded_name(header)
 
 
 def _forwarded_name(header: str) -> str:
-    pairs = last_element(header)
-    uris = [value for key, value in pairs if key == "uri" and value]
-    subjects = [value for key, value in pairs if key == "subject"]
-    return certificate_name(uris, subjects[0] if len(subjects) == 1 else "")
+    pairs = only_element(header)
+    keys = [key for key, _ in pairs]
+    once = [key for key in keys if key != "by"]
+    if len(set(once)) < len(once) or not TOLD.issuperset(keys) or "uri" in keys[:-1]:
+        return ""
+    told = dict(pairs)
+    uri, subject = told.get("uri", ""), told.get("subject", "").strip()
+    return certificate_name([uri] if uri else [], subject[1:-1] if subject.startswith('"') else subject)
 
 
 _remembered_name = lru_cache(1024)(_forwarded_name)
 
 
-def last_element(header: str) -> list[tuple[str, str]]:
-    """The keys in small letters and the values of the last element; empty where the header cannot be read to its end.
+def only_element(header: str) -> list[tuple[str, str]]:
+    """The keys in small letters and the values as they are; empty where there are several elements, or no end is found.
 
     A backslash in quotes stays: Envoy puts a subject between them as it is, with the escapes of RFC 2253.
     """
     element: list[tuple[str, str]] = []
-    at, separator = 0, ","
+    at, separator = 0, ";"
     while separator:
         match = PAIR.match(header, at)
-        if match is None:
+        if match is None or match[3] == ",":
             return []
-        key, value, following = match.groups()
-        if separator == ",":
-            element = []
-        element.append((key.lower(), value[1:-1] if value.startswith('"') else value.strip()))
-        at, separator = match.end(), following
+        key, value, separator = match.groups()
+        element.append((key.lower(), value))
+        at = match.end()
     return element
 
 

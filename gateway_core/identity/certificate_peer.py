@@ -75,9 +75,6 @@ def certificate_peers(config: Config) -> CertificatePeers | None:
 
 
 def told_by(context: Connection) -> str:
-    """The name that the last of the caller's headers tells."""
-    told = ""
-    for key, value in context.invocation_metadata() or ():
-        if key == FORWARDED and isinstance(value, str):
-            told = value
-    return forwarded_name(told) if told else ""
+    """The name that the one header of the call tells. Empty: none, or there are several."""
+    told = [value for key, value in context.invocation_metadata() or () if key == FORWARDED]
+    return forwarded_name(told[0]) if len(told) == 1 and isinstance(told[0], str) else ""

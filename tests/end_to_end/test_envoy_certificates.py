@@ -74,7 +74,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     server, envoy = authority.issue("server"), authority.issue("envoy", uris=(ENVOY,))
     files = {"certificate": str(server.certificate), "private_key": str(server.private_key)}
     row = {**files, "client_authorities": str(authority.file)}
-    accounts = {API: "acme", f"CN={ODD}": "odd", "spiffe://example.org/root": "root"}
+    accounts = {API: "acme", f"CN={ODD}": "odd", "spiffe://example.org/root": "root", "CN=operator": "root"}
     config = {"tls": {"grpc": row, "http": row}, "client_certificates": {"accounts": accounts, "proxies": [ENVOY]}}
     path = tmp_path / "headgate.yaml"
     path.write_text(json.dumps(config))
@@ -121,6 +121,37 @@ async def test_callers_of_envoy_are_known_by_their_certificates_and_by_nothing_t
     ):
         for found in (await world.account_over_grpc(issued, headers), await world.account_over_rest(issued, headers)):
             assert world.accounts.get(found, found) == account
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "spiffe://example.org/guest,URI=spiffe://example.org/root",
+        "spiffe://example.org/root,URI=spiffe://example.org/guest",
+        "spiffe://example.org/root,",
+        "spiffe://example.org/guest;URI=spiffe://example.org/root",
+        "spiffe://example.org/root;DNS=x",
+        "spiffe://example.org/root;By=x",
+        "spiffe://example.org/root;",
+        'spiffe://example.org/guest;Subject="CN=operator"',
+        'x;Subject="CN=operator"',
+        ";URI=spiffe://example.org/root",
+        ",URI=spiffe://example.org/root",
+        '"spiffe://example.org/root"',
+        " spiffe://example.org/root",
+        "spiffe://example.org/root ",
+        "spiffe://example.org/root%00",
+        "spiffe://example.org/root?x",
+    ],
+)
+async def test_nobody_becomes_another_by_what_is_in_its_uri(world: World, uri: str) -> None:
+    for issued in (world.issue(uri), world.issue(uri, "nobody")):
+        assert await world.account_over_grpc(issued, {}) == "401"
+        assert await world.account_over_rest(issued, {}) == "401"
+        async with secure(world.core, world.authority, issued) as channel:
+            with pytest.raises(aio.AioRpcError) as refused:
+                await asked(channel, "unary", ())
+            assert refused.value.code() is StatusCode.UNAUTHENTICATED
 
 
 async def test_the_core_itself_believes_no_caller_that_goes_around_envoy(world: World) -> None:

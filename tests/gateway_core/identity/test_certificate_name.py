@@ -23,6 +23,12 @@ ROW = f"By=spiffe://example.org/envoy;Hash=468ed33be74eee6556d90c0149c1309e9ba61
         (["https://example.org"], "CN=batch,O=Example", "CN=batch"),
         ([API, "https://example.org"], "CN=batch", ""),
         ([API, "spiffe://example.org/other"], "CN=batch", ""),
+        ([f"{API},URI=spiffe://example.org/other"], "CN=batch", ""),
+        ([f"{API};Hash=1"], "CN=batch", ""),
+        ([f"{API}?a=b"], "CN=batch", ""),
+        ([f"{API} "], "CN=batch", ""),
+        ([f'{API}"'], "CN=batch", ""),
+        ([f"{API}\n"], "CN=batch", ""),
         ([], "CN=one,CN=two", ""),
         ([], "O=Example", ""),
         ([], "", ""),
@@ -64,38 +70,77 @@ def test_common_names_are_read_as_rfc_2253_writes_them(subject: str, names: list
     ("header", "name"),
     [
         (ROW, API),
-        (f"{ROW},By=x;Hash=1;URI=spiffe://example.org/last", "spiffe://example.org/last"),
-        (f"URI=spiffe://example.org/forged,{ROW}", API),
-        ('Hash=1;Subject="CN=batch,O=Example";URI=;DNS=x;DNS=y', "CN=batch"),
+        (f"By=x;{ROW}", API),
+        ('Hash=1;Subject="CN=batch,O=Example";URI=', "CN=batch"),
+        ('Hash=1;Subject="CN=batch";URI=https://example.org/?a=b', "CN=batch"),
         ('Hash=1;Subject="O=\\"x;URI=spiffe://example.org/forged,CN=batch"', "CN=batch"),
         (r'Hash=1;Subject="O=x\\";URI=spiffe://example.org/api', API),
         ('Hash=1;Cert="-----BEGIN%20CERTIFICATE-----,;";Subject="CN=batch"', "CN=batch"),
-        (f"hash=1; uri={API} ", API),
-        (f"Hash=1;URI={API};URI=spiffe://example.org/other", ""),
+        (f"hash=1; uri={API}", API),
         ('Subject="CN=a";Subject="CN=b"', ""),
         ('Hash=1;Subject=""', ""),
         ("Hash=1", ""),
-        (f"{ROW},", ""),
-        (f"{ROW},Hash=1", ""),
-        (f"{ROW},garbage", ""),
-        (f'{ROW},Subject="CN=batch', ""),
-        (f'URI="{API}', ""),
+        ('Subject="CN=batch', ""),
         ("", ""),
         (",", ""),
+        (";", ""),
     ],
 )
-def test_the_last_element_of_a_header_counts_alone(header: str, name: str) -> None:
+def test_one_element_tells_a_name(header: str, name: str) -> None:
     assert forwarded_name(header) == name
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        f"{API},URI=spiffe://example.org/other",
+        f"spiffe://example.org/other,URI={API}",
+        f"{API},",
+        f"{API},Hash=1",
+        f"{API},garbage",
+        f"{API};URI=spiffe://example.org/other",
+        f"{API};URI=",
+        f";URI={API}",
+        f"x;URI={API}",
+        f"x,URI={API}",
+        f",URI={API}",
+        f"{API};Hash=2",
+        f"{API};DNS=x",
+        f"{API};X=y",
+        f"{API};By=x",
+        f"{API};",
+        f'{API};Subject="CN=operator"',
+        'x;Subject="CN=operator"',
+        ';Subject="CN=operator"',
+        'x,Subject="CN=operator"',
+        f'"{API}"',
+        f'"{API}',
+        f" {API}",
+        f"{API} ",
+        f"{API}=",
+        f"{API}?a=b",
+    ],
+)
+@pytest.mark.parametrize("subject", ['Subject="";', ""])
+def test_the_owner_of_a_certificate_adds_nothing_by_its_uri(uri: str, subject: str) -> None:
+    assert forwarded_name(f"By=spiffe://example.org/envoy;Hash=1;{subject}URI={uri}") == ""
+
+
 def test_a_long_header_is_read_and_not_remembered() -> None:
-    assert forwarded_name("Hash=1," * 10_000 + ROW) == API
+    assert forwarded_name("By=x;" * 10_000 + ROW) == API
     assert forwarded_name('Subject="' + '\\"' * 30_000) == ""
 
 
 @given(st.text(min_size=1, max_size=40).map(lambda text: f"CN={text}") | st.just(API))
 def test_what_is_forwarded_is_read_again(name: str) -> None:
-    assert forwarded_name(f"URI=spiffe://example.org/first,{forwarded_element(name)}") == name
+    assert forwarded_name(forwarded_element(name)) == name
+
+
+@given(st.text(alphabet='=",;\\ CNURIabSubjecti:/', max_size=40))
+def test_whatever_is_in_a_uri_another_worker_is_told_the_same_name(more: str) -> None:
+    name = certificate_name([API + more], "CN=batch")
+    assert name in ("", API + more)
+    assert not name or forwarded_name(forwarded_element(name)) == name
 
 
 @given(st.text(alphabet='=",;\\ CNURIabSubjecti:/'), st.text())
