@@ -167,6 +167,18 @@ async def test_who_is_over_a_limit_is_refused_before_the_bridge(tmp_path: Path, 
         assert (await ask(http, ROOT)).status_code == 200
 
 
+@pytest.mark.parametrize("envoy", [{}, KEYS, LIMITS])
+async def test_the_walls_refusal_is_json_whatever_the_core_refuses(tmp_path: Path, envoy: dict[str, Any]) -> None:
+    wall = {"per_address": {"requests_per_second": 1, "burst": 2}}
+    async with world(tmp_path, {**envoy, **wall}) as front, front.client() as http:
+        answers = [await http.get("/healthz") for _ in range(8)]
+        refused = [answer for answer in answers if answer.status_code == 429]
+        assert refused
+        for answer in refused:
+            assert answer.headers["content-type"] == "application/json"
+            assert answer.json()["error"]["message"] == "local_rate_limited"
+
+
 async def test_an_open_stream_is_not_touched_by_a_key_that_goes(tmp_path: Path) -> None:
     async with world(tmp_path, KEYS) as front, front.client() as http, front.channel() as channel:
         keys = KeyServiceStub(channel)
