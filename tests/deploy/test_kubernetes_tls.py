@@ -68,6 +68,20 @@ def test_files_are_where_the_configuration_looks_for_them_and_probes_speak_tls()
         assert replica[probe]["httpGet"] == {"path": "/healthz", "port": "http", "scheme": "HTTPS"}
 
 
+@pytest.mark.skipif(KUBECTL is None, reason="no kubectl here")
+def test_metrics_are_asked_for_as_they_are_shown() -> None:
+    documents = yaml.safe_load_all(said(KUBECTL, "kustomize", OVERLAY))
+    (replicas,) = (each for each in documents if each["kind"] == "StatefulSet")
+    annotations = replicas["spec"]["template"]["metadata"]["annotations"]
+    assert configuration(OVERLAY / "config.yaml").tls.http is not None
+    assert annotations == {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/scheme": "https",
+        "prometheus.io/port": "8080",
+        "prometheus.io/path": "/metrics",
+    }
+
+
 def files(directory: Path) -> tuple[dict[str, str], bytes]:
     """What stands in place of the Secrets: the paths in the configuration, and those of files that are there."""
     authority = Authority(directory)
