@@ -210,7 +210,7 @@ OutputFile = Annotated[
 @envoy.command(
     epilog="""\b
 Examples:
-    headgate envoy render -o envoy.yaml && envoy -c envoy.yaml
+    headgate envoy render -o envoy.yaml
     headgate envoy render --config headgate.yaml"""
 )
 def render(config: ConfigFile = None, output: OutputFile = None) -> None:

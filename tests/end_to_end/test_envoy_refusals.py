@@ -91,6 +91,10 @@ async def test_a_bad_key_never_reaches_the_bridge(tmp_path: Path) -> None:
                 for name in ("content-type", "www-authenticate"):
                     assert answers[0].headers[name] == answers[1].headers[name]
         assert await passed(front) == 0
+        for name in ("http.front", "cluster.bridge"):
+            assert await front.statistic(f"{name}.ext_authz.key.denied") == 3
+        exposed = (await front.admin.get("/stats/prometheus")).text
+        assert 'envoy_cluster_upstream_rq_active{envoy_cluster_name="core"}' in exposed
         lines = await front.lines(3)
         assert {(line["status"], line["details"], line["upstream"]) for line in lines} == {
             (401, "ext_authz_denied", None)
