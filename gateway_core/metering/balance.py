@@ -1,7 +1,9 @@
 """What accounts have, held in memory: a call reserves its estimated cost here, and the ledger charges what it cost."""
 
 import asyncio
+import time
 from collections.abc import Callable
+from itertools import islice
 
 import structlog
 
@@ -22,8 +24,12 @@ REFRESH_SECONDS = 1.0
 LAPSE_SECONDS = 60.0
 READ_AT_ONCE = 500
 IDLE_REFRESHES = 60
-"""After which the balance of an account that does not call is not read any more."""
+"""After which the balance of an account that does not call is read with each refresh no more."""
 IDLE_AT_MOST = 100_000
+IDLE_ROUND = 60
+"""Refreshes in which all of those are read again, a part with each: others may spend what they have."""
+BELIEVED_SECONDS = 120.0
+"""How long before an outage a balance may have been read that counts in it."""
 
 Crossed = Callable[[Crossing], None]
 """Is told what a balance has passed, again and again while it is so; must not wait."""
@@ -36,7 +42,18 @@ def unheard(_: Crossing) -> None:
 class Balance:
     """What one account has, as of the last reading, and what its calls in this process did since. Picodollars."""
 
-    __slots__ = ("_charged", "_crossed", "_idle", "_in_row", "_is_shared", "_withheld", "is_stale", "reserved", "row")
+    __slots__ = (
+        "_charged",
+        "_crossed",
+        "_idle",
+        "_in_row",
+        "_is_shared",
+        "_withheld",
+        "is_stale",
+        "read_at",
+        "reserved",
+        "row",
+    )
 
     def __init__(self, row: BalanceRow, crossed: Crossed = unheard) -> None:
         """Takes what was read, and what is told when money ends."""
@@ -45,6 +62,8 @@ class Balance:
         self.reserved = 0
         """Of calls that are open in this process."""
         self.is_stale = False
+        self.read_at = time.monotonic()
+        """When the row was read, or a little before: of the monotonic clock."""
         self._charged = 0
         self._in_row = 0
         self._idle = 0
@@ -92,13 +111,17 @@ class Balance:
         """What was charged so far: it is in what is read from now on, since the ledger charges before a call ends."""
         return self._charged
 
-    def read(self, row: BalanceRow, charged: int) -> None:
-        """Takes what was read, and what `begin_reading` gave. Of two readings at once the later one counts."""
+    def read(self, row: BalanceRow, charged: int, at: float | None = None) -> None:
+        """Takes what was read, what `begin_reading` gave, and when that was. Of two readings the later one counts."""
         if charged >= self._in_row:
-            self.row = row
             self._in_row = charged
-            self._is_shared, self._withheld = False, (0, 0)
+            self.remember(row, time.monotonic() if at is None else at)
             self.notice()
+
+    def remember(self, row: BalanceRow, at: float) -> None:
+        """Takes what was read, and when, of an account that does not call here: whom it calls tells that it is low."""
+        self.row, self.read_at = row, at
+        self._is_shared, self._withheld = False, (0, 0)
 
     def notice(self) -> None:
         """Tells where the balance is low: here, and not with each call, since each second what was charged is read."""
@@ -113,8 +136,12 @@ class Balance:
     def is_idle(self) -> bool:
         """Whether nobody has called for long; asked at each refresh."""
         self._idle += 1
-        # What it was charged, and the ledger does not have yet, is known here only.
-        return self._idle > IDLE_REFRESHES and self.reserved == 0 and self._charged == self._in_row
+        return self._idle > IDLE_REFRESHES and self.is_in_row
+
+    @property
+    def is_in_row(self) -> bool:
+        """Whether the row has all that this process knows: what it charged, and the ledger does not have yet."""
+        return self.reserved == 0 and self._charged == self._in_row
 
 
 def over_cap(cost: int, cap: int, left: int) -> SpendCapReached:
@@ -158,7 +185,7 @@ class Balances:
         self._outage = database.changes.outage
         self._balances: dict[str, Balance] = {}
         self._idle: dict[str, Balance] = {}
-        """Of accounts that have not called for long: as they were then, for an outage."""
+        """Of accounts that have not called for long, for an outage: those first whose reading is the oldest."""
         self._unsubscribe: list[Callable[[], None]] = []
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -185,9 +212,19 @@ class Balances:
         balance = self._balances.get(account_id)
         if self._outage.is_on:
             balance = balance or self._woken(account_id)
-            if balance is not None:
-                balance.share(self._database.processes or 1)
-        return None if balance is None or balance.is_stale else balance
+            if balance is not None and balance.read_at < self._outage.began - BELIEVED_SECONDS:
+                return None  # others may have spent all of it
+        return None if balance is None or balance.is_stale else self._shared(balance)
+
+    def _shared(self, balance: Balance) -> Balance:
+        if self._is_alone:
+            balance.share(self._database.processes or 1)
+        return balance
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether nobody sees what others spend."""
+        return self._outage.is_on or self._database.is_behind()
 
     def _woken(self, account_id: str) -> Balance | None:
         balance = self._idle.pop(account_id, None)
@@ -200,20 +237,26 @@ class Balances:
         known = self.known(account_id)
         if known is None:
             await self._read([account_id])
-            known = self._balances.get(account_id)
+            read = self._balances.get(account_id)
+            known = None if read is None else self._shared(read)
         return known
 
     async def refresh(self) -> None:
-        """Reads all balances that are held."""
-        if self._outage.is_on:
-            return
+        """Reads all balances that are held, and a part of those of accounts that do not call."""
+        if self._is_alone:
+            return  # each process keeps to its share
         for account_id in [id_ for id_, balance in self._balances.items() if balance.is_idle()]:
-            self._idle[account_id] = self._balances.pop(account_id)
+            balance = self._balances.pop(account_id)
+            if self._outage.believed_seconds:
+                self._idle[account_id] = balance
         while len(self._idle) > IDLE_AT_MOST:
             del self._idle[next(iter(self._idle))]
         ids = list(self._balances)
         for start in range(0, len(ids), READ_AT_ONCE):
             await self._read(ids[start : start + READ_AT_ONCE])
+        idle = list(islice(self._idle, -(-len(self._idle) // IDLE_ROUND)))
+        for start in range(0, len(idle), READ_AT_ONCE):
+            await self._read_idle(idle[start : start + READ_AT_ONCE])
 
     async def lapse(self) -> None:
         """Takes back what is left of expired credits."""
@@ -229,6 +272,7 @@ class Balances:
         charged = {id_: self._balances[id_].begin_reading() for id_ in ids if id_ in self._balances}
         for id_ in charged:
             self._balances[id_].is_stale = False  # what changes from now on makes it so again
+        at = time.monotonic()
         # What was charged counts as long as it is not in what is read. Who was not known here has been charged nothing.
         pending = await self._database.settled() if charged else {}
         async with self._database.reading() as connection:
@@ -238,9 +282,26 @@ class Balances:
             if held is None:
                 self._idle.pop(row.account_id, None)
                 self._balances[row.account_id] = held = Balance(row, self._crossed)
+                held.read_at = at
                 held.notice()
             else:
-                held.read(row, charged.get(row.account_id, 0) - pending.get(row.account_id, 0))
+                held.read(row, charged.get(row.account_id, 0) - pending.get(row.account_id, 0), at)
+
+    async def _read_idle(self, ids: list[str]) -> None:
+        was = {id_: self._idle[id_] for id_ in ids if id_ in self._idle}
+        at = time.monotonic()
+        async with self._database.reading() as connection:
+            rows = {row.account_id: row for row in await balance_rows(connection, list(was))}
+        for id_, held in was.items():
+            if self._idle.get(id_) is not held:
+                continue  # it was changed meanwhile, or has called
+            del self._idle[id_]
+            if not held.is_in_row:
+                self._balances[id_] = held  # of a call that had it all the time
+            elif id_ in rows:
+                held.remember(rows[id_], at)
+                held.is_stale = False  # a change since it is idle would have removed it
+                self._idle[id_] = held
 
     def _changed(self, change: Change) -> None:
         for account_id in list(self._balances) if change.key is None else [change.key]:

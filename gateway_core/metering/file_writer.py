@@ -59,7 +59,7 @@ class FileWriter:
         self._gathering: asyncio.TimerHandle | None = None
         self._handed: set[Waiter] = set()
         self._waiting: deque[str] = deque()
-        """Calls whose end is in the file alone until an outage is over, which may be long."""
+        """Calls whose end is in the file alone until the database writes again, which may be long."""
         self._taking: Waiter | None = None
         self._caring: asyncio.Task[None] | None = None
         self._set_aside: set[str] = set()
@@ -188,6 +188,11 @@ class FileWriter:
         return len(self._closed)
 
     @property
+    def is_behind(self) -> bool:
+        """Whether ends wait in the file, since the database does not write, or did not until just now."""
+        return bool(self._waiting) or self._writer.is_behind
+
+    @property
     def unwritten(self) -> Mapping[str, Closing]:
         """Ends that could not be written into the ledger, by the ids of the calls."""
         return self._writer.unwritten
@@ -197,7 +202,7 @@ class FileWriter:
             self._gathering.cancel()
             self._gathering = None
         gathered, self._gathered = self._gathered, []
-        if self._database.changes.outage.is_on:
+        if self._database.changes.outage.is_on or self._writer.is_behind:
             gathered = [closing for closing in gathered if not self._waits(closing.id)]
         if gathered:
             self._give(gathered)
@@ -248,6 +253,8 @@ class FileWriter:
             self._release(ended.place)
         elif ended.place is not None:
             self._journal.release(ended.place)
+        if self._waiting:
+            self._take_up()  # the database writes again
 
     def _release(self, held: Held) -> None:
         self._journal.release(held.opening_in)

@@ -54,6 +54,7 @@ class Ledger:
         await self._writer.start()
         await self._run(lambda connection: rows.register(connection, self._process_id, self._host, os.getpid()))
         self._database.settled = self._writer.settled
+        self._database.is_behind = lambda: self._writer.is_behind
         await self._beat_or_say()
         self._ticking = asyncio.create_task(self._tick(), name="the ledger's checkpoints and heartbeat")
 

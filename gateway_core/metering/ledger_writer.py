@@ -154,8 +154,8 @@ class LedgerWriter:
 
     @property
     def is_behind(self) -> bool:
-        """Whether there are ends for which the database was not there."""
-        return bool(self._unwritten)
+        """Whether there are many ends for which the database was not there: a few may be at fault themselves."""
+        return len(self._unwritten) > RETRIED_AT_ONCE
 
     @property
     def left(self) -> int:

@@ -53,5 +53,9 @@ class Writer(Protocol):
         """How many ends are not written."""
 
     @property
+    def is_behind(self) -> bool:
+        """Whether many ends are not written because the database does not write."""
+
+    @property
     def unwritten(self) -> Mapping[str, Closing]:
         """Ends that could not be written, by the ids of the calls."""

@@ -21,8 +21,9 @@ from gateway_core.storage.sqlite import SqliteBackend
 from gateway_core.storage.steady import connected, whole
 
 # Classes of SQLSTATE that say nothing against the statement: connection, resources, operator, system; and 40, where the
-# server rolled the transaction back for another's sake. https://www.postgresql.org/docs/current/errcodes-appendix.html
-PASSING = ("08", "40", "53", "55", "57", "58")
+# server rolled the transaction back for another's sake. And read_only_sql_transaction: after a failover a server may be
+# a standby for a while. https://www.postgresql.org/docs/current/errcodes-appendix.html
+PASSING = ("08", "25006", "40", "53", "55", "57", "58")
 
 
 T = TypeVar("T")
@@ -47,6 +48,8 @@ class Database:
         self.settled: Callable[[], Awaitable[Mapping[str, int]]] = settled_always
         """Waits, not for long, until what this process has yet to write of the ledger is written. Returns what calls
         that are not in it have charged, in picodollars, by account; nothing where all are."""
+        self.is_behind: Callable[[], bool] = never
+        """Whether what calls have cost cannot be written now, so that no process sees what others spend."""
         self.processes: int | None = None
         """How many processes use it, as far as this one has heard. None: it has not."""
         self._writers: set[asyncio.Task[object] | None] = set()
@@ -158,6 +161,11 @@ class Database:
 async def settled_always() -> Mapping[str, int]:
     """There is nothing that is written later."""
     return {}
+
+
+def never() -> bool:
+    """It is not."""
+    return False
 
 
 @contextlib.contextmanager

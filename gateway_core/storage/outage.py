@@ -56,6 +56,11 @@ class Outage:
         """Whether the database cannot be asked, and is gone on without."""
         return self._since is not None
 
+    @property
+    def began(self) -> float:
+        """When it began, of the monotonic clock; now, where there is none."""
+        return time.monotonic() if self._since is None else self._since
+
     async def doubt(self) -> None:
         """Changes are not heard, to be said again and again: they may be missed.
 

@@ -1,9 +1,11 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway_core.errors import InsufficientBalance
-from gateway_core.metering.balance import IDLE_REFRESHES, Balance, Balances
+from gateway_core.metering import balance as balance_module
+from gateway_core.metering.balance import IDLE_REFRESHES, IDLE_ROUND, Balance, Balances
 from gateway_core.storage.account import add_account
 from gateway_core.storage.balance import (
     TOPIC,
@@ -134,13 +136,22 @@ def test_of_two_readings_at_once_the_later_one_counts() -> None:
     held.reserve(4)
 
 
+async def idle(database: Database, balances: Balances) -> Balance:
+    """What an account has that has called once, long ago."""
+    database.changes.outage.believed_seconds = 60.0
+    held = await balances.balance(ACCOUNT)
+    assert held is not None
+    for _ in range(IDLE_REFRESHES + 2):
+        await balances.refresh()
+    return held
+
+
 async def cut_off(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Has a process believe that its database is away."""
 
     async def answers() -> bool:
         return False
 
-    database.changes.outage.believed_seconds = 60.0
     monkeypatch.setattr(database.changes.outage, "_answers", answers)
     await database.changes.outage.look()
 
@@ -155,6 +166,7 @@ async def test_in_an_outage_each_process_has_its_part_of_what_is_left_until_it_i
     held.reserve(10)
     held.settle(10, 10)
     database.processes = 3
+    database.changes.outage.believed_seconds = 60.0
     await cut_off(database, monkeypatch)
     assert balances.known(ACCOUNT) is held
     held.reserve(20)
@@ -174,9 +186,7 @@ async def test_in_an_outage_the_balance_of_an_account_is_known_that_has_not_call
 ) -> None:
     await add(database, "a", 100)
     balances = Balances(database)
-    held = await balances.balance(ACCOUNT)
-    for _ in range(IDLE_REFRESHES + 2):
-        await balances.refresh()
+    held = await idle(database, balances)
     assert balances.known(ACCOUNT) is None
     await cut_off(database, monkeypatch)
     assert balances.known(ACCOUNT) is held
@@ -189,12 +199,105 @@ async def test_a_balance_that_was_changed_since_is_not_the_one_that_was_known(
     await add(database, "a", 100)
     balances = Balances(database)
     balances.open()
-    await balances.balance(ACCOUNT)
-    for _ in range(IDLE_REFRESHES + 2):
-        await balances.refresh()
+    await idle(database, balances)
     async with database.transaction() as connection:
         await database.changes.publish(connection, TOPIC, ACCOUNT)
     await cut_off(database, monkeypatch)
     assert balances.known(ACCOUNT) is None
     await balances.close()
     database.changes.outage.end()
+
+
+async def test_in_an_outage_nothing_is_lent_that_was_spent_elsewhere_since_the_account_called(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add(database, "a", 100)
+    balances = Balances(database)
+    await idle(database, balances)
+    await spend(database, 100)  # by another process: the ledger charges, and publishes nothing
+    for _ in range(IDLE_ROUND):
+        await balances.refresh()
+    await cut_off(database, monkeypatch)
+    held = balances.known(ACCOUNT)
+    assert held is not None
+    with pytest.raises(InsufficientBalance):
+        held.reserve(1)
+    database.changes.outage.end()
+
+
+async def test_in_an_outage_no_balance_counts_that_was_read_too_long_before(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add(database, "a", 100)
+    balances = Balances(database)
+    held = await idle(database, balances)
+    await cut_off(database, monkeypatch)
+    held.read_at = database.changes.outage.began - 121
+    assert balances.known(ACCOUNT) is None
+    held.read_at = database.changes.outage.began - 119
+    assert balances.known(ACCOUNT) is held
+    database.changes.outage.end()
+
+
+async def test_the_balances_of_all_who_do_not_call_are_read_once_in_a_round_a_few_at_a_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [new_id() for _ in range(2 * IDLE_ROUND + 1)]
+    async with database.transaction() as connection:
+        for id_ in ids:
+            await add_account(connection, {"id": id_, "name": id_, "parent_id": ACCOUNT})
+    balances = Balances(database)
+    for id_ in ids:
+        await balances.balance(id_)
+    await idle(database, balances)
+    seen: list[str] = []
+
+    async def counted(connection: AsyncConnection, wanted: list[str]) -> list[BalanceRow]:
+        assert len(wanted) <= 3
+        seen.extend(wanted)
+        return await balance_rows(connection, wanted)
+
+    monkeypatch.setattr(balance_module, "balance_rows", counted)
+    for _ in range(IDLE_ROUND):
+        await balances.refresh()
+    assert {*seen} >= {*ids, ACCOUNT}
+
+
+async def test_the_balance_of_a_call_that_has_waited_for_long_is_not_taken_for_idle(database: Database) -> None:
+    await add(database, "a", 100)
+    balances = Balances(database)
+    held = await idle(database, balances)
+    held.reserve(60)
+    await balances.refresh()
+    assert balances.known(ACCOUNT) is held
+
+
+async def test_who_cannot_be_away_remembers_no_balance_of_those_who_do_not_call(database: Database) -> None:
+    balances = Balances(database)
+    await balances.balance(ACCOUNT)
+    for _ in range(IDLE_REFRESHES + 2):
+        await balances.refresh()
+    assert not balances._idle
+
+
+async def test_while_a_database_does_not_write_each_process_keeps_to_its_part_however_often_it_reads(
+    database: Database,
+) -> None:
+    await add(database, "a", 100)
+    balances = Balances(database)
+    database.processes = 2
+    database.is_behind = lambda: True
+    for _ in range(3):
+        held = await balances.balance(ACCOUNT)
+        await balances.refresh()
+    assert held is not None
+    held.reserve(50)
+    held.settle(50, 50)
+    await balances.refresh()
+    with pytest.raises(InsufficientBalance):
+        held.reserve(1)
+    database.is_behind = lambda: False
+    await balances.refresh()
+    held = await balances.balance(ACCOUNT)
+    assert held is not None
+    held.reserve(50)
