@@ -1,7 +1,8 @@
 """What of a stream is kept outside of its process: sealed, so that who has the server does not have the answers.
 
-The key of a stream's seal is made of the secret key of the gateway and of the stream's id, whose last part nobody has
-but its caller. The name under which a stream is kept is a hash of its id.
+The key of a stream's seal is made of the secret key of the gateway and of the stream's id, whose last part the server
+does not have. The caller has it, and the log of whatever sees the path by which a stream is continued over REST. The
+name under which a stream is kept is a hash of its id.
 """
 
 import base64

@@ -13,12 +13,12 @@ from gateway_core.errors import GatewayError, QuotaExceeded, Unauthenticated
 from gateway_core.identity.keyring import Identities
 from gateway_core.services.early import Answer, Asked, Look, Peers, Refusals
 from gateway_core.services.edge import Context
-from gateway_core.services.envoy_request import authorization_of, is_model_call, needs_key
+from gateway_core.services.envoy_request import CERTIFICATE, authorization_of, is_model_call, needs_key
 
 log = structlog.get_logger("headgate.services")
 
 SERVICE = "envoy.service.auth.v3.Authorization"
-CERTIFICATE = "x-forwarded-client-cert"
+ADDRESS = "x-envoy-external-address"
 CALLERS_AT_MOST = 10_000
 OK = CheckResponse(status=CheckResponse.Status(), ok_response=CheckResponse.OkHttpResponse())
 LET_THROUGH = OK.SerializeToString()
@@ -62,8 +62,7 @@ class AuthorizationService:
         try:
             caller = self._identities.remembered(authorization) or await self._identities.caller(authorization)
             if self._look is not None and is_model_call(path):
-                address = request.attributes.source.address.socket_address.address
-                refusal = self._look.refusal(caller, address)
+                refusal = self._look.refusal(caller, address_of(request.attributes, headers))
                 if refusal is not None:
                     raise refusal
         except (Unauthenticated, QuotaExceeded) as error:
@@ -81,6 +80,11 @@ def headers_of(http: AttributeContext.HttpRequest) -> Mapping[str, str]:
     if http.headers:
         return http.headers
     return {field.key: field.value or field.raw_value.decode("latin-1") for field in http.header_map.headers}
+
+
+def address_of(attributes: AttributeContext, headers: Mapping[str, str]) -> str:
+    """The caller's address: whom Envoy takes for it, behind proxies that it believes; else who is connected to it."""
+    return headers.get(ADDRESS) or attributes.source.address.socket_address.address
 
 
 @lru_cache(CALLERS_AT_MOST)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
 GRPC = "/headgate.v1."
+CERTIFICATE = "x-forwarded-client-cert"
 NEEDS_KEY = re.compile(r"/(?:headgate\.v1\.[A-Za-z]+|v1|api)/")
 """How the paths begin where nothing is answered without a key, but for those below."""
 PUBLIC = frozenset(

@@ -13,7 +13,7 @@ from gateway_core.identity.credential import carried
 from gateway_core.identity.keyring import Identities
 from gateway_core.services.early import Asked, Look, Peers, Refusals
 from gateway_core.services.edge import Context
-from gateway_core.services.envoy_request import bearer, is_model_call
+from gateway_core.services.envoy_request import CERTIFICATE, authorization_of, bearer, is_model_call
 
 SERVICE = "envoy.service.ratelimit.v3.RateLimitService"
 
@@ -21,8 +21,10 @@ SERVICE = "envoy.service.ratelimit.v3.RateLimitService"
 class RateLimitService:
     """Says whose limits are reached. It counts nothing, whatever `hits_addend` says: the pipeline does.
 
-    A descriptor may have "authorization" (also no more than a key), "remote_address", "path" and "origin"; with a path
-    only calls of models are refused, in the words of the dialect. Keys that are not in memory are not looked up.
+    A descriptor may have "authorization" (also no more than a key), "x-api-key", "api-key", "x-forwarded-client-cert",
+    "remote_address", "path" (where a key may be in the query) and "origin"; with a path only calls of models are
+    refused, in the words of the dialect. Keys that are not in memory are not looked up, and who shows a certificate and
+    no key is left to the core.
     """
 
     def __init__(self, identities: Identities, look: Look | None, peers: Peers, refusals: Refusals) -> None:
@@ -58,19 +60,27 @@ class RateLimitService:
         path = path_of(entries)
         if self._look is None or (path and not is_model_call(path)):
             return None
-        given = entries.get("authorization")
+        given = given_in(entries)
+        if given is None and entries.get(CERTIFICATE):
+            return None
         secret = carried(bearer(given)) if given else ""
         caller = self._identities.remembered(f"Bearer {secret}" if secret else None)
         return None if caller is None else self._look.refusal(caller, entries.get("remote_address", ""))
 
     def _say(self, response: RateLimitResponse, entries: Mapping[str, str], refusal: RateLimited) -> None:
-        asked = Asked("POST", path_of(entries), "authorization" in entries, entries.get("origin", ""))
+        asked = Asked("POST", path_of(entries), given_in(entries) is not None, entries.get("origin", ""))
         answer = self._refusals.answer("rate_limit", asked, refusal)
         fields = list(answer.headers)
         if not any(name == "retry-after" for name, _ in fields) and refusal.retry_after_seconds is not None:
             fields.append(("retry-after", str(ceil(refusal.retry_after_seconds))))
         response.response_headers_to_add.extend(HeaderValue(key=name, value=value) for name, value in fields)
         response.raw_body = answer.body.encode()
+
+
+def given_in(entries: Mapping[str, str]) -> str | None:
+    """The value of `authorization` that the core will get, wherever the key is. None: there is no key."""
+    path, _, query = entries.get("path", "").partition("?")
+    return authorization_of(entries, path, query)
 
 
 def path_of(entries: Mapping[str, str]) -> str:

@@ -30,11 +30,14 @@ AUTHORIZATION_HEADERS = (
     "x-api-key",
     "api-key",
     "x-forwarded-client-cert",
+    "x-envoy-external-address",
     "origin",
     "x-request-id",
     "traceparent",
 )
 """What the core is sent to judge a key by; the path, with its query, is sent in any case."""
+KEY_HEADERS = AUTHORIZATION_HEADERS[:4]
+"""What tells who calls."""
 OPEN_PREFIXES = ("/grpc.health.v1.", "/grpc.reflection.")
 MESSAGE_SECONDS = 60
 """How long an administrative RPC may take."""
@@ -74,6 +77,7 @@ def values(config: Config) -> Values:
         "core_refuses": envoy.rate_limit_service or envoy.external_authorization,
         "external_authorization": envoy.external_authorization,
         "authorization_headers": [{"header": name} for name in AUTHORIZATION_HEADERS],
+        "key_headers": [{"header": name} for name in KEY_HEADERS],
         "open_prefixes": [{"prefix": prefix} for prefix in OPEN_PREFIXES],
         "told": [{"told_key": key, "told_header": header} for key, header in TOLD.items()],
     }

@@ -16,7 +16,10 @@ from headgate.v1.account_service_pb2 import CreateAccountRequest
 from headgate.v1.account_service_pb2_grpc import AccountServiceStub
 from headgate.v1.chat_completion_service_pb2 import CreateChatCompletionRequest, StreamChatCompletionRequest
 from headgate.v1.chat_completion_service_pb2_grpc import ChatCompletionServiceStub
-from headgate.v1.key_pb2 import KEY_KIND_PRIVATE
+from headgate.v1.gateway_pb2 import Gateway
+from headgate.v1.gateway_service_pb2 import CreateGatewayRequest
+from headgate.v1.gateway_service_pb2_grpc import GatewayServiceStub
+from headgate.v1.key_pb2 import KEY_KIND_PRIVATE, KEY_KIND_PUBLIC
 from headgate.v1.key_service_pb2 import CreateKeyRequest, DeleteKeyRequest
 from headgate.v1.key_service_pb2_grpc import KeyServiceStub
 from headgate.v1.message_pb2 import ROLE_USER
@@ -169,6 +172,48 @@ async def test_who_is_over_a_limit_is_refused_before_the_bridge(tmp_path: Path, 
         # What is no call of a model has no limits.
         assert (await http.get("/v1/models", headers=bearer(secret))).status_code == 200
         assert (await ask(http, ROOT)).status_code == 200
+
+
+async def test_limits_hold_before_the_bridge_wherever_the_key_is(tmp_path: Path) -> None:
+    body = {"model": "echo/echo", "messages": [{"role": "user", "content": "Hi there"}]}
+    async with world(tmp_path, LIMITS, **TWO_A_DAY) as front, front.client() as http:
+        over, other = await account(front, "limited"), await account(front)
+        assert [(await ask(http, secret)).status_code for secret in (over, over, other)] == [200] * 3
+        before = await passed(front)
+        for path, headers in (
+            (CHAT, {"x-api-key": over}),
+            (CHAT, {"api-key": over}),
+            (f"{CHAT}?api-key={over}", {}),
+            (CHAT, {**bearer(over), "x-api-key": other}),
+        ):
+            assert (await http.post(path, json=body, headers=headers)).status_code == 429
+        assert await passed(front) == before
+        for path, headers in ((CHAT, {**bearer(other), "x-api-key": over}), (f"{CHAT}?api-key={over}", bearer(other))):
+            assert (await http.post(path, json=body, headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize("envoy", [KEYS, LIMITS])
+async def test_a_public_keys_window_is_that_of_the_caller_and_not_of_the_proxy_before_envoy(
+    tmp_path: Path, envoy: dict[str, Any]
+) -> None:
+    windows = {"per_address": [{"seconds": 86400, "requests": 1}], "per_key": []}
+    async with world(tmp_path, {**envoy, "trusted_hops": 1}, public_keys=windows) as front, front.client() as http:
+        async with aio.insecure_channel(front.gateway.grpc_address) as channel:
+            made = CreateGatewayRequest(gateway=Gateway(name="g", model="echo/echo"))
+            gateway = (await GatewayServiceStub(channel).CreateGateway(made, metadata=metadata(ROOT))).gateway.id
+            request = CreateKeyRequest(kind=KEY_KIND_PUBLIC, label="p")
+            secret = (await KeyServiceStub(channel).CreateKey(request, metadata=metadata(ROOT))).secret
+        body = {"model": gateway, "messages": [{"role": "user", "content": "Hi there"}]}
+
+        async def status(address: str) -> int:
+            said = {"x-forwarded-for": f"192.0.2.1, {address}", "x-envoy-external-address": "192.0.2.2"}
+            return (await http.post(CHAT, json=body, headers={**bearer(secret), **said})).status_code
+
+        assert await status("198.51.100.1") == 200
+        before = await passed(front)
+        assert [await status("198.51.100.1") for _ in range(2)] == [429, 429]
+        assert await passed(front) == before
+        assert await status("198.51.100.2") == 200
 
 
 @pytest.mark.parametrize("envoy", [{}, KEYS, LIMITS])

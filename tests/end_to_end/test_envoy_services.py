@@ -14,7 +14,7 @@ from headgate.envoy.v1.authorization_pb2 import CheckRequest, CheckResponse
 from headgate.envoy.v1.header_pb2 import HeaderValue
 from headgate.envoy.v1.rate_limit_pb2 import RateLimitRequest, RateLimitResponse
 from headgate.v1.account_pb2 import Account
-from headgate.v1.account_service_pb2 import CreateAccountRequest
+from headgate.v1.account_service_pb2 import CreateAccountRequest, GetAccountRequest, UpdateAccountRequest
 from headgate.v1.account_service_pb2_grpc import AccountServiceStub
 from headgate.v1.gateway_pb2 import Gateway as GatewayMessage
 from headgate.v1.gateway_service_pb2 import CreateGatewayRequest
@@ -318,6 +318,46 @@ async def test_a_key_of_any_header_is_known_in_a_descriptor(tmp_path: Path, valu
         assert {field.key for field in answer.response_headers_to_add} >= {"retry-after"}
 
 
+async def test_a_key_is_found_in_the_descriptor_that_the_bridge_would_take_it_from(tmp_path: Path) -> None:
+    async with world(tmp_path, plans={"none": {"windows": [{"window_seconds": 3600, "requests": 0}]}}) as there:
+        over, other = await there.account("none"), await there.account()
+        for secret in (over, other):
+            await there.ask(secret)
+
+        async def is_over(path: str = CHAT, **entries: str) -> bool:
+            named = {name.replace("_", "-"): value for name, value in entries.items()}
+            answer = await there.limit({**named, "path": path})
+            return answer.overall_code == RateLimitResponse.CODE_OVER_LIMIT
+
+        assert await is_over(x_api_key=over, api_key=other)
+        assert await is_over(api_key=over)
+        assert await is_over(f"{CHAT}?api-key={other}&api-key={over}")
+        assert await is_over(authorization=f"Bearer {over}", x_api_key=other)
+        assert not await is_over(authorization=f"Bearer {other}", x_api_key=over)
+        assert not await is_over(f"{CHAT}?api-key={over}", x_api_key=other)
+        # Over gRPC a key is in one place alone.
+        assert not await is_over(GRPC_CHAT, x_api_key=over)
+        assert await is_over(GRPC_CHAT, authorization=f"Bearer {over}")
+
+
+async def test_limits_of_who_shows_a_certificate_and_no_key_are_left_to_the_core(tmp_path: Path) -> None:
+    """Else it would be taken for the operator, where that is who calls without a key."""
+    plans = {"none": {"windows": [{"window_seconds": 86400, "requests": 0}]}}
+    async with world(tmp_path, authentication="optional", plans=plans) as there:
+        stub = AccountServiceStub(there.channel)
+        root = (await stub.GetAccount(GetAccountRequest(id="me"), metadata=metadata(ROOT))).account.id
+        request = UpdateAccountRequest(account=Account(id=root, plan="none"))
+        request.update_mask.paths.append("plan")
+        await stub.UpdateAccount(request, metadata=metadata(ROOT))
+        for headers in ({}, bearer(ROOT)):
+            body = {"model": "echo/echo", "messages": [{"role": "user", "content": "Hi"}]}
+            assert (await there.http.post(CHAT, json=body, headers=headers)).status_code == 429
+        over, shown = RateLimitResponse.CODE_OVER_LIMIT, {"x-forwarded-client-cert": 'Hash=1;Subject="CN=batch"'}
+        assert (await there.limit({"path": CHAT})).overall_code == over
+        assert (await there.limit({"path": CHAT, **shown})).overall_code == RateLimitResponse.CODE_OK
+        assert (await there.limit({"path": CHAT, **shown, **bearer(ROOT)})).overall_code == over
+
+
 async def test_a_public_key_is_refused_by_its_address(tmp_path: Path) -> None:
     windows = {"per_address": [{"seconds": 86400, "requests": 1}], "per_key": []}
     async with world(tmp_path, public_keys=windows) as there:
@@ -331,6 +371,10 @@ async def test_a_public_key_is_refused_by_its_address(tmp_path: Path) -> None:
         assert (await there.ask(secret, model=gateway.gateway.id)).status_code == 200
         assert denied(await there.check(bearer(secret), address="127.0.0.1"))[0] == 429
         assert is_let_through(await there.check(bearer(secret), address="192.0.2.7"))
+        # Whom Envoy takes for the caller goes before who is connected to it: that may be a proxy.
+        behind = {name: {**bearer(secret), "x-envoy-external-address": name} for name in ("127.0.0.1", "192.0.2.7")}
+        assert denied(await there.check(behind["127.0.0.1"], address="192.0.2.7"))[0] == 429
+        assert is_let_through(await there.check(behind["192.0.2.7"], address="127.0.0.1"))
         asked = {"authorization": f"Bearer {secret}", "remote_address": "127.0.0.1", "path": CHAT}
         assert (await there.limit(asked)).overall_code == RateLimitResponse.CODE_OVER_LIMIT
 
