@@ -251,7 +251,7 @@ class LimitsConfig(Part):
     body_seconds: Seconds = 600
     """Until a request's body is whole."""
     connections_per_client: Count = 4096
-    """HTTP connections from one address at the same time."""
+    """HTTP connections from one address at the same time; of a trusted proxy, requests under way for one address."""
     keep_alive_seconds: Seconds = 75
     trusted_proxies: frozenset[str] = frozenset({"127.0.0.1", "::1"})
     """Addresses whose X-Forwarded-For is believed; "*" is everybody."""

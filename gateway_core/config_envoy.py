@@ -103,6 +103,8 @@ class EnvoyConfig(Part):
     """How many proxies stand before the Envoy, whose X-Forwarded-For is believed."""
     connections: Count = 50_000
     """Most connections of callers."""
+    streams_per_connection: Annotated[int, Field(ge=1, le=16_384)] = 1024
+    """Calls at the same time on one HTTP/2 connection of a caller; further ones wait there."""
     per_address: EnvoyRateConfig | None = EnvoyRateConfig()
     """None: no limit."""
     health_seconds: Seconds = 2

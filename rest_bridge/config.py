@@ -24,7 +24,8 @@ class BridgeConfig:
     keep_alive_seconds: int = 75
     """How long a connection may stand idle between two requests (the server's `timeout_keep_alive`)."""
     connections_per_client: int = 4096
-    """Open connections of one address; another one is answered with 429 and closed."""
+    """Open connections of one address; another one is answered with 429 and closed. Of a trusted proxy it is requests
+    under way that count, each for the address for which it is passed on."""
     pipelined_requests: int = 64
     """Requests that may wait on one connection for the answer to the first; more of them close it."""
     write_buffer_bytes: int = 8 * 1024

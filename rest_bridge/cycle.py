@@ -50,6 +50,7 @@ class Cycle:
         "_owner",
         "_pieces",
         "_waiter",
+        "caller",
         "expects_continue",
         "is_complete",
         "is_gone",
@@ -68,6 +69,8 @@ class Cycle:
         self.expects_continue = expects_continue
         self.more_body = True
         self.trailers: Headers = ()
+        self.caller = ""
+        """Whom the request is counted for. Empty: nobody, it is the connection that is counted."""
         self.is_started = False
         """Whether the answer has begun."""
         self.is_complete = False

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from rest_bridge.body import InvalidBody
+from rest_bridge.caller import forwarded_caller
 from rest_bridge.certificate import CERTIFICATE, FORWARDED, forwarded
 from rest_bridge.config import BridgeConfig
 from rest_bridge.connection import CONNECTION, NO_BODY, AsgiConnection, Connection, Headers, Receive, Scope, Send
@@ -229,20 +230,8 @@ class Exchange:
     def client(self) -> str:
         """The caller's address: the connection's, or what trusted proxies say (X-Forwarded-For); "" if unknown."""
         peer: tuple[str, int] | None = self.scope.get("client")
-        address = peer[0] if peer else ""
         forwarded = self.headers.get(b"x-forwarded-for")
-        trusted = self.config.trusted_proxies
-        if not forwarded or (address not in trusted and "*" not in trusted):
-            return address
-        # Each proxy appends whom it saw: the last one that is no proxy of ours is the caller.
-        seen = [part.strip() for part in forwarded.split(b",")[-20:]]
-        for part in reversed(seen):
-            if not part or len(part) > 64 or not REQUEST_ID.fullmatch(part):
-                break
-            address = part.decode("ascii")
-            if address not in trusted and "*" not in trusted:
-                break
-        return address
+        return forwarded_caller(peer[0] if peer else "", forwarded, self.config.trusted_proxies)
 
     # ---- the answer ----
 

@@ -14,6 +14,7 @@ from grpc import StatusCode
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from rest_bridge.caller import forwarded_caller
 from rest_bridge.certificate import CERTIFICATE, certificate_name
 from rest_bridge.config import BridgeConfig
 from rest_bridge.connection import CONNECTION, Scope
@@ -37,11 +38,17 @@ def limited_protocol(limits: BridgeConfig) -> type["LimitedHttpProtocol"]:
     return type("LimitedHttpProtocol", (LimitedHttpProtocol,), {"limits": limits, "clients": Counter()})
 
 
+def is_believed(peer: str, limits: BridgeConfig) -> bool:
+    """Whether a peer may say whose requests it passes on."""
+    return peer in limits.trusted_proxies or "*" in limits.trusted_proxies
+
+
 class LimitedHttpProtocol(asyncio.Protocol):
     """One connection. Made by `limited_protocol`."""
 
     limits: ClassVar[BridgeConfig]
     clients: ClassVar[Counter[str]]
+    """What each address holds: its connections, and requests that a proxy passes on for it."""
     transport: asyncio.Transport
 
     def __init__(
@@ -63,6 +70,8 @@ class LimitedHttpProtocol(asyncio.Protocol):
         self._is_head_timed = False
         self._client: tuple[str, int] | None = None
         self._address = ""
+        self._is_counted = False
+        """Whether the connection is. Of a peer that may say whose requests it passes on, requests are."""
         self._certificate = ""
         self._is_secure = False
         self._defaults: list[tuple[bytes, bytes]] = []
@@ -97,6 +106,8 @@ class LimitedHttpProtocol(asyncio.Protocol):
         if isinstance(peer, tuple):  # that of a Unix socket is a string
             self._client = (str(peer[0]), int(peer[1]))
             self._address = self._client[0]
+            self._is_counted = not is_believed(self._address, self.limits)
+        if self._is_counted:
             self.clients[self._address] += 1
             open_here = self.clients[self._address]
             if open_here > self.limits.connections_per_client:
@@ -113,11 +124,12 @@ class LimitedHttpProtocol(asyncio.Protocol):
         self._state.connections.discard(self)
         self._deadline.close()
         self._reader.close()
-        self._waiting.clear()
-        if self._address:
-            self.clients[self._address] -= 1
-            if not self.clients[self._address]:
-                del self.clients[self._address]
+        waiting, self._waiting = self._waiting, []
+        if self._is_counted:
+            self._uncount(self._address)
+        for cycle in (self._running, *waiting):
+            if cycle is not None:
+                self._release(cycle)
         self._lose_running()
         self._running = self._arriving = None  # they hold the connection, and with it what was not read
         self.resume_writing()
@@ -185,7 +197,7 @@ class LimitedHttpProtocol(asyncio.Protocol):
         try:
             may_go_on = self._reader.feed(data)
         except Unfit as error:
-            self._refuse(error.status)
+            self._refuse(error.status, error.caller)
             return
         if not may_go_on:
             self._is_deaf = True
@@ -205,7 +217,9 @@ class LimitedHttpProtocol(asyncio.Protocol):
         scope["client"] = self._client
         if self._certificate:
             scope[CERTIFICATE] = self._certificate
+        caller = self._count_caller(scope)
         cycle = Cycle(self, scope, keep_alive=keep_alive and not self._is_ending, expects_continue=expects_continue)
+        cycle.caller = caller
         self._arriving = cycle
         if self._running is None or self._running.is_complete:
             self._start(cycle)
@@ -230,6 +244,37 @@ class LimitedHttpProtocol(asyncio.Protocol):
             if cycle.is_complete:
                 self._discarded_bytes = 0
                 self._deadline.set(self._keep_alive_seconds)
+
+    # ---- whose they are ----
+
+    def _count_caller(self, scope: Scope) -> str:
+        """Counts a request for its caller, where the peer may be a proxy, whose connections are not counted.
+
+        Else one caller of a proxy, whose callers all come from its address, could shut out the others. Returns whom it
+        is counted for, if anybody; raises Unfit where that one has too many under way.
+        """
+        if self._is_counted or not self._address:
+            return ""
+        forwarded = None
+        for name, value in scope["headers"]:
+            if name == b"x-forwarded-for":
+                forwarded = value
+        caller = forwarded_caller(self._address, forwarded, self.limits.trusted_proxies)
+        if self.clients[caller] >= self.limits.connections_per_client:
+            raise Unfit(429, caller)
+        self.clients[caller] += 1
+        return caller
+
+    def _release(self, cycle: Cycle) -> None:
+        """Counts a request no longer."""
+        caller, cycle.caller = cycle.caller, ""
+        if caller:
+            self._uncount(caller)
+
+    def _uncount(self, address: str) -> None:
+        self.clients[address] -= 1
+        if not self.clients[address]:
+            del self.clients[address]
 
     # ---- requests and answers ----
 
@@ -260,6 +305,7 @@ class LimitedHttpProtocol(asyncio.Protocol):
     def answered(self, cycle: Cycle) -> None:
         """Goes on with the next request; awaits the rest of a body that nobody reads, for a while."""
         self._state.total_requests += 1
+        self._release(cycle)
         self._queued_bytes = 0
         if not cycle.keep_alive:
             if cycle.more_body:
@@ -292,9 +338,9 @@ class LimitedHttpProtocol(asyncio.Protocol):
             self.transport.write_eof()
         self._deadline.set(self.limits.header_seconds)
 
-    def _refuse(self, status: int) -> None:
+    def _refuse(self, status: int, caller: str) -> None:
         """Answers for the app and closes. In the middle of another answer there is no place for it: it breaks off."""
-        self._log(status)
+        self._log(status, caller)
         running = self._running
         if running is not None and not running.is_complete:
             if running.is_started or running is not self._arriving or not running.more_body:
@@ -333,13 +379,13 @@ class LimitedHttpProtocol(asyncio.Protocol):
         elif running is not None and not running.is_complete:
             self._await_head()
         elif self._reader.in_head and self._reader.quiet_bytes:
-            self._refuse(408)
+            self._refuse(408, "")
         else:
             self._close()
 
-    def _log(self, status: int) -> None:
+    def _log(self, status: int, caller: str = "") -> None:
         failure = Failure(StatusCode.INVALID_ARGUMENT, "", SENTENCES[status], own_http_status=status)
-        log_refusal(failure, client=self._address)
+        log_refusal(failure, client=caller or self._address)
 
 
 async def no_messages(*message: object) -> NoReturn:

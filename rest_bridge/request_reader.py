@@ -36,10 +36,11 @@ class Sink(Protocol):
 class Unfit(Exception):
     """What came cannot be served; `status` says why."""
 
-    def __init__(self, status: int) -> None:
-        """Takes the HTTP status to answer with."""
+    def __init__(self, status: int, caller: str = "") -> None:
+        """Takes the HTTP status to answer with, and whose fault it is where it is not the peer's."""
         super().__init__(status)
         self.status = status
+        self.caller = caller
 
 
 class RequestReader:
@@ -80,7 +81,7 @@ class RequestReader:
             return False
         except httptools.HttpParserError as error:
             cause = error.__context__  # what a callback raised
-            raise Unfit(cause.status if isinstance(cause, Unfit) else 400) from None
+            raise (Unfit(cause.status, cause.caller) if isinstance(cause, Unfit) else Unfit(400)) from None
         if self._told:
             self.quiet_bytes = 0
         else:

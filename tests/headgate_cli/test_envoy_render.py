@@ -38,12 +38,18 @@ def connections_of(whole: dict[str, Any]) -> dict[str, Any]:
 
 def routes_of(whole: dict[str, Any]) -> list[dict[str, Any]]:
     (host,) = connections_of(whole)["route_config"]["virtual_hosts"]
-    found: list[dict[str, Any]] = host["routes"]
-    return found
+    return [route for route in host["routes"] if "route" in route]
 
 
 def clusters_of(whole: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {cluster["name"]: cluster for cluster in whole["static_resources"]["clusters"]}
+
+
+def answered_in_front(whole: dict[str, Any]) -> dict[str, int]:
+    """Paths that Envoy itself answers, and how."""
+    (host,) = connections_of(whole)["route_config"]["virtual_hosts"]
+    found = [route for route in host["routes"] if "route" not in route]
+    return {route["match"]["path"]: route["direct_response"]["status"] for route in found}
 
 
 def filters_of(whole: dict[str, Any]) -> list[str]:
@@ -114,6 +120,8 @@ def test_the_limits_leave_the_last_word_to_headgate() -> None:
     assert seconds(connections["stream_idle_timeout"]) > max(Config().ping_seconds, timeouts.total_seconds)
     assert seconds(connections["request_headers_timeout"]) <= 7
     assert connections["max_request_headers_kb"] * 1024 > 100_000
+    assert seconds(connections["request_timeout"]) > Config().limits.body_seconds
+    assert answered_in_front(whole) == {"/metrics": 404}
     for route in routes_of(whole):
         to = route["route"]
         assert seconds(to["timeout"]) == (10 if route["match"].get("path") == "/healthz" else 0)
@@ -122,7 +130,10 @@ def test_the_limits_leave_the_last_word_to_headgate() -> None:
     for cluster in clusters_of(whole).values():
         (ceilings,) = cluster["circuit_breakers"]["thresholds"]
         assert ceilings["max_retries"] == 0
-        assert min(ceilings[f"max_{things}"] for things in ("connections", "pending_requests", "requests")) > 10_000
+        most = min(ceilings[f"max_{things}"] for things in ("connections", "pending_requests", "requests"))
+        assert most > 10_000
+        # No one connection of a caller takes every place.
+        assert connections["http2_protocol_options"]["max_concurrent_streams"] * 10 < most
     (options,) = clusters_of(whole)["bridge"]["typed_extension_protocol_options"].values()
     assert seconds(options["common_http_protocol_options"]["idle_timeout"]) < 20
 
@@ -200,7 +211,9 @@ def test_what_cannot_be_fronted_is_told(given: dict[str, Any], problem: str) -> 
 def test_what_would_hide_a_path_of_headgates_own_is_refused(path: str, tmp_path: Path) -> None:
     file = tmp_path / "headgate.yaml"
     file.write_text(f"envoy: {{transcode: {path}}}\n")
-    with pytest.raises(ConfigError, match=r"headgate.yaml:1: envoy.transcode: must be a path such as /proto: /") as told:
+    with pytest.raises(
+        ConfigError, match=r"headgate.yaml:1: envoy.transcode: must be a path such as /proto: /"
+    ) as told:
         load_front(file, {})
     assert "is Headgate's own" in str(told.value)
 

@@ -24,6 +24,7 @@ LIMITS = BridgeConfig(
     body_idle_seconds=0.3,
     connections_per_client=5,
     pipelined_requests=8,
+    trusted_proxies=frozenset(),
 )
 METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 Run = Callable[[Coroutine[Any, Any, None]], None]
