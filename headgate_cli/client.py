@@ -28,6 +28,7 @@ from headgate_cli.errors import CommandFailed, WrongUse
 from headgate_cli.price import per_million
 from headgate_cli.renewed_channel import RenewedChannel
 from headgate_cli.tls import authorities, channel_credentials, client_context, core_files, of_environment, read
+from headgate_cli.unreachable import unreachable
 
 CONNECT_SECONDS = 5.0
 LIST_SECONDS = 30.0
@@ -86,19 +87,32 @@ async def connected(url: str | None, grpc: str | None) -> AsyncIterator[Client]:
     key = key_metadata(os.environ)
     if grpc is None:
         base = (url or DEFAULT_URL).rstrip("/").removesuffix("/v1")
-        # A proxy of the environment is for the world outside.
-        is_near = urlsplit(base).hostname in LOOPBACK
-        timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)
-        verify = client_context(of_environment()) if base.startswith(TLS_MARK) else False
-        async with httpx.AsyncClient(timeout=timeout, trust_env=not is_near, headers=dict(key), verify=verify) as http:
+        async with http_client(base, None) as http:
             yield RestClient(http, base)
         return
     if url is not None:
         raise WrongUse("--url and --grpc exclude each other")
-    address, is_tls = Place.parse(grpc, "--grpc")
-    tls = of_environment() if is_tls else None
-    async with core_channel(address, channel_options(address, MESSAGE_BYTES), tls) as channel:
-        yield GrpcClient(channel, str(address), key)
+    async with grpc_channel(grpc) as channel:
+        yield GrpcClient(channel, grpc, key)
+
+
+def http_client(base: str, seconds: float | None) -> httpx.AsyncClient:
+    """A client for a base URL, with the key and the certificates of the environment; takes how long an answer may take.
+
+    Raises CommandFailed where a file cannot be read.
+    """
+    # A proxy of the environment is for the world outside.
+    is_near = urlsplit(base).hostname in LOOPBACK
+    verify = client_context(of_environment()) if base.startswith(TLS_MARK) else False
+    timeout = httpx.Timeout(seconds, connect=CONNECT_SECONDS)
+    headers = dict(key_metadata(os.environ))
+    return httpx.AsyncClient(timeout=timeout, trust_env=not is_near, headers=headers, verify=verify)
+
+
+def grpc_channel(place: str) -> aio.Channel:
+    """A channel to what --grpc names; raises WrongUse, CommandFailed."""
+    address, is_tls = Place.parse(place, "--grpc")
+    return core_channel(address, channel_options(address, MESSAGE_BYTES), of_environment() if is_tls else None)
 
 
 def key_metadata(environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -143,11 +157,6 @@ def renewed_core_channel(
     return RenewedChannel(files, opened)
 
 
-def unreachable(where: str) -> CommandFailed:
-    """Says that nothing answers."""
-    return CommandFailed(f"no Headgate answers at {where}: start one with `headgate serve`, or name another place")
-
-
 class RestClient:
     """A gateway over the OpenAI dialect of its bridge."""
 
@@ -164,24 +173,26 @@ class RestClient:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
+        has_begun = False
         try:
             async with self._http.stream("POST", f"{self._url}/v1/chat/completions", json=body) as response:
                 if response.status_code != 200:
                     raise refused(response.status_code, await response.aread())
+                has_begun = True
                 yield Piece(warnings=tuple(response.headers.get_list(WARNING)))
                 async for piece in pieces(response.aiter_lines()):
                     yield piece
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL):
-            raise unreachable(self._url) from None
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            if not has_begun:
+                raise unreachable(self._url, error) from None
             raise CommandFailed(f"the answer broke off: {error or type(error).__name__}") from None
 
     async def models(self) -> tuple[list[Listed], Document]:
         """The models, and the whole answer as a JSON document."""
         try:
             response = await self._http.get(f"{self._url}/v1/models", timeout=LIST_SECONDS)
-        except (httpx.HTTPError, httpx.InvalidURL):
-            raise unreachable(self._url) from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise unreachable(self._url, error) from None
         document = json_object(response.content)
         if response.status_code != 200 or not isinstance(document.get("data"), list):
             raise refused(response.status_code, response.content)
@@ -258,6 +269,13 @@ def grpc_refused(error: aio.AioRpcError) -> CommandFailed:
     return CommandFailed(f"{details} ({error.code().name}){hint(is_unauthenticated=is_unauthenticated)}")
 
 
+def grpc_failure(error: aio.AioRpcError, place: str) -> CommandFailed:
+    """Says why an RPC failed at what --grpc names."""
+    if error.code() is StatusCode.UNAVAILABLE and "failed to connect" in (error.details() or ""):
+        return unreachable(place, error)
+    return grpc_refused(error)
+
+
 def hint(*, is_unauthenticated: bool) -> str:
     """Says where to put a key, to who has brought none."""
     has_key = bool(key_metadata(os.environ))
@@ -267,12 +285,12 @@ def hint(*, is_unauthenticated: bool) -> str:
 class GrpcClient:
     """A gateway over its contract."""
 
-    def __init__(self, channel: aio.Channel, address: str, metadata: tuple[tuple[str, str], ...] = ()) -> None:
-        """Takes the way to the core, its address for error messages, and the metadata of every call."""
+    def __init__(self, channel: aio.Channel, place: str, metadata: tuple[tuple[str, str], ...] = ()) -> None:
+        """Takes the way to the core, where it is for error messages, and the metadata of every call."""
         self._metadata = metadata
         self._chat = ChatCompletionServiceStub(channel)
         self._models = ModelServiceStub(channel)
-        self._address = address
+        self._place = place
 
     async def answer(self, model: str, conversation: Conversation) -> AsyncGenerator[Piece, None]:
         """The answer, as it comes."""
@@ -285,7 +303,7 @@ class GrpcClient:
             async for event in cast(AsyncIterator[StreamChatCompletionResponse], call):
                 yield grpc_piece(event.chunk)
         except aio.AioRpcError as error:
-            raise self._failure(error) from None
+            raise grpc_failure(error, self._place) from None
         finally:
             call.cancel()
 
@@ -295,19 +313,13 @@ class GrpcClient:
             request = ListModelsRequest()
             response = await self._models.ListModels(request, metadata=self._metadata, timeout=LIST_SECONDS)
         except aio.AioRpcError as error:
-            raise self._failure(error) from None
+            raise grpc_failure(error, self._place) from None
         listed = []
         for model in response.models:
             price = MessageToDict(model.price, preserving_proto_field_name=True)
             context = model.context_length if model.HasField("context_length") else None
             listed.append(Listed(model.id, model.owned_by, context, {key: str(value) for key, value in price.items()}))
         return listed, MessageToDict(response, preserving_proto_field_name=True)
-
-    def _failure(self, error: aio.AioRpcError) -> CommandFailed:
-        details = " ".join((error.details() or "").split())
-        if error.code() is StatusCode.UNAVAILABLE and "failed to connect" in details:
-            return unreachable(self._address)
-        return grpc_refused(error)
 
 
 def grpc_piece(chunk: ChatCompletionChunk) -> Piece:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import httpx
 from google.protobuf.json_format import MessageToDict
@@ -23,20 +23,18 @@ from headgate.v1.key_service_pb2_grpc import KeyServiceStub
 from headgate.v1.usage_service_pb2 import SummarizeUsageRequest
 from headgate.v1.usage_service_pb2_grpc import UsageServiceStub
 
-from headgate_cli.address import LOOPBACK, Address
 from headgate_cli.client import (
-    CONNECT_SECONDS,
     LIST_SECONDS,
-    MESSAGE_BYTES,
-    channel_options,
-    grpc_refused,
+    grpc_channel,
+    grpc_failure,
+    http_client,
     json_object,
     key_metadata,
     refused,
-    unreachable,
 )
 from headgate_cli.commands import DEFAULT_URL
 from headgate_cli.errors import WrongUse
+from headgate_cli.unreachable import unreachable
 from headgate_cli.usage_table import table
 
 DAYS = 30
@@ -132,18 +130,15 @@ async def over_rest(options: UsageOptions, begin: datetime, end: datetime) -> To
         "end_time": f"{end:%Y-%m-%dT%H:%M:%SZ}",
         "include_sub_accounts": str(options.sub_accounts).lower(),
     }
-    timeout = httpx.Timeout(LIST_SECONDS, connect=CONNECT_SECONDS)
-    is_near = urlsplit(base).hostname in LOOPBACK
-    headers = dict(key_metadata(os.environ))
     try:
-        async with httpx.AsyncClient(timeout=timeout, trust_env=not is_near, headers=headers) as http:
+        async with http_client(base, LIST_SECONDS) as http:
             response = await http.get(f"{base}/api/v1/usage/summary", params=query)
             document = json_object(response.content).get("data")
             if response.status_code != 200 or not isinstance(document, dict):
                 raise refused(response.status_code, response.content)
             return document, await names_of(options, document, lambda id_: name_over_rest(http, base, options.by, id_))
-    except (httpx.HTTPError, httpx.InvalidURL):
-        raise unreachable(base) from None
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise unreachable(base, error) from None
 
 
 async def name_over_rest(http: httpx.AsyncClient, base: str, by: str, id_: str) -> str:
@@ -154,9 +149,8 @@ async def name_over_rest(http: httpx.AsyncClient, base: str, by: str, id_: str) 
     return str(data.get(field) or "") if isinstance(data, dict) else ""
 
 
-async def over_grpc(options: UsageOptions, text: str, begin: datetime, end: datetime) -> Told:
+async def over_grpc(options: UsageOptions, place: str, begin: datetime, end: datetime) -> Told:
     """The summaries by the contract; raises CommandFailed."""
-    address = Address.parse(text, "--grpc")
     request = SummarizeUsageRequest(
         group_by=f"USAGE_GROUPING_{options.by.upper()}",
         page_size=ROWS_AT_MOST,
@@ -164,14 +158,14 @@ async def over_grpc(options: UsageOptions, text: str, begin: datetime, end: date
     )
     request.start_time.FromDatetime(begin)
     request.end_time.FromDatetime(end)
-    async with aio.insecure_channel(str(address), channel_options(address, MESSAGE_BYTES)) as channel:
+    async with grpc_channel(place) as channel:
         try:
             asked = UsageServiceStub(channel).SummarizeUsage(
                 request, timeout=LIST_SECONDS, metadata=key_metadata(os.environ)
             )
             response = await asked
         except aio.AioRpcError as error:
-            raise grpc_refused(error) from None
+            raise grpc_failure(error, place) from None
         document = MessageToDict(response, preserving_proto_field_name=True)
         return document, await names_of(options, document, lambda id_: name_over_grpc(channel, options.by, id_))
 
