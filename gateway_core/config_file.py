@@ -19,8 +19,10 @@ from gateway_core.known.hosts import from_environment
 VARIABLE = re.compile(r"\$\$(?=\{)|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}\n]*))?\}")
 MARK = re.compile("\ue000([0-9]+)\ue001")
 
-FRONT = frozenset({"listen", "tls", "limits", "cors", "ping_seconds", "envoy", "envoy_services"})
-"""The uppermost keys that a proxy in front has to know."""
+FRONT = frozenset(
+    {"listen", "tls", "limits", "cors", "ping_seconds", "envoy", "envoy_services", "storage", "authentication"}
+)
+"""The uppermost keys that a proxy in front has to know, and those that say whether its callers need keys."""
 
 Path_ = tuple[Hashable, ...]
 

@@ -15,7 +15,7 @@ ASKED_EVERY_SECONDS = 0.1
 ANSWERED_WITHIN_SECONDS = 5.0
 
 
-async def announced(config: Config, place: Path) -> None:
+async def announced(config: Config, place: Path, *, needs_keys: bool) -> None:
     """Waits for the Envoy whose administration's address is in a file, then tells where it listens."""
     async with httpx.AsyncClient(trust_env=False, timeout=ANSWERED_WITHIN_SECONDS) as admin:
         while True:
@@ -27,7 +27,7 @@ async def announced(config: Config, place: Path) -> None:
     (listener,) = listeners
     bound = [listener["local_address"], *listener.get("additional_local_addresses", ())]
     places = [Address(each["socket_address"]["address"], each["socket_address"]["port_value"]) for each in bound]
-    print("\n".join(lines(config, places)), file=sys.stderr, flush=True)
+    print("\n".join(lines(config, places, needs_keys=needs_keys)), file=sys.stderr, flush=True)
 
 
 def _base_url(place: Path) -> str | None:
@@ -48,8 +48,8 @@ async def _is_ready(admin: httpx.AsyncClient, base_url: str) -> bool:
     return all(row["value"] for row in healthy)
 
 
-def lines(config: Config, places: list[Address]) -> Iterator[str]:
-    """Takes what the Envoy's configuration was written from, and where it listens."""
+def lines(config: Config, places: list[Address], *, needs_keys: bool) -> Iterator[str]:
+    """Takes what the Envoy's configuration was written from, where it listens, and whether every call needs a key."""
     tls = config.envoy.tls
     scheme = "http" if tls is None else "https"
     first = places[0].reachable()
@@ -58,4 +58,5 @@ def lines(config: Config, places: list[Address]) -> Iterator[str]:
     yield f"  Ollama SDK  host     {scheme}://{first}"
     yield f"  gRPC        address  {first}{'' if tls is None else ' (TLS)'}"
     trusted = "" if tls is None else curl_tls(tls)
-    yield f"  try it: curl {scheme}://{first}/v1/models{trusted} -H 'authorization: Bearer YOUR_KEY'"
+    key = " -H 'authorization: Bearer YOUR_KEY'" if needs_keys else ""
+    yield f"  try it: curl {scheme}://{first}/v1/models{trusted}{key}"

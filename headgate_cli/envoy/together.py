@@ -44,7 +44,7 @@ def run(*, config: Path | None) -> int:
         envoy = [program, "-c", str(file), "--log-level", "warning", "--use-dynamic-base-id"]
         envoy += ["--admin-address-path", str(place)]
         print("starting Headgate, and an Envoy before it", file=sys.stderr)
-        return asyncio.run(_together(serve, envoy, _started(front, place, directory)))
+        return asyncio.run(_together(serve, envoy, _started(front, path is not None, directory)))
 
 
 def _option(name: str, value: str | None) -> list[str]:
@@ -57,9 +57,11 @@ def _end_with_parent() -> None:
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-async def _started(config: Config, place: Path, directory: "TemporaryDirectory[str]") -> None:
+async def _started(config: Config, is_configured: bool, directory: "TemporaryDirectory[str]") -> None:
     """Tells where to call, and leaves no file to who may be killed: Envoy has read them."""
-    await announced(config, place)
+    # Without a file nobody needs a key.
+    needs_keys = is_configured and config.storage and config.authentication == "required"
+    await announced(config, Path(directory.name) / "admin", needs_keys=needs_keys)
     directory.cleanup()
 
 

@@ -12,6 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gateway_core.config import Config
+from headgate_cli.address import Address
+from headgate_cli.envoy.ready import lines
 from tests.support.envoy import answered, needs_envoy
 from tests.support.upstream import reached
 
@@ -125,11 +128,22 @@ def told(directory: Path) -> str:
 
 
 async def test_where_to_call_is_told_last_and_once_there_is_an_answer(tmp_path: Path) -> None:
-    async with both(tmp_path) as (process, url):
+    async with both(tmp_path) as (_, url):
         await reached(lambda: "try it: curl" in told(tmp_path), within=60)
         assert f"base_url {url}/v1" in told(tmp_path)
         assert f"gRPC        address  {url.removeprefix('http://')}" in told(tmp_path)
-        assert await serving(url, process)
+        line = told(tmp_path).splitlines()[-1]
+        assert line == f"  try it: curl {url}/v1/models"
+        async with httpx.AsyncClient(trust_env=False) as client:
+            assert (await client.get(line.split()[-1])).status_code == 200
+
+
+def test_a_call_over_tls_with_a_key_is_told_so() -> None:
+    tls = {"certificate": "/c.pem", "private_key": "/k.pem"}
+    config = Config.model_validate({"envoy": {"tls": tls}})
+    *_, line = lines(config, [Address("0.0.0.0", 443), Address("::", 443)], needs_keys=True)
+    said = "curl https://127.0.0.1:443/v1/models --cacert YOUR_AUTHORITY -H 'authorization: Bearer YOUR_KEY'"
+    assert line == f"  try it: {said}"
 
 
 @pytest.mark.parametrize(
