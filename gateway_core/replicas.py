@@ -1,7 +1,10 @@
 """What the processes of several machines share by Redis beside limits: circuits, and the chunks of streams."""
 
+from functools import partial
+
 from gateway_core.config import Config
 from gateway_core.redis_store.circuits import CircuitStore
+from gateway_core.redis_store.link import Away
 from gateway_core.redis_store.stream_copies import CopyStore
 from gateway_core.resume.copies import Copies
 from gateway_core.resume.streams import Streams
@@ -9,6 +12,8 @@ from gateway_core.routing.board import Board
 from gateway_core.routing.sharing import SharedCircuits
 from gateway_core.services.copies import CopiedStreams
 from gateway_core.services.edge import answer_metadata
+from gateway_core.storage.errors import StorageUnavailable
+from gateway_core.storage.ledger import root_account_id
 from gateway_core.storage.store import Store
 from gateway_core.telemetry.metrics import Metrics
 
@@ -27,7 +32,7 @@ class Replicas:
             return
         process_id = store.database.process_id
         if config.routing.circuit.shared:
-            circuits = CircuitStore(url, process_id)
+            circuits = CircuitStore(url, process_id, partial(deployment_of, store))
             self._circuits = SharedCircuits(board, circuits, process_id)
             metrics.tell_redis("circuits", lambda: circuits.link.is_up)
         if config.detach.shared and config.detach.calls and config.detach.at_most_seconds:
@@ -49,3 +54,15 @@ class Replicas:
             await self._circuits.close()
         if self._copies is not None:
             await self._copies.close()
+
+
+async def deployment_of(store: Store) -> str:
+    """The mark of those that share a database: its operator's account. Raises Away where that cannot be read yet."""
+    try:
+        async with store.database.reading() as connection:
+            found = await connection.run_sync(root_account_id)
+    except StorageUnavailable:
+        found = None
+    if found is None:
+        raise Away
+    return found

@@ -56,9 +56,12 @@ class Stage:
         except BaseException as error:
             self._fail(call, attempt, error)
             raise
-        if not route.state.circuit.is_quiet:
-            route.state.circuit.passes(self._board.clock())
-            route.state.circuit.succeeded(self._board.clock())
+        circuit, now = route.state.circuit, self._board.clock()
+        if circuit.is_quiet:
+            circuit.well_at = now
+        else:
+            circuit.passes(now)
+            circuit.succeeded(now)
         if not route.is_alone and call.stream:
             route.state.percentile.add(time.perf_counter() - attempt.started)
         self._attempts.opened(attempt)

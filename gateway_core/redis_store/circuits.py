@@ -1,8 +1,8 @@
 """Circuits of which processes tell each other by a Redis or Valkey server: a script says and hears all there is."""
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import SecretStr
 
@@ -10,12 +10,6 @@ from gateway_core.redis_store.link import FAILURES, Away, Link
 from gateway_core.storage.steady import whole
 
 PREFIX = "headgate:{circuits}:"
-VOTES = f"{PREFIX}votes"
-"""A hash: what each process says of a target, by "circuit|PROCESS|TARGET" and "rest|PROCESS|TARGET"."""
-WELL = f"{PREFIX}well"
-"""A hash: when, by the server's clock, a call that tried a target went well, by target."""
-PROCESSES = f"{PREFIX}processes"
-"""A sorted set of processes by when they last asked."""
 COUNTS_MS = 5_000
 KEPT_MS = 120_000
 TIME = re.compile(r"[0-9]{1,15}")
@@ -97,13 +91,34 @@ class Heard(NamedTuple):
     """When a call that tried a target went well last, in milliseconds."""
 
 
+class Keys(NamedTuple):
+    """Where a deployment has what its processes say: another one may call other hosts by the same names."""
+
+    votes: str
+    """A hash: what each process says of a target, by "circuit|PROCESS|TARGET" and "rest|PROCESS|TARGET"."""
+    well: str
+    """A hash: when, by the server's clock, a call that tried a target went well, by target."""
+    processes: str
+    """A sorted set of processes by when they last asked."""
+
+    @classmethod
+    def of(cls, deployment: str) -> Self:
+        """Those of a deployment, which is known by its operator's account: all are of one slot of a cluster."""
+        return cls(*(f"{PREFIX}{deployment}:{name}" for name in cls._fields))
+
+
 class CircuitStore:
     """What processes say of targets. Belongs to one event loop; all methods raise Away."""
 
-    def __init__(self, url: SecretStr, process_id: str) -> None:
-        """Takes where the server is, and the process's name; raises CannotOpen where that is no such URL."""
+    def __init__(self, url: SecretStr, process_id: str, deployment: Callable[[], Awaitable[str]]) -> None:
+        """Takes where the server is, the process's name, and what finds out whose process it is, or raises Away.
+
+        Raises CannotOpen where that is no such URL.
+        """
         self.link = Link(url, "circuits")
         self._process_id = process_id
+        self._deployment = deployment
+        self._keys: Keys | None = None
         self._share = self.link.client.register_script(SHARE)
 
     async def share(self, statements: Sequence[Statement]) -> Heard:
@@ -111,8 +126,9 @@ class CircuitStore:
         args: list[str | int] = [self._process_id, COUNTS_MS, KEPT_MS, LIMIT]
         for each in statements:
             args += [each.what, each.target, round(1000 * each.seconds), each.reason]
+        keys = self._keys = self._keys or Keys.of(await self._deployment())
         try:
-            now_ms, processes, votes, well = await whole(self._share([VOTES, WELL, PROCESSES], args))
+            now_ms, processes, votes, well = await whole(self._share(list(keys), args))
         except FAILURES as error:
             await self.link.lose(error)
             raise Away from None
@@ -122,8 +138,10 @@ class CircuitStore:
 
     async def leave(self) -> None:
         """Is no longer one of the processes."""
+        if self._keys is None:
+            return
         try:
-            await whole(self.link.client.zrem(PROCESSES, self._process_id))
+            await whole(self.link.client.zrem(self._keys.processes, self._process_id))
         except FAILURES:
             return
 

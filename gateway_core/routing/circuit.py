@@ -13,12 +13,12 @@ State = Literal["closed", "half_open", "open"]
 class Circuit:
     """Of one target. Pure: who asks tells the time, in seconds of any one clock.
 
-    While nothing fails nothing is counted: a window begins with a failure.
+    While nothing fails nothing is counted: a window begins with a failure. When a call went well last is known.
     """
 
     __slots__ = (
         "_config", "_failures", "_own_answers", "_successes", "_window_ends", "is_adopted", "is_targets_own",
-        "opened_at", "probing_until", "state",
+        "opened_at", "probing_until", "state", "well_at",
     )  # fmt: skip
 
     def __init__(self, config: CircuitConfig) -> None:
@@ -33,6 +33,8 @@ class Circuit:
         """Whether it opened for what the target itself answered, so that it would have opened anywhere."""
         self.is_adopted = False
         """Whether it opened because other processes say so."""
+        self.well_at: float | None = None
+        """When a call went well here last. None: none did."""
         self._window_ends = 0.0
         self._failures = self._successes = self._own_answers = 0
 
@@ -40,6 +42,10 @@ class Circuit:
     def is_quiet(self) -> bool:
         """Whether nothing has failed lately, so that successes need not be told."""
         return not self._failures and self.state == "closed"
+
+    def was_well(self, now: float) -> bool:
+        """Whether a call went well here within as much time as a window has."""
+        return self.well_at is not None and now - self.well_at < self._config.window_seconds
 
     def shown(self, now: float) -> State:
         """Its state: an open one whose time is over is half open, though nobody has tried yet."""
@@ -59,6 +65,7 @@ class Circuit:
 
     def succeeded(self, now: float) -> None:
         """Tells that a call went well."""
+        self.well_at = now
         if self.state == "half_open":
             self.close()
         elif self._failures and self.state == "closed":

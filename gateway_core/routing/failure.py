@@ -84,7 +84,8 @@ class Rule(NamedTuple):
     alarms: bool = False
     """Whether the operator must do something."""
     is_targets_own: bool = False
-    """Whether any process would meet it: an answer of the target's, and not for the key that this process was given."""
+    """Whether any process would meet it: an answer of the target's that speaks neither of the key that this process was
+    given nor of its bill. A rate limit counts: replicas have the configuration's key in common, and so its limit."""
 
 
 TABLE: Mapping[Failure, Rule] = {
@@ -96,7 +97,7 @@ TABLE: Mapping[Failure, Rule] = {
     Failure.BROKEN: Rule(),
     Failure.SILENT: Rule(),
     Failure.SLOW: Rule(),
-    Failure.UNPAID: Rule(alarms=True, is_targets_own=True),
+    Failure.UNPAID: Rule(alarms=True),
     Failure.UNAUTHORIZED: Rule(alarms=True),
     Failure.UNIMPLEMENTED: Rule(breaks=False),
     Failure.TOO_LONG: Rule(next=Next.LARGER, breaks=False),

@@ -1,8 +1,9 @@
 """Circuits and rests that the processes of many machines tell each other of, beside all calls: one task asks and tells.
 
-A circuit that opened for what the target itself answered opens at the others too. One that opened for what a process
-may have met alone, such as a connection that failed, does where more than half of the processes say so: a network that
-is broken for few shuts nobody else's door. The process that said so tries first; what comes of it holds for all.
+A circuit that opened for what the target itself answered opens at the others too, but for those where a call went well
+lately. There, and where it opened for what a process may have met alone, such as a connection that failed, more than
+half of the processes must say so: the calls of one, or a network that is broken for few, shut nobody else's door. The
+process that said so tries first; what comes of it holds for all.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import structlog
 
 from gateway_core.redis_store.circuits import Heard, Statement, Vote
 from gateway_core.redis_store.link import Away
+from gateway_core.redis_store.unending import unending
 from gateway_core.routing.board import Board
 from gateway_core.routing.state import REST_AT_MOST, TargetState
 
@@ -96,7 +98,7 @@ class SharedCircuits:
 
     def start(self) -> None:
         """Begins; a server that does not answer is no error: each process is by itself until it does."""
-        self._task = asyncio.create_task(self._go_on(), name="sharing circuits")
+        self._task = asyncio.create_task(unending(self._go_on, "circuits"), name="sharing circuits")
 
     async def close(self) -> None:
         """Ends the task, and what this process counts for."""
@@ -157,13 +159,13 @@ class SharedCircuits:
                 seconds = min(REST_AT_MOST, (vote.until_ms - heard.now_ms) / 1000)
                 shared.state.rest(seconds, now)
                 shared.rests_until = max(shared.rests_until, shared.state.rests_until)
-        answered = [vote for vote in valid if vote.what == "open"]
-        alone = [vote for vote in valid if vote.what == "own"]
-        believed = answered or (alone if 2 * len(alone) > heard.processes else [])
+        circuit = shared.state.circuit
+        believed = [vote for vote in valid if vote.what in ("open", "own")]
+        if 2 * len(believed) <= heard.processes:
+            believed = [] if circuit.was_well(now) else [vote for vote in believed if vote.what == "open"]
         if not believed:
             return
         latest = max(believed, key=lambda vote: vote.until_ms)
-        circuit = shared.state.circuit
         if circuit.state != "closed" and (not circuit.is_adopted or shared.adopted_ms == latest.since_ms):
             return
         is_new = circuit.state == "closed"

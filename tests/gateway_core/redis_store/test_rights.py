@@ -34,9 +34,13 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
         yield server.url
 
 
+async def deployment() -> str:
+    return "d"
+
+
 async def answering(url: str) -> None:
     """A cluster needs a while."""
-    store = CircuitStore(SecretStr(url), "p")
+    store = CircuitStore(SecretStr(url), "p", deployment)
     async with asyncio.timeout(20):
         while True:
             try:
@@ -50,7 +54,7 @@ async def answering(url: str) -> None:
 
 async def test_circuits_are_shared(url: str) -> None:
     await answering(url)
-    store = CircuitStore(SecretStr(url), "p")
+    store = CircuitStore(SecretStr(url), "p", deployment)
     heard = await store.share([Statement("open", "lab/tiny", 10, "failed"), Statement("rest", "lab/tiny", 5)])
     assert sorted(vote.what for vote in heard.votes) == ["open", "rest"]
     heard = await store.share([Statement("well", "lab/tiny")])

@@ -33,6 +33,14 @@ def test_it_stays_closed_below_the_rate() -> None:
     assert circuit.state == "closed"
 
 
+def test_a_call_that_went_well_is_remembered_for_a_window() -> None:
+    circuit = Circuit(CONFIG)
+    assert not circuit.was_well(1)
+    circuit.succeeded(1)
+    assert circuit.was_well(30.9)
+    assert not circuit.was_well(31)
+
+
 def test_failures_of_another_window_do_not_count() -> None:
     circuit = Circuit(CONFIG)
     for at in range(0, 400, 31):

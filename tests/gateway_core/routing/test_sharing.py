@@ -1,7 +1,7 @@
 """Circuits of processes on a real Redis and a real Valkey: what one has found out, the others know, and no more."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 
 import pytest
@@ -10,12 +10,13 @@ from structlog.testing import capture_logs
 
 from gateway_core.config_file import parse
 from gateway_core.errors import GatewayError, ProviderRefused, ProviderUnauthorized, ProviderUnreachable
-from gateway_core.redis_store.circuits import LIMIT, VOTES, CircuitStore
+from gateway_core.redis_store.circuits import LIMIT, CircuitStore, Heard, Keys, Statement
 from gateway_core.redis_store.link import Away
 from gateway_core.routing.board import Board
 from gateway_core.routing.sharing import GRACE_SECONDS, SharedCircuits
 from gateway_core.routing.state import TargetState
 from tests.support.redis import Kind, RunningRedis, running
+from tests.support.upstream import reached
 
 ROWS = """
 providers: {lab: {kind: echo}, spare: {kind: echo}}
@@ -24,19 +25,27 @@ models:
   alone: {targets: [{provider: lab, model: other}]}
 """
 OPEN_SECONDS = 10
+WINDOW_SECONDS = 30
+DEPLOYMENT = "d"
+VOTES = Keys.of(DEPLOYMENT).votes
 BUSY = ProviderRefused("busy", provider="lab", upstream_status="503")
 LIMITED = ProviderRefused("slow down", provider="lab", upstream_status="429")
 UNREACHABLE = ProviderUnreachable("no connection", provider="lab")
+UNPAID = ProviderRefused("money", provider="lab", upstream_status="402")
 REFUSED_KEY = ProviderUnauthorized("key", provider="lab", upstream_status="401")
 
 
 class Replica:
     """A process, as far as circuits are concerned, whose clock the test sets."""
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self, url: str, name: str, deployment: str = DEPLOYMENT) -> None:
         self.now = 100.0
         self.board = Board(parse(ROWS, "headgate.yaml", {}), clock=lambda: self.now)
-        self.store = CircuitStore(SecretStr(url), name)
+
+        async def whose() -> str:
+            return deployment
+
+        self.store = CircuitStore(SecretStr(url), name, whose)
         self.shared = SharedCircuits(self.board, self.store, name)
 
     @property
@@ -138,7 +147,7 @@ async def test_a_try_that_fails_keeps_it_open_everywhere(replica: Callable[[str]
     assert other.lab.circuit.probing_until > until + OPEN_SECONDS / 2
 
 
-@pytest.mark.parametrize("error", [UNREACHABLE, REFUSED_KEY])
+@pytest.mark.parametrize("error", [UNREACHABLE, REFUSED_KEY, UNPAID])
 async def test_what_one_process_may_have_met_alone_shuts_nobody_elses_door(
     replica: Callable[[str], Replica], error: GatewayError
 ) -> None:
@@ -151,6 +160,65 @@ async def test_what_one_process_may_have_met_alone_shuts_nobody_elses_door(
     processes[1].fail(error)
     await exchanged(*processes)
     assert [each.lab.circuit.state for each in processes] == ["open"] * 3
+
+
+async def test_a_lone_word_shuts_no_door_behind_which_calls_go_well(replica: Callable[[str], Replica]) -> None:
+    processes = [replica(name) for name in "abc"]
+    for each in processes[1:]:
+        each.succeed()
+    await exchanged(*processes)
+    processes[0].fail(BUSY)
+    await exchanged(*processes)
+    assert [each.lab.circuit.state for each in processes] == ["open", "closed", "closed"]
+    # Where more than half say so, one of them for what it may have met alone, it is believed all the same.
+    processes[1].fail(UNREACHABLE)
+    await exchanged(*processes)
+    assert [each.lab.circuit.state for each in processes] == ["open"] * 3
+
+
+async def test_a_lone_word_is_taken_again_once_nothing_has_gone_well_for_a_window(
+    replica: Callable[[str], Replica],
+) -> None:
+    one, other = replica("a"), replica("b")
+    other.succeed()
+    one.fail(BUSY)
+    await exchanged(one, other)
+    assert [each.lab.circuit.state for each in (one, other)] == ["open", "closed"]
+    other.now += WINDOW_SECONDS
+    await exchanged(one, other)
+    assert [each.lab.circuit.state for each in (one, other)] == ["open"] * 2
+
+
+async def test_what_opens_in_one_deployment_stays_closed_in_another_on_the_same_server(
+    server: RunningRedis, replica: Callable[[str], Replica]
+) -> None:
+    staging, production = replica("a"), Replica(server.url, "b", "production")
+    staging.fail(BUSY)
+    staging.lab.rest(7, staging.now)
+    await exchanged(staging, production)
+    assert (production.lab.circuit.state, production.lab.rests_until) == ("closed", 0.0)
+    await production.shared.close()
+
+
+async def test_what_nobody_foresaw_is_logged_and_ends_no_sharing(
+    replica: Callable[[str], Replica], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = replica("a")
+    monkeypatch.setattr("gateway_core.redis_store.unending.PAUSE_SECONDS", 0.01)
+    share, calls = one.store.share, 0
+
+    async def failing(statements: Sequence[Statement]) -> Heard:
+        nonlocal calls
+        calls += 1
+        if calls <= 3:
+            raise RuntimeError("read() called while another coroutine is already waiting")
+        return await share(statements)
+
+    monkeypatch.setattr(one.store, "share", failing)
+    with capture_logs() as logs:
+        one.shared.start()
+        await reached(lambda: calls > 4)
+    assert [(each["event"], each["of"]) for each in logs] == [("sharing_failed", "circuits")]
 
 
 async def test_a_circuit_that_is_a_processs_own_is_not_closed_by_the_luck_of_others(
