@@ -26,7 +26,8 @@ APPEND = """
 -- entry that stays (empty: all), how many fields of the head follow; these, names and values; then ids and entries.
 local before = ARGV[1]
 if before == '' then
-  redis.call('DEL', KEYS[1], KEYS[2])
+  redis.call('HSET', KEYS[1], 'count', ARGV[2])
+  redis.call('DEL', KEYS[2])
 elseif redis.call('HGET', KEYS[1], 'count') ~= before then
   return 0
 end
@@ -47,7 +48,11 @@ redis.call('PEXPIRE', KEYS[1], ARGV[3])
 redis.call('PEXPIRE', KEYS[2], ARGV[3])
 return 1
 """
-"""Answers 0 where the server does not have what was added before: it has forgotten it, or taken it twice."""
+"""Answers 0 where the server does not have what was added before: it has forgotten it, or taken it twice.
+
+A server without memory refuses a script its first command that wants some, and nothing once it has written: so none
+that frees some comes before. A copy that begins anew has all fields of a head, so that none is left of the one before.
+"""
 
 
 class Addition(NamedTuple):

@@ -34,6 +34,11 @@ FORGOTTEN_SECONDS = 5.0
 """So long after the server has forgotten everything a stream that it does not know may still be written anew."""
 COPY_SECONDS = 1.0
 """So long a copy is waited for: a stream may just have begun, and its process be busy."""
+CLAIM_SECONDS = 1.0
+"""So often a stream is claimed until it is granted."""
+MUTE_SECONDS = 1.5
+"""So long a server is waited for that takes nothing, as one without memory: more than it takes to start anew."""
+UNREAD = "What other processes keep of streams cannot be read now: try again."
 TOOK_BYTES = 32 * 1024
 ATTEMPTS = 3
 PROVIDER = "x-headgate-provider"
@@ -80,8 +85,7 @@ async def head_of(copies: Copies, seal: Seal) -> Head | None:
     except Away:
         is_known = False
     if not is_known:
-        message = "What other processes keep of streams cannot be read now: try again."
-        raise Unavailable(message, retry_after_seconds=1.0)
+        raise Unavailable(UNREAD, retry_after_seconds=1.0)
     try:
         document = seal.document(found[b"head"], HEAD)
         beginning = seal.open(found[b"begun"], BEGUN)
@@ -142,10 +146,13 @@ class CopiedStream:
         """Takes the stream over behind a position; raises as `ResumableStream.listen`, and Unavailable."""
         self._after = self._taken = after
         self._check(after)
-        self._copies.ask(self._tail, "claim", position=after, seconds=seconds)
         now = asyncio.get_running_loop().time
-        began, attempts = now(), 1
+        began, claim_at, attempts = now(), 0.0, 1
         while not self._is_open(now() - began):
+            if not self._is_granted and now() >= claim_at:
+                # A word may be lost, with the server that had it.
+                self._copies.ask(self._tail, "claim", position=after, seconds=seconds)
+                claim_at = now() + CLAIM_SECONDS
             try:
                 if not self._absorb():
                     await self._wait()
@@ -207,6 +214,8 @@ class CopiedStream:
                 raise InvalidRequest(message, param="after_sequence")
         elif self._is_granted or is_all:
             return True
+        if waited >= MUTE_SECONDS and not self._copies.store.link.is_up:
+            raise Unavailable(UNREAD, retry_after_seconds=1.0)
         if waited >= OPEN_SECONDS:
             raise Unavailable("The process that runs the stream does not answer: try again.")
         return False

@@ -14,6 +14,7 @@ from typing import Any
 from gateway_core.errors import GatewayError, Unavailable
 from gateway_core.redis_store.link import Away
 from gateway_core.redis_store.stream_copies import Ask, CopyStore
+from gateway_core.redis_store.unending import unending
 from gateway_core.resume.copying import LISTENER_SECONDS, Copy, RemoteListener, Trailing, status_of
 from gateway_core.resume.sealed import News, Seal, Unreadable, key_of
 from gateway_core.resume.stream import ResumableStream
@@ -29,6 +30,8 @@ LAST_SECONDS = 2.0
 """For what is still to be written when this process ends."""
 COPIES_AT_ONCE = 16
 FORGOTTEN_AT_ONCE = 100
+UNSAID_AT_MOST = 10_000
+LEAVE = "leave"
 ASK = b"a"
 FIRST_ASK = "0-0"
 
@@ -58,8 +61,8 @@ class Copies:
 
     def start(self) -> None:
         """Begins."""
-        tasks = (("writing copies of streams", self._write()), ("reading copies of streams", self._read()))
-        self._tasks = [asyncio.create_task(work, name=name) for name, work in tasks]
+        tasks = (("writing copies of streams", self._write), ("reading copies of streams", self._read))
+        self._tasks = [asyncio.create_task(unending(work, name), name=name) for name, work in tasks]
 
     async def close(self) -> None:
         """Writes what is left, for as long as that may take, and ends. Copies of what was cut off stay for others."""
@@ -111,7 +114,7 @@ class Copies:
         for op in ("claim", "took"):
             # What has not been said yet would come too late: another may have the stream by then.
             self._asks.pop((tail.seal.key, tail.token, op), None)
-        self.ask(tail, "leave")
+        self.ask(tail, LEAVE)
 
     def ask(self, tail: Tail, op: str, **document: Any) -> None:
         """Has something said to the process that runs a stream, soon."""
@@ -131,6 +134,7 @@ class Copies:
 
     async def _write(self) -> None:
         again = AGAIN_SECONDS
+        self._wake.set()
         while True:
             has_work = bool(self._copies or self._tails or self._forgotten)
             with suppress(TimeoutError):
@@ -180,10 +184,21 @@ class Copies:
     async def _say(self) -> None:
         asks, self._asks = self._asks, {}
         if asks:
-            await self.store.ask(list(asks.values()))
+            try:
+                await self.store.ask(list(asks.values()))
+            except BaseException:
+                # They are said once the server is back; what has been asked meanwhile is newer.
+                self._asks = {**self._of_use(asks), **self._asks}
+                raise
         while self._forgotten:
             await self.store.forget(self._forgotten[:FORGOTTEN_AT_ONCE])
             del self._forgotten[:FORGOTTEN_AT_ONCE]
+
+    def _of_use(self, asks: dict[tuple[str, str, str], Ask]) -> dict[tuple[str, str, str], Ask]:
+        """Of what was not said, what it is not too late for: a caller who has left the stream asks for nothing more."""
+        here = {tail.token for tail in self._tails}
+        kept = [key for key in asks if key[2] == LEAVE or key[1] in here]
+        return {key: asks[key] for key in kept[-UNSAID_AT_MOST:]}
 
     async def _add(self) -> None:
         """Writes a part of what is behind."""
@@ -231,12 +246,12 @@ class Copies:
         token, position, op = document["token"], document.get("position", 0), document["op"]
         listener = copy.stream.listener
         is_its = isinstance(listener, RemoteListener) and listener.token == token
-        if op == "claim" and not is_its:
+        if op == "claim" and copy.answers(token):
             give(copy, token, position, document["seconds"])
             self._hear(copy)
         elif isinstance(listener, RemoteListener) and is_its and op == "took":
             listener.took(position)
-        elif isinstance(listener, RemoteListener) and is_its and op == "leave":
+        elif isinstance(listener, RemoteListener) and is_its and op == LEAVE:
             copy.stream.leave(listener)
 
     def _leave_the_silent(self, now: float) -> None:

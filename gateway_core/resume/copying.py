@@ -14,6 +14,8 @@ from gateway_core.resume.stream import ResumableStream
 ENTRY_BYTES = 64 * 1024
 ADDITION_BYTES = 256 * 1024
 NEWS_AT_MOST = 64
+CLAIMS_AT_MOST = 64
+"""So many of the last are known, so that whoever repeats one takes the stream from nobody who came later."""
 MARGIN_SECONDS = 60.0
 """So much longer than a stream is kept by its process its copy is."""
 REFRESH_SECONDS = 20.0
@@ -50,6 +52,7 @@ class Copy:
         self._news: deque[News] = deque()
         self._is_end_told = False
         self._added_at = 0.0
+        self._answered: deque[str] = deque(maxlen=CLAIMS_AT_MOST)
 
     @property
     def is_behind(self) -> bool:
@@ -70,6 +73,13 @@ class Copy:
         if len(self._news) >= NEWS_AT_MOST:
             self._news.popleft()
         self._news.append(news)
+
+    def answers(self, token: str) -> bool:
+        """Whether a claim is to be answered: not one that was, and is repeated because the answer was not yet read."""
+        if token in self._answered:
+            return False
+        self._answered.append(token)
+        return True
 
     def addition(self) -> Addition:
         """The next of what is to be added; `added` must hear of it."""

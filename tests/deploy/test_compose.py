@@ -87,6 +87,15 @@ def test_a_replica_has_the_time_that_it_takes_to_drain() -> None:
     assert config.drain_delay_seconds > 2 * config.envoy.health_seconds
 
 
+def test_the_store_has_memory_for_all_streams_that_can_be_continued() -> None:
+    memory = re.search(r"maxmemory (\d+)mb\\n", SERVICES["valkey"]["command"][-1])
+    assert memory is not None
+    detach = config.detach
+    # As docs/streams.md says.
+    copy = detach.buffer_bytes + max(detach.buffer_bytes // 8, 64 * 1024)
+    assert int(memory[1]) * (1 << 20) >= 1.25 * len(REPLICAS) * detach.calls * copy
+
+
 def test_each_replica_has_a_volume_of_its_own() -> None:
     volumes = [SERVICES[name]["volumes"] for name in REPLICAS]
     assert volumes == [[f"{name}:/var/lib/headgate"] for name in REPLICAS]
