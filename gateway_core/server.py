@@ -82,6 +82,7 @@ from gateway_core.services.plan import PlanService
 from gateway_core.services.rate_limit import RateLimitService
 from gateway_core.services.sockets import Sockets
 from gateway_core.services.usage import UsageService
+from gateway_core.storage.location import PostgresqlServer
 from gateway_core.storage.store import Store
 from gateway_core.telemetry import Telemetry
 from gateway_core.telemetry.metrics import Metrics
@@ -222,6 +223,14 @@ class Core:
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """The body of GET /metrics and its content type; of all workers where there are several."""
         return self.telemetry.exposition(accept) if self._peers is None else self._peers.gathered(accept)
+
+    @property
+    def kept_in(self) -> str:
+        """Where the database is and, with one on a server, the directory of this machine; names no secret."""
+        if self._store is None:
+            return "nowhere (storage: false)"
+        place = self._store.database.location
+        return f"{place}; {place.directory}" if isinstance(place, PostgresqlServer) else str(place)
 
     @property
     def calls_in_flight(self) -> int:

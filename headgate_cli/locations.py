@@ -83,6 +83,19 @@ def key_place(path: Path, provider: str) -> str:
     return f"{path}:{line}{', variable ' + ' and '.join(variables) if variables else ''}"
 
 
+def placed(path: Path, problem: str) -> str:
+    """A problem that begins with a dotted key, with the file and the line of what there is of that key."""
+    text = VARIABLE.sub("variable", path.read_text(encoding="utf-8"))
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    line = 1
+    for name in problem.partition(" ")[0].split("."):
+        found = [pair for pair in node.value if pair[0].value == name] if isinstance(node, yaml.MappingNode) else []
+        if not found:
+            break
+        line, node = found[0][0].start_mark.line + 1, found[0][1]
+    return f"{path}:{line}: {problem}"
+
+
 def child(node: yaml.Node | None, name: str) -> yaml.Node | None:
     """The value of a key in a YAML mapping."""
     pairs = node.value if isinstance(node, yaml.MappingNode) else ()

@@ -302,6 +302,7 @@ def startup(running: Running, path: Path | None, findings: Findings | None) -> S
         needs_keys=running.core is None or (running.config.storage and running.config.authentication == "required"),
         has_bridge=running.has_bridge,
         shows_metrics=running.shows_metrics,
+        kept="" if running.core is None else running.core.kept_in,
     )
 
 

@@ -36,6 +36,8 @@ class Startup:
     """The operator's key where it was made at this start; it is told here and nowhere else."""
     needs_keys: bool = True
     """Whether every call needs a key."""
+    kept: str = ""
+    """Where the core keeps what it keeps. Empty: there is no core here."""
 
     def lines(self) -> Iterator[str]:
         """The lines, in order."""
@@ -47,6 +49,8 @@ class Startup:
             yield root_key_line
         if not self.needs_keys:
             yield "  note: nobody needs a key here: a call without one is the operator's (authentication: optional)"
+        if self.kept:
+            yield f"  data                 {self.kept}"
         if self.http is not None and self.has_bridge:
             yield f"  OpenAI SDK  base_url {self._url}/v1"
             yield f"  Ollama SDK  host     {self._url}"

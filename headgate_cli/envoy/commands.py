@@ -9,7 +9,7 @@ from headgate_cli.envoy.descriptors import descriptor_set
 from headgate_cli.envoy.template import filled
 from headgate_cli.envoy.values import values
 from headgate_cli.errors import CommandFailed
-from headgate_cli.locations import config_file, read_front
+from headgate_cli.locations import config_file, placed, read_front
 
 TEMPLATES = ("envoy.yaml", "clusters.yaml")
 
@@ -25,8 +25,20 @@ def descriptors(*, output: Path | None, prefix: str) -> None:
 
 
 def chosen(path: Path | None) -> Config:
-    """What the file says that an Envoy must know; raises CommandFailed where it is to ask what nobody answers."""
+    """What the file says that an Envoy must know; raises CommandFailed, with the line of each problem."""
     config = Config() if path is None else read_front(path)
+    try:
+        check(config)
+        values(config)
+    except CommandFailed as error:
+        raise CommandFailed(
+            *(problem if path is None else placed(path, problem) for problem in error.problems)
+        ) from None
+    return config
+
+
+def check(config: Config) -> None:
+    """Raises CommandFailed where an Envoy is to ask what nobody answers."""
     asked, answers = config.envoy, config.envoy_services
     for key, name, is_asked, is_answered in (
         ("rate_limit_service", "rate_limit", asked.rate_limit_service, answers.rate_limit),
@@ -34,7 +46,6 @@ def chosen(path: Path | None) -> Config:
     ):
         if is_asked and not is_answered:
             raise CommandFailed(f"envoy.{key} needs envoy_services.{name}: true, or nobody answers")
-    return config
 
 
 def rendered(config: Config) -> str:
