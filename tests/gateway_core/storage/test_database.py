@@ -6,9 +6,9 @@ from sqlalchemy.exc import DBAPIError
 
 from gateway_core.storage.backend import Statements
 from gateway_core.storage.database import Database
-from gateway_core.storage.errors import Conflict, StorageError
+from gateway_core.storage.errors import Conflict, StorageError, StorageUnavailable
 from gateway_core.storage.identifier import new_id
-from gateway_core.storage.location import Location
+from gateway_core.storage.location import Location, PostgresqlServer
 from gateway_core.storage.statements import insert
 from gateway_core.storage.tables.coordination import settings
 from gateway_core.storage.tables.identity import accounts
@@ -257,3 +257,16 @@ async def test_records_page_by_time_and_id(database: Database) -> None:
         assert "ledger_requests_account_id_started_us_id" in told
         assert "TEMP B-TREE" not in told
         assert "Sort" not in told
+
+
+async def test_a_server_that_only_reads_is_not_there_for_whoever_writes(database: Database, place: Location) -> None:
+    if not isinstance(place, PostgresqlServer):
+        pytest.skip("SQLite has no server that takes over")
+
+    async def write() -> None:
+        async with database.transaction() as connection:
+            await connection.execute(text("SET TRANSACTION READ ONLY"))
+            await connection.execute(settings.insert().values(name="a", value=b"", updated_us=0))
+
+    with pytest.raises(StorageUnavailable, match="read-only transaction"):
+        await write()
