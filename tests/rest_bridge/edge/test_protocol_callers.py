@@ -54,6 +54,8 @@ def test_a_proxys_idle_connections_count_for_nobody(run: Run) -> None:
                 client.writer.write(from_(f"198.51.100.{number % 2}") if number < 15 else GET)
                 assert (await client.answer())[0] == 200
             assert not server.protocol.clients
+            for client in clients:
+                client.cut()
 
     run(test())
 
