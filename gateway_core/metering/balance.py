@@ -318,7 +318,8 @@ class Balances:
             try:
                 await self.refresh()
             except StorageError as error:
-                log.warning("balances_not_read", message=str(error))
+                if self._outage.tells("balances_not_read"):
+                    log.warning("balances_not_read", message=str(error))
 
     async def _lapse_often(self) -> None:
         while True:
