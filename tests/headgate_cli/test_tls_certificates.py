@@ -112,7 +112,8 @@ async def test_callers_over_rest_are_known_by_their_certificates(tmp_path: Path,
         assert await world.account(API, header='Subject="CN=batch"') == "acme", "forged"
         assert await world.account("anybody", header=f"URI={API}") == "401", "forged"
         assert await world.account(ENVOY) == "401", "the proxy itself"
-        assert await world.account(ENVOY, header=f"By=x;URI=spiffe://a/b,Hash=1;URI={API}") == "acme"
+        assert await world.account(ENVOY, header=f"By=x;URI=spiffe://a/b,Hash=1;URI={API}") == "401", "two elements"
+        assert await world.account(ENVOY, header=f"By=x;Hash=1;URI={API}") == "acme"
         assert await world.account(ENVOY, header='Hash=1;Subject="CN=batch"') == root
         assert await world.account("bridge", header='Hash=1;Subject="CN=batch"') == root
         await answered(world)
