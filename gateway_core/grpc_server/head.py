@@ -1,0 +1,137 @@
+"""The head of a call: what its header fields say, or what is wrong with them."""
+
+import base64
+import binascii
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway_core.grpc_server.hpack_table import Field
+from gateway_core.grpc_server.method import Method, Methods
+from gateway_core.inprocess.metadata import Metadatum
+
+PSEUDO = frozenset({":method", ":scheme", ":path", ":authority"})
+NEEDED = frozenset({":method", ":scheme", ":path"})
+# RFC 9113, 8.2.2.
+OF_CONNECTIONS = frozenset({"connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade"})
+# What gRPC itself says to the server: no metadata (gRPC over HTTP/2, "Requests").
+OWN = frozenset({"te", "content-type", "content-length", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding"})
+
+NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
+# RFC 9113, 8.2.1.
+ILLEGAL_IN_VALUE = re.compile(r"[\0\r\n]|^[ \t]|[ \t]$")
+TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
+UNIT_SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+
+
+class Malformed(ValueError):
+    """The fields break a rule of HTTP/2."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a call begins with; the same for all calls that say the same."""
+
+    path: str
+    method: Method | None
+    """None: there is no such method."""
+    metadata: tuple[Metadatum, ...]
+    timeout: float | None
+    """Seconds."""
+    encoding: str
+    """How compressed messages are compressed."""
+    http_status: int
+    """Other than 200: this is no call of gRPC."""
+    content_length: int | None
+    flaw: str
+    """What is wrong with it, in gRPC's terms."""
+
+
+def head(fields: Sequence[Field], methods: Methods) -> Head:
+    """What the fields of a request say; raises Malformed."""
+    pseudo = checked(fields)
+    own = {name: value for name, value in fields if name in OWN}
+    path = pseudo[":path"]
+    timeout, flaw = None, ""
+    if "grpc-timeout" in own:
+        timeout = seconds(own["grpc-timeout"])
+        flaw = "" if timeout is not None else "The header field grpc-timeout is none."
+    metadata: list[Metadatum] = []
+    for name, value in fields:
+        if name not in OWN and name[0] != ":":
+            try:
+                metadata.extend(metadata_of(name, value))
+            except ValueError:
+                flaw = f"The value of the metadata {name} cannot be read."
+    length = own.get("content-length")
+    return Head(
+        path=path,
+        method=methods.find(path),
+        metadata=tuple(metadata),
+        timeout=timeout,
+        encoding=own.get("grpc-encoding", "identity"),
+        http_status=http_status(pseudo[":method"], own.get("content-type", "")),
+        content_length=None if length is None else int(length),
+        flaw=flaw,
+    )
+
+
+def checked(fields: Sequence[Field]) -> dict[str, str]:
+    """The pseudo-header fields of a request (RFC 9113, 8.3.1); raises Malformed."""
+    pseudo: dict[str, str] = {}
+    is_over = False
+    for name, value in fields:
+        if name[:1] == ":":
+            if is_over or name not in PSEUDO or name in pseudo:
+                raise Malformed(name)
+            pseudo[name] = value
+        else:
+            is_over = True
+            check_field(name, value)
+    if not pseudo.keys() >= NEEDED or not pseudo[":path"]:
+        raise Malformed("a pseudo-header field is missing")
+    return pseudo
+
+
+def check_field(name: str, value: str) -> None:
+    """Raises Malformed for a field that is none (RFC 9113, 8.2)."""
+    is_legal = NAME.fullmatch(name) and name not in OF_CONNECTIONS and not ILLEGAL_IN_VALUE.search(value)
+    if not is_legal or (name == "te" and value != "trailers") or (name == "content-length" and not value.isdecimal()):
+        raise Malformed(name)
+
+
+def check_trailers(fields: Sequence[Field]) -> None:
+    """Raises Malformed for fields that cannot come behind a request."""
+    for name, value in fields:
+        check_field(name, value)  # which takes none of the pseudo-header fields
+
+
+def http_status(verb: str, content_type: str) -> int:
+    """The status that HTTP has for such a request (gRPC over HTTP/2, "Requests")."""
+    if verb != "POST":
+        return 405
+    is_grpc = content_type == "application/grpc" or content_type.startswith(("application/grpc+", "application/grpc;"))
+    return 200 if is_grpc else 415
+
+
+def seconds(text: str) -> float | None:
+    """What grpc-timeout says. None: nothing that can be understood."""
+    match = TIMEOUT.fullmatch(text)
+    return None if match is None else int(match[1]) * UNIT_SECONDS[match[2]]
+
+
+def metadata_of(name: str, value: str) -> list[Metadatum]:
+    """One field as metadata; of binary values several may stand in one. Raises ValueError for what cannot be read."""
+    if name.endswith("-bin"):
+        return [Metadatum(name, unpadded(each.strip())) for each in value.split(",")]
+    if not (value.isascii() and value.isprintable()):
+        raise ValueError(name)
+    return [Metadatum(name, value)]
+
+
+def unpadded(text: str) -> bytes:
+    """The octets of Base64, with padding or without; raises ValueError."""
+    try:
+        return base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), validate=True)
+    except binascii.Error as error:
+        raise ValueError(text) from error
