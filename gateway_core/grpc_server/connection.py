@@ -1,257 +1,250 @@
-"""One connection of HTTP/2: frames in, calls made of them, and what the rules ask of the server."""
+"""One connection of HTTP/2 (RFC 9113): settings, pings, its age and its end; the calls on it are told what comes."""
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar
+import random
+from collections.abc import Callable
+from typing import cast
 
 from grpc import StatusCode
 
 from gateway_core.grpc_server import frames
-from gateway_core.grpc_server.frames import HEAD, HEAD_BYTES, ConnectionFault, StreamFault, frame
-from gateway_core.grpc_server.head import Head, Malformed, check_trailers, head
-from gateway_core.grpc_server.hpack_decoder import Decoder, TooLarge, Undecodable
-from gateway_core.grpc_server.hpack_encoder import Encoder
+from gateway_core.grpc_server.allowance import IDLE_FRAMES, Allowance, PingAllowance
+from gateway_core.grpc_server.caller import caller
+from gateway_core.grpc_server.calls import CONNECTION_WINDOW, Calls
+from gateway_core.grpc_server.frame_reader import FrameReader
+from gateway_core.grpc_server.frames import (
+    FLOW_CONTROL_ERROR,
+    NO_ERROR,
+    PROTOCOL_ERROR,
+    WINDOW_AT_MOST,
+    ConnectionFault,
+    StreamFault,
+    frame,
+    goaway,
+)
 from gateway_core.grpc_server.limits import Limits
-from gateway_core.grpc_server.message import Unacceptable
 from gateway_core.grpc_server.method import Methods
-from gateway_core.grpc_server.outlet import Outlet
-from gateway_core.grpc_server.stream import Stream
+from gateway_core.grpc_server.stream import STREAM_WINDOW
+from gateway_core.grpc_server.wire import Wire
 
-STREAM_WINDOW = 256 * 1024
-CONNECTION_WINDOW = 1024 * 1024
-HEADS_AT_MOST = 64
-HEAD_CACHED_BYTES = 1024
-CLOSED_AT_MOST = 256
+BLOCKS_OF_LIST = 2
+"""How much longer a header block may be than its fields: the rest is refused call by call."""
+LITTLE_GROWTH = 1024
+"""A window that grows by less is as good as one that does not."""
+BEGIN_SECONDS = 20.0
+"""Until the client has said that it speaks HTTP/2."""
+DRAIN_PING = b"draining"
+DRAIN_SECONDS = 5.0
+"""Until the client has answered that ping."""
+WRITE_BUFFER_BYTES = 64 * 1024
+AGE_SPREAD = 0.1
+"""So that connections made together are not renewed together."""
 
 
 class Connection(asyncio.Protocol):
-    """Serves the calls of one client."""
+    """Serves one client."""
 
-    transport: asyncio.Transport
-    write: Callable[[bytes], None]
+    calls: Calls
+    _wire: Wire
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, methods: Methods, limits: Limits) -> None:
-        """Takes what it serves, and within which bounds."""
-        self.loop = loop
-        self.limits = limits
+    def __init__(self, methods: Methods, limits: Limits, lost: Callable[["Connection"], None]) -> None:
+        """Takes what it serves, within which bounds, and who learns that it is gone."""
+        self._loop = asyncio.get_running_loop()
         self._methods = methods
-        self.encoder = Encoder()
-        self._decoder = Decoder(limits.header_bytes)
-        self._heads: dict[bytes, Head] = {}
-        self.streams: dict[int, Stream] = {}
-        self.tasks: set[asyncio.Task[None]] = set()
-        self._waiting: dict[Outlet, None] = {}
-        self.send_window = self._initial_window = frames.WINDOW_BYTES
-        self._room = CONNECTION_WINDOW
-        self._held = 0
-        self.is_paused = False
-        self._rest = bytearray()
-        self._is_begun = False
-        self._block: tuple[int, int, bytearray] | None = None
-        self._last = 0
-        self._closed: deque[int] = deque(maxlen=CLOSED_AT_MOST)
-        self._deadline: float | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self.peer_name = ""
-        self.authentication: Mapping[str, Iterable[bytes]] = {}
+        self._limits = limits
+        self._lost = lost
+        self._reader = FrameReader(self, BLOCKS_OF_LIST * limits.header_bytes)
+        self._pings = PingAllowance(self._loop.time, limits.ping_seconds)
+        self._idle = Allowance(self._loop.time, IDLE_FRAMES, "too many frames that say nothing")
+        self._has_heard = False
+        self._is_ending = False
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._transport: asyncio.Transport | None = None
+
+    # ---- the connection ----
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport) or True
-        self.transport = transport  # type: ignore[assignment]
-        self.write = self.transport.write
-        name = transport.get_extra_info("peername")
-        self.peer_name = f"ipv4:{name[0]}:{name[1]}" if isinstance(name, tuple) else "unix:"
-        settings = {
-            frames.MAX_CONCURRENT_STREAMS: self.limits.streams,
-            frames.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
-            frames.MAX_HEADER_LIST_SIZE: self.limits.header_bytes,
-        }
-        payload = b"".join(frames.SETTING.pack(key, value) for key, value in settings.items())
-        room = frames.NUMBER.pack(CONNECTION_WINDOW - frames.WINDOW_BYTES)
-        self.write(frame(frames.SETTINGS, 0, 0, payload) + frame(frames.WINDOW_UPDATE, 0, 0, room))
+        """Says what this side takes."""
+        self._transport = connected = cast(asyncio.Transport, transport)
+        self._wire = Wire(connected)
+        self.calls = Calls(self._wire, caller(transport), self._methods, self._limits)
+        handshake = transport.get_extra_info("ssl_object")
+        if handshake is not None and handshake.selected_alpn_protocol() != "h2":
+            connected.abort()
+            return
+        connected.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        settings = (
+            (frames.MAX_CONCURRENT_STREAMS, self._limits.streams),
+            (frames.INITIAL_WINDOW_SIZE, STREAM_WINDOW),
+            (frames.MAX_HEADER_LIST_SIZE, self._limits.header_bytes),
+        )
+        connected.write(frame(frames.SETTINGS, 0, 0, b"".join(frames.SETTING.pack(*each) for each in settings)))
+        self._wire.allow(0, CONNECTION_WINDOW - frames.WINDOW_BYTES)
+        self._after("keepalive", BEGIN_SECONDS, self._keep_alive)
+        if self._limits.age_seconds is not None:
+            seconds = self._limits.age_seconds * random.uniform(1 - AGE_SPREAD, 1 + AGE_SPREAD)
+            self._after("age", seconds, self.drain)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        for stream in tuple(self.streams.values()):
-            stream.lose()
-        self.streams.clear()
+    def connection_lost(self, error: Exception | None) -> None:
+        """Ends everything."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self.calls.lose()
+        self._transport = None
+        self._lost(self)
 
     def pause_writing(self) -> None:
-        self.is_paused = True
+        """Hears that the client reads slowly."""
+        self._wire.pause()
 
     def resume_writing(self) -> None:
-        self.is_paused = False
-        self._send_more()
+        """Hears that the client has read."""
+        self._wire.resume()
 
     def data_received(self, data: bytes) -> None:
-        if self._rest:
-            self._rest += data
-            data = bytes(self._rest)
-            self._rest.clear()
-        position, end = 0, len(data)
-        if not self._is_begun:
-            if end < len(frames.PREFACE):
-                self._rest += data
-                return
-            if not data.startswith(frames.PREFACE):
-                self.transport.abort()
-                return
-            self._is_begun = True
-            position = len(frames.PREFACE)
-        unpack = HEAD.unpack_from
-        while end - position >= HEAD_BYTES:
-            word, flags, number = unpack(data, position)
-            start = position + HEAD_BYTES
-            stop = start + (word >> 8)
-            if stop > end:
-                break
-            position = stop
-            kind = word & 0xFF
-            try:
-                if kind < len(self.READERS):
-                    self.READERS[kind](self, flags, number & 0x7FFFFFFF, data[start:stop])
-            except StreamFault as fault:
-                self._reset(fault.number, fault.code)
-        if position < end:
-            self._rest += data[position:]
-
-    def _read_headers(self, flags: int, number: int, payload: bytes) -> None:
-        if flags & frames.PADDED:
-            payload = payload[1 : len(payload) - payload[0]]
-        if flags & frames.PRIORITIZED:
-            payload = payload[5:]
-        if not flags & frames.END_HEADERS:
-            self._block = (number, flags, bytearray(payload))
+        """Reads frames."""
+        if self._is_ending:
             return
-        self._begin(number, flags, payload)
-
-    def _read_continuation(self, flags: int, number: int, payload: bytes) -> None:
-        assert self._block
-        self._block[2].extend(payload)
-        if flags & frames.END_HEADERS:
-            self._begin(number, self._block[1], bytes(self._block[2]))
-
-    def _begin(self, number: int, flags: int, block: bytes) -> None:
-        found = self._heads.get(block) or self._head(block)
-        self._last = number
-        stream = Stream(self, number, found, self._initial_window)
-        self.streams[number] = stream
-        if found.timeout is not None:
-            stream.deadline = deadline = self.loop.time() + found.timeout
-            if self._deadline is None or deadline < self._deadline:
-                self._set_deadline(deadline)
-        if found.method is None:
-            stream.end(StatusCode.UNIMPLEMENTED, "Method not found!")
-            return
-        if found.method.takes_stream:
-            stream.begin()
-
-    def _head(self, block: bytes) -> Head:
-        version = self._decoder.table.version
-        found = head(self._decoder.fields(block), self._methods)
-        if self._decoder.table.version != version:
-            self._heads.clear()
-        elif len(block) <= HEAD_CACHED_BYTES and len(self._heads) < HEADS_AT_MOST:
-            self._heads[block] = found
-        return found
-
-    def _set_deadline(self, deadline: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._deadline = deadline
-        self._timer = self.loop.call_at(deadline, self._expire)
-
-    def _expire(self) -> None:
-        now = self.loop.time()
-        self._deadline = self._timer = None
-        for stream in tuple(self.streams.values()):
-            if stream.deadline is not None and stream.deadline <= now:
-                stream.break_off(StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
-        left = [stream.deadline for stream in self.streams.values() if stream.deadline is not None]
-        if left:
-            self._set_deadline(min(left))
-
-    def _read_data(self, flags: int, number: int, payload: bytes) -> None:
-        size = len(payload)
-        self._room -= size
-        if self._room < CONNECTION_WINDOW // 2:
-            self.write(frame(frames.WINDOW_UPDATE, 0, 0, frames.NUMBER.pack(CONNECTION_WINDOW - self._room)))
-            self._room = CONNECTION_WINDOW
-        stream = self.streams.get(number)
-        if stream is None:
-            return
-        if flags & frames.PADDED:
-            payload = payload[1 : size - payload[0]]
+        self._has_heard = True
         try:
-            stream.receive(payload, size, flags & frames.END_STREAM)
-        except Unacceptable as error:
-            stream.break_off(error.code, error.words)
+            self._reader.feed(data)
+        except ConnectionFault as fault:
+            self._end(fault.code, fault.words)
+        if self.calls.last_taken is not None:
+            self.close_if_idle()
 
-    def _read_reset(self, flags: int, number: int, payload: bytes) -> None:
-        stream = self.streams.pop(number, None)
-        if stream is not None:
-            stream.lose()
-
-    def _read_settings(self, flags: int, number: int, payload: bytes) -> None:
-        if flags & frames.ACK:
+    def drain(self) -> None:
+        """Tells the client to make no more calls here, and closes when those under way have ended."""
+        if self._transport is None or self._is_ending or self.calls.last_taken is not None:
             return
-        for key, value in frames.SETTING.iter_unpack(payload):
-            if key == frames.INITIAL_WINDOW_SIZE:
-                for stream in self.streams.values():
-                    stream.send_window += value - self._initial_window
-                self._initial_window = value
-            elif key == frames.HEADER_TABLE_SIZE:
-                self.encoder.resize(value)
-        self.write(frame(frames.SETTINGS, frames.ACK, 0))
+        # Calls may be on their way: the client answers the ping when it has read this (RFC 9113, 6.8).
+        self._wire.control(goaway(WINDOW_AT_MOST, NO_ERROR) + frame(frames.PING, 0, 0, DRAIN_PING))
+        self._after("drain", DRAIN_SECONDS, self._take_no_more)
 
-    def _read_ping(self, flags: int, number: int, payload: bytes) -> None:
-        if not flags & frames.ACK:
-            self.write(frame(frames.PING, frames.ACK, 0, payload))
+    def cancel(self) -> None:
+        """Ends the calls, and the connection."""
+        self.calls.cancel(StatusCode.UNAVAILABLE, "The server ends.")
+        if not self._is_ending:
+            self._end(NO_ERROR, "")
 
-    def _read_window_update(self, flags: int, number: int, payload: bytes) -> None:
-        (more,) = frames.NUMBER.unpack(payload)
-        if not number:
-            self.send_window += more
-            self._send_more()
+    def close_if_idle(self) -> None:
+        """Closes where nothing is under way."""
+        if not self.calls.streams and not self._is_ending and self._transport is not None:
+            self._is_ending = True
+            self._transport.close()
+
+    def _take_no_more(self) -> None:
+        if self.calls.last_taken is None:
+            self.calls.last_taken = self.calls.last
+            self._wire.control(goaway(self.calls.last, NO_ERROR))
+            self._await_end()
+
+    def _await_end(self) -> None:
+        self.close_if_idle()
+        if not self._is_ending:
+            self._after("end", 0.05, self._await_end)
+
+    def _end(self, code: int, words: str) -> None:
+        self._is_ending = True
+        if self._transport is not None:
+            self.calls.lose()
+            self._wire.control(goaway(self.calls.last, code, words))
+            self._transport.close()
+
+    # ---- time ----
+
+    def _after(self, name: str, seconds: float, act: Callable[[], None]) -> None:
+        if name in self._timers:
+            self._timers[name].cancel()
+        self._timers[name] = self._loop.call_later(seconds, act)
+
+    def _keep_alive(self) -> None:
+        if not self._reader.has_begun:
+            self._abort()
+        elif self._has_heard:
+            self._has_heard = False
+            self._after("keepalive", self._limits.keepalive_seconds, self._keep_alive)
+        else:
+            self._wire.control(frame(frames.PING, 0, 0, bytes(8)))
+            self._after("keepalive", self._limits.keepalive_answer_seconds, self._judge)
+
+    def _judge(self) -> None:
+        if self._has_heard:
+            self._keep_alive()
+        else:
+            self._abort()
+
+    def _abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    # ---- what comes ----
+
+    def headers_came(self, number: int, block: bytes, *, is_last: bool) -> None:
+        """Begins a call, or ends its request."""
+        self.calls.headers_came(number, block, is_last=is_last)
+
+    def data_came(self, number: int, data: bytes, size: int, *, is_last: bool) -> None:
+        """Feeds a call."""
+        if not data and not is_last:
+            self._idle.spend()
+        self.calls.data_came(number, data, size, is_last=is_last)
+
+    def reset_came(self, number: int) -> None:
+        """Cancels a call."""
+        self._idle.spend()
+        self.calls.reset_came(number)
+
+    def settings_came(self, settings: list[tuple[int, int]]) -> None:
+        """Does as the client says (RFC 9113, 6.5.2)."""
+        self._idle.spend()
+        for key, value in settings:
+            if key == frames.HEADER_TABLE_SIZE:
+                self._wire.encoder.resize(value)
+            elif key == frames.ENABLE_PUSH and value > 1:
+                raise ConnectionFault(PROTOCOL_ERROR, "ENABLE_PUSH is neither 0 nor 1.")
+            elif key == frames.MAX_FRAME_SIZE and not frames.FRAME_BYTES <= value < 1 << 24:
+                raise ConnectionFault(PROTOCOL_ERROR, "MAX_FRAME_SIZE is none.")
+            elif key == frames.INITIAL_WINDOW_SIZE:
+                self._resize_windows(value)
+        self._wire.control(frame(frames.SETTINGS, frames.ACK, 0))
+
+    def ping_came(self, payload: bytes, *, is_answer: bool) -> None:
+        """Answers a ping."""
+        self._idle.spend()
+        if is_answer:
+            if payload == DRAIN_PING and "drain" in self._timers:
+                self._take_no_more()
             return
-        stream = self.streams.get(number)
-        if stream is not None:
-            stream.send_window += more
-            self._send_more()
+        answered, self._wire.has_answered = self._wire.has_answered, False
+        self._pings.spend(has_answered=answered)
+        self._wire.control(frame(frames.PING, frames.ACK, 0, payload))
 
-    def _ignore(self, flags: int, number: int, payload: bytes) -> None:
-        pass
+    def window_came(self, number: int, more: int) -> None:
+        """Sends on."""
+        if more < LITTLE_GROWTH:
+            self._idle.spend()
+        if number:
+            self.calls.window_came(number, more)
+        else:
+            self._wire.grow(more)
 
-    READERS: ClassVar[tuple[Callable[[Any, int, int, bytes], None], ...]] = (
-        _read_data, _read_headers, _ignore, _read_reset, _read_settings, _ignore, _read_ping, _ignore, _read_window_update, _read_continuation
-    )
+    def idle_came(self, number: int) -> None:
+        """Counts it."""
+        self._idle.spend()
 
-    def wait(self, outlet: Outlet) -> None:
-        self._waiting[outlet] = None
+    def stream_broken(self, fault: StreamFault) -> None:
+        """Ends one call."""
+        self.calls.stream_broken(fault)
 
-    def _send_more(self) -> None:
-        waiting = list(self._waiting)
-        while waiting:
-            waiting = [outlet for outlet in waiting if outlet.send_more()]
-        for outlet in [outlet for outlet in self._waiting if not outlet.waits]:
-            del self._waiting[outlet]
-
-    def ended(self, outlet: Outlet) -> None:
-        self.streams.pop(outlet.number, None)
-        if not outlet.is_half_closed:
-            self.write(frame(frames.RST_STREAM, 0, outlet.number, frames.NUMBER.pack(frames.NO_ERROR)))
-
-    def give_back(self, stream: Stream, size: int) -> None:
-        self.write(frame(frames.WINDOW_UPDATE, 0, stream.number, frames.NUMBER.pack(size)))
-
-    def hold(self, size: int) -> None:
-        self._held += size
-
-    def _reset(self, number: int, code: int) -> None:
-        stream = self.streams.pop(number, None)
-        if stream is not None:
-            stream.lose()
-        self.write(frame(frames.RST_STREAM, 0, number, frames.NUMBER.pack(code)))
-
-
-_ = (ConnectionFault, Malformed, check_trailers, TooLarge, Undecodable)
+    def _resize_windows(self, size: int) -> None:
+        if size > WINDOW_AT_MOST:
+            raise ConnectionFault(FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE is too large.")
+        growth = size - self._wire.stream_window
+        self._wire.stream_window = size
+        for stream in self.calls.streams.values():
+            stream.send_window += growth
+            if stream.send_window > WINDOW_AT_MOST:
+                raise ConnectionFault(FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE makes a window too large.")
+        if growth > 0:
+            self._wire.send_more()

@@ -3,8 +3,11 @@
 import base64
 import binascii
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from grpc import StatusCode
 
 from gateway_core.grpc_server.hpack_table import Field
 from gateway_core.grpc_server.method import Method, Methods
@@ -40,40 +43,62 @@ class Head:
     """Seconds."""
     encoding: str
     """How compressed messages are compressed."""
-    http_status: int
-    """Other than 200: this is no call of gRPC."""
     content_length: int | None
-    flaw: str
-    """What is wrong with it, in gRPC's terms."""
+    refusal: "Refusal | None" = None
+    """What it is answered with at once."""
+
+    @property
+    def takes_stream(self) -> bool:
+        """Whether the servicer reads the request itself."""
+        return self.method is not None and self.method.takes_stream
+
+
+class Refusal(NamedTuple):
+    """An answer without a servicer."""
+
+    code: StatusCode
+    words: str
+    http_status: int = 200
+    """Other than 200: the request is no call of gRPC."""
 
 
 def head(fields: Sequence[Field], methods: Methods) -> Head:
     """What the fields of a request say; raises Malformed."""
     pseudo = checked(fields)
     own = {name: value for name, value in fields if name in OWN}
-    path = pseudo[":path"]
-    timeout, flaw = None, ""
-    if "grpc-timeout" in own:
-        timeout = seconds(own["grpc-timeout"])
-        flaw = "" if timeout is not None else "The header field grpc-timeout is none."
+    method = methods.find(pseudo[":path"])
     metadata: list[Metadatum] = []
+    refusal = refused(pseudo[":method"], own)
     for name, value in fields:
         if name not in OWN and name[0] != ":":
             try:
                 metadata.extend(metadata_of(name, value))
             except ValueError:
-                flaw = f"The value of the metadata {name} cannot be read."
+                refusal = refusal or Refusal(StatusCode.INTERNAL, f"The value of the metadata {name} cannot be read.")
+    if method is None:
+        refusal = refusal or Refusal(StatusCode.UNIMPLEMENTED, "Method not found!")
     length = own.get("content-length")
     return Head(
-        path=path,
-        method=methods.find(path),
+        path=pseudo[":path"],
+        method=method,
         metadata=tuple(metadata),
-        timeout=timeout,
+        timeout=seconds(own["grpc-timeout"]) if "grpc-timeout" in own else None,
         encoding=own.get("grpc-encoding", "identity"),
-        http_status=http_status(pseudo[":method"], own.get("content-type", "")),
         content_length=None if length is None else int(length),
-        flaw=flaw,
+        refusal=refusal,
     )
+
+
+def refused(verb: str, own: Mapping[str, str]) -> Refusal | None:
+    """What a request is answered with that is no call (gRPC over HTTP/2, "Requests"). None: it may be one."""
+    if verb != "POST":
+        return Refusal(StatusCode.INTERNAL, "This port speaks gRPC, whose requests are POST.", 405)
+    content_type = own.get("content-type", "")
+    if content_type != "application/grpc" and not content_type.startswith(("application/grpc+", "application/grpc;")):
+        return Refusal(StatusCode.INTERNAL, "This port speaks gRPC, whose content-type is application/grpc.", 415)
+    if "grpc-timeout" in own and seconds(own["grpc-timeout"]) is None:
+        return Refusal(StatusCode.INTERNAL, "The header field grpc-timeout cannot be read.")
+    return None
 
 
 def checked(fields: Sequence[Field]) -> dict[str, str]:
@@ -106,14 +131,6 @@ def check_trailers(fields: Sequence[Field]) -> None:
         check_field(name, value)  # which takes none of the pseudo-header fields
 
 
-def http_status(verb: str, content_type: str) -> int:
-    """The status that HTTP has for such a request (gRPC over HTTP/2, "Requests")."""
-    if verb != "POST":
-        return 405
-    is_grpc = content_type == "application/grpc" or content_type.startswith(("application/grpc+", "application/grpc;"))
-    return 200 if is_grpc else 415
-
-
 def seconds(text: str) -> float | None:
     """What grpc-timeout says. None: nothing that can be understood."""
     match = TIMEOUT.fullmatch(text)
@@ -135,3 +152,15 @@ def unpadded(text: str) -> bytes:
         return base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), validate=True)
     except binascii.Error as error:
         raise ValueError(text) from error
+
+
+TOO_LARGE = Head(
+    path="",
+    method=None,
+    metadata=(),
+    timeout=None,
+    encoding="identity",
+    content_length=None,
+    refusal=Refusal(StatusCode.RESOURCE_EXHAUSTED, "The metadata are larger than allowed."),
+)
+"""Stands for a head that is not read any further."""

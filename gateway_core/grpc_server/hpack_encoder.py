@@ -1,4 +1,4 @@
-"""The writing side of HPACK (RFC 7541): blocks out of fields, each in the fewest octets that come without Huffman's code."""
+"""The writing side of HPACK (RFC 7541): blocks out of fields, without Huffman's code."""
 
 from collections.abc import Sequence
 
@@ -18,8 +18,8 @@ STATIC_NAMES = {name: number for number, (name, _) in reversed(tuple(enumerate(S
 class Encoder:
     """The fields that one client is sent.
 
-    The client is told to remember fields until its table is full, and none is ever dropped: so a field's number is known
-    by how many came after it.
+    The client is told to remember fields until its table is full, and none is ever dropped: so a field's number is
+    known by how many came after it.
     """
 
     def __init__(self) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import lru_cache
 
-# Bits of each octet's code, and at the end of EOS's (RFC 7541, Appendix B). The code is canonical: these tell all of it.
+# Bits of each octet's code, and at the end of EOS's (RFC 7541, Appendix B). The code is canonical: that is all of it.
 LENGTHS = (
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28, 28, 28, 28, 28,
     28, 28, 28, 28, 6, 10, 10, 12, 13, 6, 8, 11, 10, 10, 8, 11, 8, 6, 6, 6, 5, 5, 5, 6, 6, 6, 6, 6,

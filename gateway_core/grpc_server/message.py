@@ -78,3 +78,8 @@ def too_long(length: int, most: int) -> Unacceptable:
     """What a message that is too long is refused with."""
     words = f"Received message larger than max ({length} vs. {most})"
     return Unacceptable(StatusCode.RESOURCE_EXHAUSTED, words)
+
+
+def too_much() -> Unacceptable:
+    """What a message is refused with that is one of many unfinished ones."""
+    return Unacceptable(StatusCode.RESOURCE_EXHAUSTED, "Too much of unfinished requests is on this connection.")

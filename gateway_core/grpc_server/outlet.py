@@ -1,8 +1,8 @@
 """What leaves on one stream: frames, as far as the windows and the socket let them."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from abc import abstractmethod
+from collections.abc import Sequence
 
 from gateway_core.grpc_server.frames import (
     DATA,
@@ -12,30 +12,14 @@ from gateway_core.grpc_server.frames import (
     HEAD,
     HEADERS,
     MESSAGE,
+    frame,
     header_frames,
 )
-from gateway_core.grpc_server.hpack_encoder import Encoder
 from gateway_core.grpc_server.hpack_table import Field
+from gateway_core.grpc_server.wire import Wire
 
 PREFIX_BYTES = 5
 """Of a message: whether it is compressed, and its length."""
-
-
-class Wire(Protocol):
-    """The connection, as its streams see it."""
-
-    encoder: Encoder
-    send_window: int
-    """Bytes that the client takes on all streams together."""
-    is_paused: bool
-    """Whether the client reads slowly."""
-    write: Callable[[bytes], None]
-
-    def wait(self, outlet: "Outlet") -> None:
-        """Has `send_more` called once there is room."""
-
-    def ended(self, outlet: "Outlet") -> None:
-        """Learns that the last frame has been written."""
 
 
 class Outlet:
@@ -54,11 +38,16 @@ class Outlet:
     """Whether nothing more is to be sent."""
 
     def send_fields(self, fields: Sequence[Field], *, is_last: bool = False) -> None:
-        """Sends header fields, which no window bounds; the last wait for what is unsent."""
+        """Sends header fields, which no window bounds; the last, which may be none, wait for what is unsent."""
         if is_last and self._unsent:
             self._last = fields
             return
-        self.wire.write(header_frames(self.number, self.wire.encoder.block(fields), is_last=is_last))
+        wire = self.wire
+        wire.has_answered = True
+        if fields:
+            wire.write(header_frames(self.number, wire.encoder.block(fields), is_last=is_last))
+        else:
+            wire.write(frame(DATA, END_STREAM if is_last else 0, self.number))
         if is_last:
             self._end()
 
@@ -70,6 +59,7 @@ class Outlet:
             return self.send_data(bytes((0,)) + len(message).to_bytes(4, "big") + message)
         self.send_window -= size
         wire.send_window -= size
+        wire.has_answered = True
         wire.write(MESSAGE.pack(size << 8 | DATA, 0, self.number, 0, size - PREFIX_BYTES) + message)
         return True
 
@@ -83,6 +73,7 @@ class Outlet:
             self.send_fields(last, is_last=True)
             return
         wire.send_window -= size
+        wire.has_answered = True
         block, trailers = wire.encoder.block(first), wire.encoder.block(last)
         number = self.number
         if len(block) > FRAME_BYTES or len(trailers) > FRAME_BYTES:
@@ -125,6 +116,7 @@ class Outlet:
             return False
         self.send_window -= size
         wire.send_window -= size
+        wire.has_answered = True
         wire.write(HEAD.pack(size << 8 | DATA, 0, self.number) + unsent[:size])
         del unsent[:size]
         if unsent:
@@ -149,6 +141,7 @@ class Outlet:
         """Forgets what is unsent: the client does not want it any more, or shall not have it."""
         self._unsent = self._last = None
         self.is_over = True
+        self.wire.forget(self)
         self._wake()
 
     def _sent(self) -> None:
@@ -165,4 +158,8 @@ class Outlet:
 
     def _end(self) -> None:
         self.is_over = True
-        self.wire.ended(self)
+        self.close()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Hears that the last frame has been written."""

@@ -12,12 +12,15 @@ from urllib.parse import quote
 import grpc.aio
 from grpc import StatusCode
 
+from gateway_core.grpc_server.caller import Caller
+from gateway_core.grpc_server.frames import FLOW_CONTROL_ERROR, PROTOCOL_ERROR, StreamFault
 from gateway_core.grpc_server.head import Head
 from gateway_core.grpc_server.hpack_table import Field
 from gateway_core.grpc_server.limits import Limits
 from gateway_core.grpc_server.message import PREFIX_BYTES, MessageReader, Unacceptable
 from gateway_core.grpc_server.method import Method
-from gateway_core.grpc_server.outlet import Outlet, Wire
+from gateway_core.grpc_server.outlet import Outlet
+from gateway_core.grpc_server.wire import Wire
 from gateway_core.inprocess.context import Context, SentMetadata
 from gateway_core.inprocess.metadata import Metadatum
 
@@ -27,17 +30,18 @@ logger = logging.getLogger(__name__)
 UNQUOTED = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 ANSWER: tuple[Field, ...] = ((":status", "200"), ("content-type", "application/grpc"))
 OK_FIELD = ("grpc-status", "0")
+STREAM_WINDOW = 256 * 1024
+"""Bytes that a client may send of one request before the server has read any."""
 QUEUED_AT_MOST = 16
 """Messages of a streamed request that wait for the servicer; the client may send no more than a window beyond."""
 
 
-class Owner(Wire, Protocol):
-    """The connection, as its calls see it."""
+class Owner(Protocol):
+    """The calls of a connection, as each sees the others."""
 
     limits: Limits
     loop: asyncio.AbstractEventLoop
-    peer_name: str
-    authentication: Mapping[str, Iterable[bytes]]
+    caller: Caller
     tasks: set[asyncio.Task[None]]
 
     def give_back(self, stream: "Stream", size: int) -> None:
@@ -46,14 +50,13 @@ class Owner(Wire, Protocol):
     def hold(self, size: int) -> None:
         """Counts bytes of unfinished messages, or (negative) that they are no more; raises Unacceptable."""
 
-    def leave(self, stream: "Stream") -> None:
-        """Forgets a stream of which nobody wants to know any more, and tells the client so."""
+    def ended(self, stream: "Stream") -> None:
+        """Learns that the last frame of an answer has been written."""
 
 
 class Stream(Outlet, Context[Any, Any]):
     """A call, as its servicer's context."""
 
-    wire: Owner
     # Class attributes are the state of a call with one request in one frame: most, and nothing to set up.
     is_half_closed = False
     """Whether the client sends nothing more."""
@@ -62,28 +65,47 @@ class Stream(Outlet, Context[Any, Any]):
     _reader: MessageReader | None = None
     _requests: "deque[bytes] | None" = None
     _arrival: asyncio.Future[None] | None = None
-    _owed = 0
-    """Bytes received that the client may send again once the servicer has read."""
+    _room = STREAM_WINDOW
+    """Bytes that the client may send."""
     _received = 0
 
-    def __init__(self, wire: Owner, number: int, head: Head, send_window: int) -> None:
-        """Takes the connection, the stream's number, the request's head and what the client takes."""
+    def __init__(self, calls: Owner, wire: Wire, number: int, head: Head) -> None:
+        """Takes the calls of the connection, where answers go, the stream's number, and the request's head."""
+        self.calls = calls
         self.wire = wire
         self.number = number
         self.head = head
-        self.send_window = send_window
+        self.send_window = wire.stream_window
         self.invocation = head.metadata
-        self._loop = wire.loop
+        self._loop = calls.loop
 
     # ---- what comes ----
 
-    def receive(self, data: bytes, size: int, is_last: int) -> None:
-        """Takes a piece of the request, which was so many bytes with its padding; raises Unacceptable."""
+    def begin(self, *, is_last: bool) -> None:
+        """Answers a call that needs no request, or cannot be answered; raises Unacceptable."""
+        self.is_half_closed = is_last
+        refusal = self.head.refusal
+        if refusal is not None:
+            if refusal.http_status == 200:
+                self.end(refusal.code, refusal.words)
+            else:
+                self._say(refusal.http_status, refusal.words)
+        elif self._method.takes_stream:
+            self._requests = deque()
+            self._start(self._answer_stream())
+        if is_last and self.ended is None:
+            self.receive_end()
+
+    def receive(self, data: bytes, size: int, *, is_last: bool) -> None:
+        """Takes a piece of the request, which was so many bytes with its padding.
+
+        Raises Unacceptable, or StreamFault where a rule of HTTP/2 is broken.
+        """
         if is_last:
             self.is_half_closed = True
-            if self._reader is None and self.task is None and data[:1] == b"\0":
+            if self._reader is None and self.head.content_length is None and data[:1] == b"\0":
                 length = len(data) - PREFIX_BYTES
-                if length == int.from_bytes(data[1:PREFIX_BYTES], "big") and not self.head.method.takes_stream:
+                if length == int.from_bytes(data[1:PREFIX_BYTES], "big") and self._requests is None and not self.ended:
                     self._start(self._answer_one(data[PREFIX_BYTES:]))
                     return
         self._receive_piece(data, size)
@@ -91,34 +113,35 @@ class Stream(Outlet, Context[Any, Any]):
             self.receive_end()
 
     def receive_end(self) -> None:
-        """Learns that the request is over; raises Unacceptable where something is missing."""
+        """Learns that the request is over; raises Unacceptable where something is missing, and StreamFault."""
         self.is_half_closed = True
+        if self.head.content_length not in (None, self._received):
+            raise StreamFault(self.number, PROTOCOL_ERROR)
+        if self.ended is not None:
+            return
         if self._reader is not None and self._reader.held_bytes:
             raise Unacceptable(StatusCode.INTERNAL, "The request ends within a message.")
-        if self._method.takes_stream:
+        if self._requests is not None:
             self._arrived()
-        elif self.task is None and not self.is_over:
+        elif self.task is None:
             raise Unacceptable(StatusCode.UNIMPLEMENTED, "The request has no message.")
 
-    def begin(self) -> None:
-        """Runs the servicer at once where it reads the request itself."""
-        if self._method.takes_stream:
-            self._requests = deque()
-            self._start(self._answer_stream())
-
     def _receive_piece(self, data: bytes, size: int) -> None:
+        self._received += len(data)
+        self._room -= size
+        if self._room < 0:
+            raise StreamFault(self.number, FLOW_CONTROL_ERROR)
         if self.ended is not None:
             return
         if self._reader is None:
-            self._reader = MessageReader(self.head.encoding, self.wire.limits.message_bytes)
+            self._reader = MessageReader(self.head.encoding, self.calls.limits.message_bytes)
         reader = self._reader
         before = reader.held_bytes
         try:
             for message in reader.feed(data):
                 self._take(message)
         finally:
-            self.wire.hold(reader.held_bytes - before)
-        self._owed += size
+            self.calls.hold(reader.held_bytes - before)
         self._give_back()
 
     def _take(self, message: bytes) -> None:
@@ -131,9 +154,10 @@ class Stream(Outlet, Context[Any, Any]):
             self._start(self._answer_one(message))
 
     def _give_back(self) -> None:
-        if not self.is_half_closed and (self._requests is None or len(self._requests) < QUEUED_AT_MOST):
-            owed, self._owed = self._owed, 0
-            self.wire.give_back(self, owed)
+        is_wanted = not self.is_half_closed and (self._requests is None or len(self._requests) < QUEUED_AT_MOST)
+        if self._room < STREAM_WINDOW // 2 and is_wanted and not self.is_over:
+            self.calls.give_back(self, STREAM_WINDOW - self._room)
+            self._room = STREAM_WINDOW
 
     def _arrived(self) -> None:
         if self._arrival is not None and not self._arrival.done():
@@ -148,7 +172,7 @@ class Stream(Outlet, Context[Any, Any]):
 
     def _start(self, answering: Any) -> None:
         self.task = task = self._loop.create_task(answering)
-        tasks = self.wire.tasks
+        tasks = self.calls.tasks
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
@@ -203,8 +227,7 @@ class Stream(Outlet, Context[Any, Any]):
             self._arrival = self._loop.create_future()
             await self._arrival
         message = requests.popleft()
-        if self._owed:
-            self._give_back()
+        self._give_back()
         return self._method.deserialize(message)
 
     async def _give_stream(self, answer: Any) -> None:
@@ -212,8 +235,8 @@ class Stream(Outlet, Context[Any, Any]):
             serialize = self._method.serialize
             async with aclosing(answer) as events:
                 async for event in events:
-                    if self.ended is not None:
-                        return
+                    if self.ended is not None or self.is_aborted:
+                        break
                     if not self._send(serialize(event)):
                         await self.sent()
         elif hasattr(answer, "__await__"):
@@ -221,9 +244,12 @@ class Stream(Outlet, Context[Any, Any]):
         self.end(self.status_code or StatusCode.OK, self.status_details, self.trailing)
 
     def _give(self, answer: Any) -> None:
-        message = self._method.serialize(answer)
         if self.ended is not None:
             return
+        if self.is_aborted:
+            self.end(self.status_code or StatusCode.UNKNOWN, self.status_details, self.trailing)
+            return
+        message = self._method.serialize(answer)
         if self.status_code is not None or self.initial is not None or self.invalid:
             self._send(message)
             self.end(self.status_code or StatusCode.OK, self.status_details, self.trailing)
@@ -269,12 +295,12 @@ class Stream(Outlet, Context[Any, Any]):
         return self.send_message(message)
 
     def _check_length(self, message: bytes) -> None:
-        most = self.wire.limits.message_bytes
+        most = self.calls.limits.message_bytes
         if len(message) > most:
             raise TooLong(f"Sent message larger than max ({len(message)} vs. {most})")
 
     def end(self, code: StatusCode, details: str = "", trailing: Sequence[Metadatum] = ()) -> None:
-        """Tells the client how the call has ended, behind whatever is still to be sent; does nothing the second time."""
+        """Tells the client how the call has ended, behind what is still to be sent; does nothing the second time."""
         if self.ended is not None:
             return
         if self.invalid:
@@ -282,6 +308,17 @@ class Stream(Outlet, Context[Any, Any]):
         self.ended = code
         fields = trailer_fields(("grpc-status", str(code.value[0])), details, trailing)
         self.send_fields(fields if self.initial is not None else [*ANSWER, *fields], is_last=True)
+
+    def _say(self, status: int, words: str) -> None:
+        """Answers what is no call of gRPC."""
+        self.ended = StatusCode.INTERNAL
+        self.send_fields(((":status", str(status)), ("content-type", "text/plain")))
+        self.send_data(words.encode())
+        self.send_fields((), is_last=True)
+
+    def close(self) -> None:
+        """Hears that the last frame has been written."""
+        self.calls.ended(self)
 
     def break_off(self, code: StatusCode, details: str) -> None:
         """Ends the call from outside of its servicer, which is cancelled."""
@@ -298,7 +335,7 @@ class Stream(Outlet, Context[Any, Any]):
             self.ended = StatusCode.CANCELLED
         self.drop()
         if self._reader is not None:
-            self.wire.hold(-self._reader.held_bytes)
+            self.calls.hold(-self._reader.held_bytes)
             self._reader = None
         if self.task is not None:
             self.task.cancel()
@@ -307,11 +344,11 @@ class Stream(Outlet, Context[Any, Any]):
 
     def peer(self) -> str:
         """The caller's address, in gRPC's words."""
-        return self.wire.peer_name
+        return self.calls.caller.name
 
     def auth_context(self) -> Mapping[str, Iterable[bytes]]:
         """Who the caller is, by its certificate."""
-        return self.wire.authentication
+        return self.calls.caller.authentication
 
 
 class TooLong(Exception):
