@@ -1,6 +1,7 @@
 """One connection of HTTP/2 (RFC 9113): settings, pings, its age and its end; the calls on it are told what comes."""
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable
 from typing import cast
@@ -14,6 +15,7 @@ from gateway_core.grpc_server.calls import CONNECTION_WINDOW, Calls
 from gateway_core.grpc_server.frame_reader import FrameReader
 from gateway_core.grpc_server.frames import (
     FLOW_CONTROL_ERROR,
+    INTERNAL_ERROR,
     NO_ERROR,
     PROTOCOL_ERROR,
     WINDOW_AT_MOST,
@@ -26,6 +28,8 @@ from gateway_core.grpc_server.limits import Limits
 from gateway_core.grpc_server.method import Methods
 from gateway_core.grpc_server.stream import STREAM_WINDOW
 from gateway_core.grpc_server.wire import Wire
+
+logger = logging.getLogger(__name__)
 
 BLOCKS_OF_LIST = 2
 """How much longer a header block may be than its fields: the rest is refused call by call."""
@@ -109,7 +113,11 @@ class Connection(asyncio.Protocol):
         try:
             self._reader.feed(data)
         except ConnectionFault as fault:
+            logger.info("a connection from %s ended: %s", self.calls.caller.name, fault.words)
             self._end(fault.code, fault.words)
+        except Exception:
+            logger.exception("a connection from %s ended by a fault of the server", self.calls.caller.name)
+            self._end(INTERNAL_ERROR, "")
         if self.calls.last_taken is not None:
             self.close_if_idle()
 
@@ -208,6 +216,7 @@ class Connection(asyncio.Protocol):
             elif key == frames.INITIAL_WINDOW_SIZE:
                 self._resize_windows(value)
         self._wire.control(frame(frames.SETTINGS, frames.ACK, 0))
+        self._wire.send_more()
 
     def ping_came(self, payload: bytes, *, is_answer: bool) -> None:
         """Answers a ping."""
@@ -246,5 +255,3 @@ class Connection(asyncio.Protocol):
             stream.send_window += growth
             if stream.send_window > WINDOW_AT_MOST:
                 raise ConnectionFault(FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE makes a window too large.")
-        if growth > 0:
-            self._wire.send_more()

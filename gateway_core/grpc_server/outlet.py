@@ -121,7 +121,7 @@ class Outlet:
         del unsent[:size]
         if unsent:
             return True
-        self._sent()
+        self._flushed()
         return False
 
     async def sent(self) -> None:
@@ -144,7 +144,7 @@ class Outlet:
         self.wire.forget(self)
         self._wake()
 
-    def _sent(self) -> None:
+    def _flushed(self) -> None:
         self._unsent = None
         self._wake()
         if self._last is not None:

@@ -88,8 +88,6 @@ class Stream(Outlet, Context[Any, Any]):
         if refusal is not None:
             if refusal.http_status == 200:
                 self.end(refusal.code, refusal.words)
-            else:
-                self._say(refusal.http_status, refusal.words)
         elif self._method.takes_stream:
             self._requests = deque()
             self._start(self._answer_stream())
@@ -105,7 +103,7 @@ class Stream(Outlet, Context[Any, Any]):
             self.is_half_closed = True
             if self._reader is None and self.head.content_length is None and data[:1] == b"\0":
                 length = len(data) - PREFIX_BYTES
-                if length == int.from_bytes(data[1:PREFIX_BYTES], "big") and self._requests is None and not self.ended:
+                if length == int.from_bytes(data[1:PREFIX_BYTES], "big") and not (self.task or self.head.refusal or self.ended):
                     self._start(self._answer_one(data[PREFIX_BYTES:]))
                     return
         self._receive_piece(data, size)
@@ -119,6 +117,10 @@ class Stream(Outlet, Context[Any, Any]):
             raise StreamFault(self.number, PROTOCOL_ERROR)
         if self.ended is not None:
             return
+        refusal = self.head.refusal
+        if refusal is not None:
+            self._say(refusal.http_status, refusal.words)
+            return
         if self._reader is not None and self._reader.held_bytes:
             raise Unacceptable(StatusCode.INTERNAL, "The request ends within a message.")
         if self._requests is not None:
@@ -131,7 +133,8 @@ class Stream(Outlet, Context[Any, Any]):
         self._room -= size
         if self._room < 0:
             raise StreamFault(self.number, FLOW_CONTROL_ERROR)
-        if self.ended is not None:
+        if self.ended is not None or self.head.refusal is not None:
+            self._give_back()
             return
         if self._reader is None:
             self._reader = MessageReader(self.head.encoding, self.calls.limits.message_bytes)
