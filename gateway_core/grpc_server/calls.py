@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from grpc import StatusCode
 
@@ -36,8 +37,12 @@ CLOSED_AT_MOST = 1000
 class Calls:
     """What a client has asked on one connection."""
 
-    def __init__(self, wire: Wire, caller: Caller, methods: Methods, limits: Limits) -> None:
-        """Takes where answers go, who asks, what can be asked, and within which bounds."""
+    def __init__(self, wire: Wire, caller: Caller, methods: Methods, limits: Limits, idle: Callable[[], None]) -> None:
+        """Takes where answers go, who asks, what can be asked, within which bounds, and who learns that all are done.
+
+        The last is called once no more are taken.
+        """
+        self._idle = idle
         self.loop = asyncio.get_running_loop()
         self.limits = limits
         self.caller = caller
@@ -229,18 +234,20 @@ class Calls:
 
     # ---- what calls ask for ----
 
-    def ended(self, stream: Stream) -> None:
+    def ended(self, number: int, *, is_whole: bool) -> None:
         """Forgets a call that is answered; a client that has not said all is told to stop."""
-        self.streams.pop(stream.number, None)
-        if stream.is_half_closed:
-            self._over.append(stream.number)
+        self.streams.pop(number, None)
+        if is_whole:
+            self._over.append(number)
         else:
-            self._left.append(stream.number)
-            self._wire.reset(stream.number, frames.NO_ERROR)
+            self._left.append(number)
+            self._wire.reset(number, frames.NO_ERROR)
+        if self.last_taken is not None and not self.streams:
+            self._idle()
 
-    def give_back(self, stream: Stream, size: int) -> None:
+    def give_back(self, number: int, size: int) -> None:
         """Lets the client send so many bytes more on the stream."""
-        self._wire.allow(stream.number, size)
+        self._wire.allow(number, size)
 
     def hold(self, size: int) -> None:
         """Counts bytes of unfinished messages; raises Unacceptable where they are too many."""

@@ -24,9 +24,9 @@ from gateway_core.grpc_server.frames import (
     frame,
     goaway,
 )
+from gateway_core.grpc_server.inlet import STREAM_WINDOW
 from gateway_core.grpc_server.limits import Limits
 from gateway_core.grpc_server.method import Methods
-from gateway_core.grpc_server.stream import STREAM_WINDOW
 from gateway_core.grpc_server.wire import Wire
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class Connection(asyncio.Protocol):
         """Says what this side takes."""
         self._transport = connected = cast(asyncio.Transport, transport)
         self._wire = Wire(connected)
-        self.calls = Calls(self._wire, caller(transport), self._methods, self._limits)
+        self.calls = Calls(self._wire, caller(transport), self._methods, self._limits, self.close_if_idle)
         handshake = transport.get_extra_info("ssl_object")
         if handshake is not None and handshake.selected_alpn_protocol() != "h2":
             connected.abort()
@@ -118,8 +118,6 @@ class Connection(asyncio.Protocol):
         except Exception:
             logger.exception("a connection from %s ended by a fault of the server", self.calls.caller.name)
             self._end(INTERNAL_ERROR, "")
-        if self.calls.last_taken is not None:
-            self.close_if_idle()
 
     def drain(self) -> None:
         """Tells the client to make no more calls here, and closes when those under way have ended."""
@@ -145,12 +143,7 @@ class Connection(asyncio.Protocol):
         if self.calls.last_taken is None:
             self.calls.last_taken = self.calls.last
             self._wire.control(goaway(self.calls.last, NO_ERROR))
-            self._await_end()
-
-    def _await_end(self) -> None:
-        self.close_if_idle()
-        if not self._is_ending:
-            self._after("end", 0.05, self._await_end)
+            self.close_if_idle()
 
     def _end(self, code: int, words: str) -> None:
         self._is_ending = True
@@ -195,17 +188,17 @@ class Connection(asyncio.Protocol):
     def data_came(self, number: int, data: bytes, size: int, *, is_last: bool) -> None:
         """Feeds a call."""
         if not data and not is_last:
-            self._idle.spend()
+            self._idle.spend(self._wire.sent_count)
         self.calls.data_came(number, data, size, is_last=is_last)
 
     def reset_came(self, number: int) -> None:
         """Cancels a call."""
-        self._idle.spend()
+        self._idle.spend(self._wire.sent_count)
         self.calls.reset_came(number)
 
     def settings_came(self, settings: list[tuple[int, int]]) -> None:
         """Does as the client says (RFC 9113, 6.5.2)."""
-        self._idle.spend()
+        self._idle.spend(self._wire.sent_count)
         for key, value in settings:
             if key == frames.HEADER_TABLE_SIZE:
                 self._wire.encoder.resize(value)
@@ -220,19 +213,18 @@ class Connection(asyncio.Protocol):
 
     def ping_came(self, payload: bytes, *, is_answer: bool) -> None:
         """Answers a ping."""
-        self._idle.spend()
+        self._idle.spend(self._wire.sent_count)
         if is_answer:
             if payload == DRAIN_PING and "drain" in self._timers:
                 self._take_no_more()
             return
-        answered, self._wire.has_answered = self._wire.has_answered, False
-        self._pings.spend(has_answered=answered)
+        self._pings.spend(self._wire.sent_count)
         self._wire.control(frame(frames.PING, frames.ACK, 0, payload))
 
     def window_came(self, number: int, more: int) -> None:
         """Sends on."""
         if more < LITTLE_GROWTH:
-            self._idle.spend()
+            self._idle.spend(self._wire.sent_count)
         if number:
             self.calls.window_came(number, more)
         else:
@@ -240,7 +232,7 @@ class Connection(asyncio.Protocol):
 
     def idle_came(self, number: int) -> None:
         """Counts it."""
-        self._idle.spend()
+        self._idle.spend(self._wire.sent_count)
 
     def stream_broken(self, fault: StreamFault) -> None:
         """Ends one call."""

@@ -22,7 +22,7 @@ class Method:
     gives_stream: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Question:
     """What a generic handler is asked with: grpc.HandlerCallDetails."""
 

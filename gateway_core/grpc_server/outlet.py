@@ -43,7 +43,7 @@ class Outlet:
             self._last = fields
             return
         wire = self.wire
-        wire.has_answered = True
+        wire.sent_count += 1
         if fields:
             wire.write(header_frames(self.number, wire.encoder.block(fields), is_last=is_last))
         else:
@@ -59,7 +59,7 @@ class Outlet:
             return self.send_data(bytes((0,)) + len(message).to_bytes(4, "big") + message)
         self.send_window -= size
         wire.send_window -= size
-        wire.has_answered = True
+        wire.sent_count += 1
         wire.write(MESSAGE.pack(size << 8 | DATA, 0, self.number, 0, size - PREFIX_BYTES) + message)
         return True
 
@@ -73,7 +73,7 @@ class Outlet:
             self.send_fields(last, is_last=True)
             return
         wire.send_window -= size
-        wire.has_answered = True
+        wire.sent_count += 1
         block, trailers = wire.encoder.block(first), wire.encoder.block(last)
         number = self.number
         if len(block) > FRAME_BYTES or len(trailers) > FRAME_BYTES:
@@ -116,7 +116,7 @@ class Outlet:
             return False
         self.send_window -= size
         wire.send_window -= size
-        wire.has_answered = True
+        wire.sent_count += 1
         wire.write(HEAD.pack(size << 8 | DATA, 0, self.number) + unsent[:size])
         del unsent[:size]
         if unsent:

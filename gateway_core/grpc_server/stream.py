@@ -3,21 +3,17 @@
 import asyncio
 import base64
 import logging
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote
 
 import grpc.aio
 from grpc import StatusCode
 
-from gateway_core.grpc_server.caller import Caller
-from gateway_core.grpc_server.frames import FLOW_CONTROL_ERROR, PROTOCOL_ERROR, StreamFault
-from gateway_core.grpc_server.head import Head
+from gateway_core.grpc_server.head import Head, Refusal
 from gateway_core.grpc_server.hpack_table import Field
-from gateway_core.grpc_server.limits import Limits
-from gateway_core.grpc_server.message import PREFIX_BYTES, MessageReader, Unacceptable
+from gateway_core.grpc_server.inlet import Inlet, Owner
 from gateway_core.grpc_server.method import Method
 from gateway_core.grpc_server.outlet import Outlet
 from gateway_core.grpc_server.wire import Wire
@@ -30,44 +26,13 @@ logger = logging.getLogger(__name__)
 UNQUOTED = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 ANSWER: tuple[Field, ...] = ((":status", "200"), ("content-type", "application/grpc"))
 OK_FIELD = ("grpc-status", "0")
-STREAM_WINDOW = 256 * 1024
-"""Bytes that a client may send of one request before the server has read any."""
-QUEUED_AT_MOST = 16
-"""Messages of a streamed request that wait for the servicer; the client may send no more than a window beyond."""
 
 
-class Owner(Protocol):
-    """The calls of a connection, as each sees the others."""
-
-    limits: Limits
-    loop: asyncio.AbstractEventLoop
-    caller: Caller
-    tasks: set[asyncio.Task[None]]
-
-    def give_back(self, stream: "Stream", size: int) -> None:
-        """Lets the client send so many bytes more on the stream."""
-
-    def hold(self, size: int) -> None:
-        """Counts bytes of unfinished messages, or (negative) that they are no more; raises Unacceptable."""
-
-    def ended(self, stream: "Stream") -> None:
-        """Learns that the last frame of an answer has been written."""
-
-
-class Stream(Outlet, Context[Any, Any]):
+class Stream(Inlet, Outlet, Context[Any, Any]):
     """A call, as its servicer's context."""
 
-    # Class attributes are the state of a call with one request in one frame: most, and nothing to set up.
-    is_half_closed = False
-    """Whether the client sends nothing more."""
     task: asyncio.Task[None] | None = None
     """What runs the servicer."""
-    _reader: MessageReader | None = None
-    _requests: "deque[bytes] | None" = None
-    _arrival: asyncio.Future[None] | None = None
-    _room = STREAM_WINDOW
-    """Bytes that the client may send."""
-    _received = 0
 
     def __init__(self, calls: Owner, wire: Wire, number: int, head: Head) -> None:
         """Takes the calls of the connection, where answers go, the stream's number, and the request's head."""
@@ -79,93 +44,6 @@ class Stream(Outlet, Context[Any, Any]):
         self.invocation = head.metadata
         self._loop = calls.loop
 
-    # ---- what comes ----
-
-    def begin(self, *, is_last: bool) -> None:
-        """Answers a call that needs no request, or cannot be answered; raises Unacceptable."""
-        self.is_half_closed = is_last
-        refusal = self.head.refusal
-        if refusal is not None:
-            if refusal.http_status == 200:
-                self.end(refusal.code, refusal.words)
-        elif self._method.takes_stream:
-            self._requests = deque()
-            self._start(self._answer_stream())
-        if is_last and self.ended is None:
-            self.receive_end()
-
-    def receive(self, data: bytes, size: int, *, is_last: bool) -> None:
-        """Takes a piece of the request, which was so many bytes with its padding.
-
-        Raises Unacceptable, or StreamFault where a rule of HTTP/2 is broken.
-        """
-        if is_last:
-            self.is_half_closed = True
-            if self._reader is None and self.head.content_length is None and data[:1] == b"\0":
-                length = len(data) - PREFIX_BYTES
-                if length == int.from_bytes(data[1:PREFIX_BYTES], "big") and not (self.task or self.head.refusal or self.ended):
-                    self._start(self._answer_one(data[PREFIX_BYTES:]))
-                    return
-        self._receive_piece(data, size)
-        if is_last:
-            self.receive_end()
-
-    def receive_end(self) -> None:
-        """Learns that the request is over; raises Unacceptable where something is missing, and StreamFault."""
-        self.is_half_closed = True
-        if self.head.content_length not in (None, self._received):
-            raise StreamFault(self.number, PROTOCOL_ERROR)
-        if self.ended is not None:
-            return
-        refusal = self.head.refusal
-        if refusal is not None:
-            self._say(refusal.http_status, refusal.words)
-            return
-        if self._reader is not None and self._reader.held_bytes:
-            raise Unacceptable(StatusCode.INTERNAL, "The request ends within a message.")
-        if self._requests is not None:
-            self._arrived()
-        elif self.task is None:
-            raise Unacceptable(StatusCode.UNIMPLEMENTED, "The request has no message.")
-
-    def _receive_piece(self, data: bytes, size: int) -> None:
-        self._received += len(data)
-        self._room -= size
-        if self._room < 0:
-            raise StreamFault(self.number, FLOW_CONTROL_ERROR)
-        if self.ended is not None or self.head.refusal is not None:
-            self._give_back()
-            return
-        if self._reader is None:
-            self._reader = MessageReader(self.head.encoding, self.calls.limits.message_bytes)
-        reader = self._reader
-        before = reader.held_bytes
-        try:
-            for message in reader.feed(data):
-                self._take(message)
-        finally:
-            self.calls.hold(reader.held_bytes - before)
-        self._give_back()
-
-    def _take(self, message: bytes) -> None:
-        if self._requests is not None:
-            self._requests.append(message)
-            self._arrived()
-        elif self.task is not None:
-            raise Unacceptable(StatusCode.UNIMPLEMENTED, "The request has more than one message.")
-        else:
-            self._start(self._answer_one(message))
-
-    def _give_back(self) -> None:
-        is_wanted = not self.is_half_closed and (self._requests is None or len(self._requests) < QUEUED_AT_MOST)
-        if self._room < STREAM_WINDOW // 2 and is_wanted and not self.is_over:
-            self.calls.give_back(self, STREAM_WINDOW - self._room)
-            self._room = STREAM_WINDOW
-
-    def _arrived(self) -> None:
-        if self._arrival is not None and not self._arrival.done():
-            self._arrival.set_result(None)
-
     # ---- the servicer ----
 
     @property
@@ -173,21 +51,28 @@ class Stream(Outlet, Context[Any, Any]):
         assert self.head.method is not None
         return self.head.method
 
-    def _start(self, answering: Any) -> None:
+    def answer_one(self, message: bytes) -> None:
+        """Runs the servicer of a method that takes one request."""
+        self._start(self._answer(message))
+
+    def answer_stream(self) -> None:
+        """Runs the servicer of a method that takes a stream."""
+        self._start(self._answer(None))
+
+    def _start(self, answering: Coroutine[Any, Any, None]) -> None:
         self.task = task = self._loop.create_task(answering)
         tasks = self.calls.tasks
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    async def _answer_one(self, message: bytes) -> None:
-        """Runs the servicer of a method that takes one request."""
+    async def _answer(self, message: bytes | None) -> None:
         method = self._method
         try:
-            request = method.deserialize(message)
+            request = self.messages() if message is None else method.deserialize(message)
+            answer = method.answer(request, self)
             if method.gives_stream:
-                await self._give_stream(method.answer(request, self))
+                await self._give_stream(answer)
             else:
-                answer = method.answer(request, self)
                 # A servicer that implements nothing inherits plain functions.
                 self._give(await answer if hasattr(answer, "__await__") else answer)
         except Exception as error:
@@ -198,41 +83,6 @@ class Stream(Outlet, Context[Any, Any]):
         finally:
             self.finish()
 
-    async def _answer_stream(self) -> None:
-        """Runs the servicer of a method that takes a stream."""
-        method = self._method
-        try:
-            answer = method.answer(self._messages(), self)
-            if method.gives_stream:
-                await self._give_stream(answer)
-            else:
-                self._give(await answer)
-        except Exception as error:
-            self._fail(error)
-        except BaseException:
-            self.end(StatusCode.CANCELLED, "Cancelled by the servicer.")
-            raise
-        finally:
-            self.finish()
-
-    async def _messages(self) -> AsyncIterator[Any]:
-        while (request := await self.read()) is not grpc.aio.EOF:
-            yield request
-
-    async def read(self) -> Any:
-        """The next message of a streamed request, or grpc.aio.EOF."""
-        requests = self._requests
-        if requests is None:
-            raise grpc.aio.UsageError("The request is not streamed.")
-        while not requests:
-            if self.is_half_closed or self.ended is not None:
-                return grpc.aio.EOF
-            self._arrival = self._loop.create_future()
-            await self._arrival
-        message = requests.popleft()
-        self._give_back()
-        return self._method.deserialize(message)
-
     async def _give_stream(self, answer: Any) -> None:
         if isinstance(answer, AsyncGenerator):
             serialize = self._method.serialize
@@ -242,7 +92,7 @@ class Stream(Outlet, Context[Any, Any]):
                         break
                     if not self._send(serialize(event)):
                         await self.sent()
-        elif hasattr(answer, "__await__"):
+        else:
             await answer
         self.end(self.status_code or StatusCode.OK, self.status_details, self.trailing)
 
@@ -312,16 +162,20 @@ class Stream(Outlet, Context[Any, Any]):
         fields = trailer_fields(("grpc-status", str(code.value[0])), details, trailing)
         self.send_fields(fields if self.initial is not None else [*ANSWER, *fields], is_last=True)
 
-    def _say(self, status: int, words: str) -> None:
-        """Answers what is no call of gRPC."""
-        self.ended = StatusCode.INTERNAL
-        self.send_fields(((":status", str(status)), ("content-type", "text/plain")))
-        self.send_data(words.encode())
+    def refuse(self, refusal: Refusal) -> None:
+        """Answers without a servicer: what is no call of gRPC, in plain HTTP."""
+        if refusal.http_status == 200:
+            self.end(refusal.code, refusal.words)
+            return
+        self.ended = refusal.code
+        self.send_fields(((":status", str(refusal.http_status)), ("content-type", "text/plain")))
+        self.send_data(refusal.words.encode())
         self.send_fields((), is_last=True)
 
     def close(self) -> None:
         """Hears that the last frame has been written."""
-        self.calls.ended(self)
+        self.drop_request()
+        self.calls.ended(self.number, is_whole=self.is_half_closed)
 
     def break_off(self, code: StatusCode, details: str) -> None:
         """Ends the call from outside of its servicer, which is cancelled."""
@@ -337,9 +191,7 @@ class Stream(Outlet, Context[Any, Any]):
         if self.ended is None:
             self.ended = StatusCode.CANCELLED
         self.drop()
-        if self._reader is not None:
-            self.calls.hold(-self._reader.held_bytes)
-            self._reader = None
+        self.drop_request()
         if self.task is not None:
             self.task.cancel()
 

@@ -24,7 +24,11 @@ class Waiting(Protocol):
 
     number: int
     send_window: int
-    waits: bool
+
+    @property
+    def waits(self) -> bool:
+        """Whether it does."""
+        ...
 
     def send_more(self) -> bool:
         """Sends one frame; whether there is more that can be sent now."""
@@ -45,8 +49,8 @@ class Wire:
         """Bytes that it takes on each stream that begins."""
         self.is_paused = False
         """Whether the client reads slowly."""
-        self.has_answered = False
-        """Whether something was sent since it was last asked, other than answers to frames."""
+        self.sent_count = 0
+        """How often something was sent, other than answers to frames."""
         self._waiting: dict[Waiting, None] = {}
         self._unread = 0
 
