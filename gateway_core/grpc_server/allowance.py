@@ -24,7 +24,7 @@ class Allowance:
         self._most = self._limit = most
         self._words = words
         self._count = 0
-        self._began = 0.0
+        self._began = clock()
         self._sent_before = 0
 
     def spend(self, sent_count: int = 0) -> None:

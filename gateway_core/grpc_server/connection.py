@@ -40,6 +40,8 @@ BEGIN_SECONDS = 20.0
 DRAIN_PING = b"draining"
 DRAIN_SECONDS = 5.0
 """Until the client has answered that ping."""
+LINGER_SECONDS = 1.0
+"""Until a client that was told to go must have done so."""
 WRITE_BUFFER_BYTES = 64 * 1024
 AGE_SPREAD = 0.1
 """So that connections made together are not renewed together."""
@@ -97,6 +99,10 @@ class Connection(asyncio.Protocol):
         self._transport = None
         self._lost(self)
 
+    def eof_received(self) -> bool:
+        """Closes: what has not been answered yet nobody waits for."""
+        return False
+
     def pause_writing(self) -> None:
         """Hears that the client reads slowly."""
         self._wire.pause()
@@ -150,7 +156,12 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self.calls.lose()
             self._wire.control(goaway(self.calls.last, code, words))
-            self._transport.close()
+            if self._transport.can_write_eof() and not self._transport.is_closing():
+                # Closing while more comes could make the client's system drop the frame unread.
+                self._transport.write_eof()
+                self._after("end", LINGER_SECONDS, self._abort)
+            else:
+                self._transport.close()
 
     # ---- time ----
 
