@@ -224,11 +224,17 @@ class Calls:
     def _expire(self) -> None:
         now = self.loop.time()
         self._deadline = self._timer = None
-        timed = [stream for stream in self.streams.values() if stream.deadline is not None and stream.ended is None]
-        for stream in timed:
-            if stream.deadline is not None and stream.deadline <= now:
+        timed = [(stream.deadline, stream) for stream in self.streams.values() if stream.deadline is not None]
+        for _, stream in [each for each in timed if each[0] <= now]:
+            if stream.ended is None:
                 stream.break_off(StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
-        left = [stream.deadline for stream in timed if stream.deadline is not None and stream.deadline > now]
+            else:
+                # It is answered, and the client has not taken the answer.
+                self.streams.pop(stream.number, None)
+                self._over.append(stream.number)
+                stream.lose()
+                self._wire.reset(stream.number, frames.CANCEL)
+        left = [deadline for deadline, _ in timed if deadline > now]
         if left:
             self._set_deadline(min(left))
 
