@@ -4,7 +4,8 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from typing import cast
+from contextlib import suppress
+from typing import Protocol, cast
 
 from grpc import StatusCode
 
@@ -47,18 +48,28 @@ AGE_SPREAD = 0.1
 """So that connections made together are not renewed together."""
 
 
+class Owner(Protocol):
+    """Who keeps connections."""
+
+    def made(self, connection: "Connection") -> None:
+        """Takes note of one that stands."""
+
+    def lost(self, connection: "Connection") -> None:
+        """Takes note of its end."""
+
+
 class Connection(asyncio.Protocol):
     """Serves one client."""
 
     calls: Calls
     _wire: Wire
 
-    def __init__(self, methods: Methods, limits: Limits, lost: Callable[["Connection"], None]) -> None:
-        """Takes what it serves, within which bounds, and who learns that it is gone."""
+    def __init__(self, methods: Methods, limits: Limits, owner: Owner) -> None:
+        """Takes what it serves, within which bounds, and whose it is."""
         self._loop = asyncio.get_running_loop()
         self._methods = methods
         self._limits = limits
-        self._lost = lost
+        self._owner = owner
         self._reader = FrameReader(self, BLOCKS_OF_LIST * limits.header_bytes)
         self._pings = PingAllowance(self._loop.time, limits.ping_seconds)
         self._idle = Allowance(self._loop.time, IDLE_FRAMES, "too many frames that say nothing")
@@ -73,6 +84,7 @@ class Connection(asyncio.Protocol):
         """Says what this side takes."""
         self._transport = connected = cast(asyncio.Transport, transport)
         self._wire = Wire(connected)
+        self._owner.made(self)
         self.calls = Calls(self._wire, caller(transport), self._methods, self._limits, self.close_if_idle)
         handshake = transport.get_extra_info("ssl_object")
         if handshake is not None and handshake.selected_alpn_protocol() != "h2":
@@ -97,7 +109,7 @@ class Connection(asyncio.Protocol):
             timer.cancel()
         self.calls.lose()
         self._transport = None
-        self._lost(self)
+        self._owner.lost(self)
 
     def eof_received(self) -> bool:
         """Closes: what has not been answered yet nobody waits for."""
@@ -158,8 +170,9 @@ class Connection(asyncio.Protocol):
             self._wire.control(goaway(self.calls.last, code, words))
             if self._transport.can_write_eof() and not self._transport.is_closing():
                 # Closing while more comes could make the client's system drop the frame unread.
-                self._transport.write_eof()
-                self._after("end", LINGER_SECONDS, self._abort)
+                with suppress(OSError):  # it has left already
+                    self._transport.write_eof()
+                self._after("end", LINGER_SECONDS, self.abort)
             else:
                 self._transport.close()
 
@@ -172,7 +185,7 @@ class Connection(asyncio.Protocol):
 
     def _keep_alive(self) -> None:
         if not self._reader.has_begun:
-            self._abort()
+            self.abort()
         elif self._has_heard:
             self._has_heard = False
             self._after("keepalive", self._limits.keepalive_seconds, self._keep_alive)
@@ -184,9 +197,10 @@ class Connection(asyncio.Protocol):
         if self._has_heard:
             self._keep_alive()
         else:
-            self._abort()
+            self.abort()
 
-    def _abort(self) -> None:
+    def abort(self) -> None:
+        """Closes at once."""
         if self._transport is not None:
             self._transport.abort()
 

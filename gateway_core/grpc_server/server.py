@@ -9,6 +9,8 @@ from gateway_core.grpc_server.limits import Limits
 from gateway_core.grpc_server.method import Methods
 
 BACKLOG = 4096
+LEAVE_SECONDS = 1.0
+"""Until clients have gone whose calls were ended."""
 
 
 class GrpcServer(Methods):
@@ -44,12 +46,14 @@ class GrpcServer(Methods):
             for connection in tuple(self._connections):
                 connection.drain()
             await self._gone(grace)
+        tasks = [task for connection in self._connections for task in connection.calls.tasks]
         for connection in tuple(self._connections):
             connection.cancel()
-        await self._gone(1.0)
-        tasks = [task for connection in tuple(self._connections) for task in connection.calls.tasks]
+        await self._gone(LEAVE_SECONDS)
+        for connection in tuple(self._connections):
+            connection.abort()
         if tasks:
-            await asyncio.wait(tasks, timeout=1.0)
+            await asyncio.wait(tasks, timeout=LEAVE_SECONDS)
 
     async def _gone(self, seconds: float) -> None:
         """Waits until there are no connections any more, at most so long."""
@@ -61,11 +65,14 @@ class GrpcServer(Methods):
                 return
 
     def _connection(self) -> Connection:
-        connection = Connection(self, self._limits, self._forget)
-        self._connections.add(connection)
-        return connection
+        return Connection(self, self._limits, self)
 
-    def _forget(self, connection: Connection) -> None:
+    def made(self, connection: Connection) -> None:
+        """Takes note of a connection that stands."""
+        self._connections.add(connection)
+
+    def lost(self, connection: Connection) -> None:
+        """Takes note of its end."""
         self._connections.discard(connection)
         if not self._connections:
             self._emptied.set()
