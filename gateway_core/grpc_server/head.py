@@ -24,6 +24,8 @@ NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 # RFC 9113, 8.2.1.
 ILLEGAL_IN_VALUE = re.compile(r"[\0\r\n]|^[ \t]|[ \t]$")
 TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
+SECONDS_AT_MOST = 366 * 86400.0
+"""Longer timeouts are shortened: no timer need bear eleven thousand years."""
 UNIT_SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
 
@@ -134,7 +136,7 @@ def check_trailers(fields: Sequence[Field]) -> None:
 def seconds(text: str) -> float | None:
     """What grpc-timeout says. None: nothing that can be understood."""
     match = TIMEOUT.fullmatch(text)
-    return None if match is None else int(match[1]) * UNIT_SECONDS[match[2]]
+    return None if match is None else min(int(match[1]) * UNIT_SECONDS[match[2]], SECONDS_AT_MOST)
 
 
 def metadata_of(name: str, value: str) -> list[Metadatum]:
