@@ -39,6 +39,8 @@ class ListenConfig(Part):
 
     http: Address | None = "127.0.0.1:8080"
     grpc: Address | None = "127.0.0.1:50051"
+    grpc_server: Literal["native", "grpcio"] = "native"
+    """What speaks gRPC: Headgate's own server in the event loop, or the library grpcio's in threads of its own."""
 
 
 class TimeoutsConfig(Part):

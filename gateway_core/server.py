@@ -6,7 +6,7 @@ from typing import Any
 
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from headgate.v1 import (
     account_service_pb2_grpc,
     balance_service_pb2_grpc,
@@ -31,6 +31,7 @@ from gateway_core.catalog.gateway_endpoint import Endpoints, EndpointTarget
 from gateway_core.catalog.known import Known, OfSnapshots, with_known_models
 from gateway_core.catalog.listing import Listing
 from gateway_core.config import Config, ProviderConfig
+from gateway_core.grpc_server import GrpcServer, Limits
 from gateway_core.identity.certificate_peer import certificate_peers
 from gateway_core.identity.keyring import Everybody, Keyring
 from gateway_core.identity.keys import Keys
@@ -86,6 +87,7 @@ from gateway_core.storage.location import PostgresqlServer
 from gateway_core.storage.store import Store
 from gateway_core.telemetry import Telemetry
 from gateway_core.telemetry.metrics import Metrics
+from gateway_core.tls_context import renewed_context
 from gateway_core.tls_files import TlsFiles
 from gateway_core.upstream.reach import Reach
 from gateway_core.webhooks.webhooks import Webhooks
@@ -138,7 +140,7 @@ class Core:
         self.port: int | None = None
         self._providers = {name: providers.load(name, row) for name, row in self.config.providers.items()}
         self._listing = Listing(self._providers, every_seconds=self.config.model_list_seconds)
-        self._server: aio.Server | None = None
+        self._server: aio.Server | GrpcServer | None = None
         self._plans = Plans(self.config, None if store is None else store.database)
         self._asked_by = AskedBy(self._plans, self._tariff.is_unpriced)
         self._webhooks = None if store is None else Webhooks(store, self.config, self.telemetry.metrics.count_webhook)
@@ -205,16 +207,8 @@ class Core:
         self._listing.start()
         self._replicas.start()
         if self.config.listen.grpc is not None:
-            self._server = aio.server(options=server_options(self.config, shares_port=self._peers is not None))
-            self._register(Sockets(self._server))
-            for service in self._envoy_services():
-                service.register(Sockets(self._server))
-            reflection.enable_server_reflection(
-                (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME),
-                self._server,
-            )
-            self.port = add_port(self._server, self.config.listen.grpc, self._tls)
-            await self._server.start()
+            is_native = self.config.listen.grpc_server == "native"
+            self._server = await (self._own_server if is_native else self._library_server)(self.config.listen.grpc)
         if self._peers is not None:
             await self._peers.start(self._register_resume)
         for service in ("", *SERVICES):
@@ -281,6 +275,27 @@ class Core:
             if self._webhooks is not None:
                 await self._webhooks.close()
             await self._store.close()
+
+    async def _own_server(self, address: str) -> GrpcServer:
+        server = GrpcServer(call_limits(self.config, shares_port=self._peers is not None))
+        self._register_all(server)
+        tls = None if self._tls is None else renewed_context(self._tls, "h2")
+        self.port = await server.listen(address, shares_port=self._peers is not None, tls=tls)
+        return server
+
+    async def _library_server(self, address: str) -> aio.Server:
+        server = aio.server(options=server_options(self.config, shares_port=self._peers is not None))
+        self._register_all(Sockets(server))
+        self.port = add_port(server, address, self._tls)
+        await server.start()
+        return server
+
+    def _register_all(self, server: Any) -> None:
+        self._register(server)
+        for service in self._envoy_services():
+            service.register(server)
+        names = (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), server)
 
     def _admission(self) -> tuple[tuple[str, Stage], ...]:
         if self._limits is None or self._balances is None:
@@ -410,6 +425,17 @@ def innermost(by_name: Mapping[str, Provider]) -> Any:
         return await call.operation.open(provider, call)
 
     return ask
+
+
+def call_limits(config: Config, *, shares_port: bool) -> Limits:
+    """The limits of a connection; takes whether other processes have the port, too."""
+    limits = config.limits
+    return Limits(
+        message_bytes=limits.grpc_message_bytes,
+        streams=limits.grpc_streams_per_connection,
+        header_bytes=limits.header_bytes,
+        age_seconds=connection_seconds(config.drain_seconds) if shares_port else None,
+    )
 
 
 def server_options(config: Config, *, shares_port: bool) -> list[tuple[str, int]]:

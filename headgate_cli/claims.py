@@ -57,11 +57,11 @@ class Claims:
         http = [] if self.http is None else [address_of(self.http)]
         return http if self.grpc is None else [*http, self.grpc]
 
-    def listen(self) -> Any:
-        """The configuration's `listen` that says the same."""
+    def listen(self, config: Config) -> Any:
+        """The configuration's `listen` with these addresses."""
         http = None if self.http is None else str(address_of(self.http))
         grpc = None if self.grpc is None else str(self.grpc)
-        return Config().listen.model_copy(update={"http": http, "grpc": grpc})
+        return config.listen.model_copy(update={"http": http, "grpc": grpc})
 
 
 def free_for_grpc(wanted: Address, *, may_move: bool) -> Address:

@@ -77,7 +77,7 @@ async def serve(options: ServeOptions) -> int:
             findings = await discover(os.environ, claims.addresses())
             config = findings.config()
         configure_log(config.log, worker=None if assignment is None else assignment.log_worker)
-        running = Running(config.model_copy(update={"listen": claims.listen()}), claims, options, assignment)
+        running = Running(config.model_copy(update={"listen": claims.listen(config)}), claims, options, assignment)
         try:
             await running.start()
             spare_what_stays()

@@ -21,6 +21,7 @@ from headgate.v1.chat_completion_service_pb2_grpc import (
     add_ChatCompletionServiceServicer_to_server,
 )
 
+from gateway_core.grpc_server import GrpcServer
 from gateway_core.inprocess import InProcessChannel
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -88,6 +89,14 @@ async def socket_channel(servicer: ChatCompletionServiceServicer, ending: AsyncE
     return await ending.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{port}"))
 
 
+async def own_channel(servicer: ChatCompletionServiceServicer, ending: AsyncExitStack) -> grpc.aio.Channel:
+    server = GrpcServer()
+    add_ChatCompletionServiceServicer_to_server(servicer, server)  # type: ignore[arg-type]  # not grpcio's
+    port = await server.listen("127.0.0.1:0")
+    ending.push_async_callback(server.stop, None)
+    return await ending.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{port}"))
+
+
 async def inprocess_channel(servicer: ChatCompletionServiceServicer, ending: AsyncExitStack) -> grpc.aio.Channel:
     channel = await ending.enter_async_context(InProcessChannel())
     add_ChatCompletionServiceServicer_to_server(servicer, channel)  # type: ignore[arg-type]  # not a server
@@ -108,7 +117,7 @@ async def connections(make: Any) -> AsyncIterator[Connect]:
         yield connect
 
 
-@pytest.fixture(params=[socket_channel, inprocess_channel], ids=["socket", "inprocess"])
+@pytest.fixture(params=[socket_channel, own_channel, inprocess_channel], ids=["socket", "own socket", "inprocess"])
 async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
     async for connected in connections(request.param):
         yield connected

@@ -1,0 +1,119 @@
+"""What leaves on one connection: the windows and the socket that its streams share."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from gateway_core.grpc_server import frames
+from gateway_core.grpc_server.frames import (
+    FLOW_CONTROL_ERROR,
+    PROTOCOL_ERROR,
+    WINDOW_AT_MOST,
+    ConnectionFault,
+    StreamFault,
+    frame,
+)
+from gateway_core.grpc_server.hpack_encoder import Encoder
+
+UNREAD_AT_MOST = 1000
+"""Frames that answer frames, for a client that reads nothing: then it is left."""
+
+
+class Waiting(Protocol):
+    """A stream with something to send."""
+
+    number: int
+    send_window: int
+
+    @property
+    def waits(self) -> bool:
+        """Whether it does."""
+        ...
+
+    def send_more(self) -> bool:
+        """Sends one frame; whether there is more that can be sent now."""
+        ...
+
+
+class Wire:
+    """The sending half of a connection."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        """Takes where frames go."""
+        self._transport = transport
+        self.write: Callable[[bytes], None] = transport.write
+        self.encoder = Encoder()
+        self.send_window = frames.WINDOW_BYTES
+        """Bytes that the client takes on all streams together."""
+        self.stream_window = frames.WINDOW_BYTES
+        """Bytes that it takes on each stream that begins."""
+        self.is_paused = False
+        """Whether the client reads slowly."""
+        self.sent_count = 0
+        """How often something was sent, other than answers to frames."""
+        self._waiting: dict[Waiting, None] = {}
+        self._unread = 0
+
+    def control(self, data: bytes) -> None:
+        """Sends what answers a frame. A client that sends such and reads nothing is left in the end."""
+        if self._transport.is_closing():
+            return
+        if self.is_paused:
+            self._unread += 1
+            if self._unread > UNREAD_AT_MOST:
+                self._transport.abort()
+                return
+        self.write(data)
+
+    def reset(self, number: int, code: int) -> None:
+        """Ends a stream."""
+        self.control(frame(frames.RST_STREAM, 0, number, frames.NUMBER.pack(code)))
+
+    def allow(self, number: int, more: int) -> None:
+        """Lets the client send more, on a stream or (0) on all together."""
+        self.control(frame(frames.WINDOW_UPDATE, 0, number, frames.NUMBER.pack(more)))
+
+    def wait(self, stream: Waiting) -> None:
+        """Has `send_more` called once there is room."""
+        self._waiting[stream] = None
+
+    def forget(self, stream: Waiting) -> None:
+        """Takes that back."""
+        self._waiting.pop(stream, None)
+
+    def pause(self) -> None:
+        """Hears that the client reads slowly."""
+        self.is_paused = True
+
+    def resume(self) -> None:
+        """Hears that the client has read."""
+        self.is_paused = False
+        self._unread = 0
+        self.send_more()
+
+    def send_more(self) -> None:
+        """Sends what waits, each stream a frame in turn."""
+        turn = list(self._waiting)
+        while turn and not self.is_paused:
+            turn = [stream for stream in turn if stream.send_more()]
+        for stream in [stream for stream in self._waiting if not stream.waits]:
+            del self._waiting[stream]
+
+    def grow(self, more: int) -> None:
+        """Hears that the client takes more on all streams together; raises ConnectionFault."""
+        if not more:
+            raise ConnectionFault(PROTOCOL_ERROR, "A window that grows by nothing.")
+        self.send_window += more
+        if self.send_window > WINDOW_AT_MOST:
+            raise ConnectionFault(FLOW_CONTROL_ERROR, "A window that is too large.")
+        self.send_more()
+
+    def grow_stream(self, stream: Waiting, more: int) -> None:
+        """Hears that the client takes more on a stream; raises StreamFault."""
+        if not more:
+            raise StreamFault(stream.number, PROTOCOL_ERROR)
+        stream.send_window += more
+        if stream.send_window > WINDOW_AT_MOST:
+            raise StreamFault(stream.number, FLOW_CONTROL_ERROR)
+        if stream.waits:
+            self.send_more()
