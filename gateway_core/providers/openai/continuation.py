@@ -8,6 +8,7 @@ from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 
 from gateway_core.providers.openai.answer import MESSAGE
 from gateway_core.providers.openai.reading import read
+from gateway_core.providers.openai.stencil import MARK, OTHER_MARK, PLAIN_PADDING, Stencil, stencil_of
 
 PADDING = "obfuscation"
 """Another text in every chunk of OpenAI's, so that nobody sees from the sizes of packets what is said; it says nothing.
@@ -67,8 +68,47 @@ class Continuation:
         self._event: ChatCompletionChunk | None = None  # what it was read into
         self._is_bare = False  # whether that is a copy of our own without what its delta and padding said
         self._is_padded = self._may_go_on = False
+        self._stencil: Stencil | None = None
+        self._is_tried = False  # whether one was looked for
         self.padding: str | None = None
         """Of the chunk that was looked at last."""
+
+    def text(self, data: bytes) -> str | None:
+        """The text of a chunk that continues the last one, and no more, by what is around it. None: it must be read."""
+        stencil = self._stencil
+        if stencil is None:
+            return None
+        before, between, after = stencil
+        if not data.startswith(before) or not data.endswith(after):
+            return None
+        literal = data[len(before) : -len(after)]
+        if between is not None:
+            literal, found, padding = literal.rpartition(between)
+            if not found or PLAIN_PADDING.fullmatch(padding) is None:
+                return None
+            self.padding = padding.decode()
+        try:
+            text = orjson.loads(literal)
+        except orjson.JSONDecodeError:
+            return None
+        # One that is empty, or no text, is read as any other chunk.
+        return text if type(text) is str and text else None
+
+    def learn(self, data: bytes) -> None:
+        """Takes the octets of the chunk that was looked at last, which said a text and no more."""
+        if self._is_tried:
+            return
+        self._is_tried = True
+        found = stencil_of(data, has_padding=self._is_padded)
+        if found is None:
+            return
+        made, document = found
+        choice = lone_choice(document)
+        if choice is None or choice["delta"] != {"content": MARK}:
+            return
+        choice["delta"] = None
+        if taken_padding(document) == (OTHER_MARK if self._is_padded else None) and document == self._document:
+            self._stencil = made
 
     def event(self, document: Any) -> ChatCompletionChunk | str | None:
         """What a chunk says that continues the last one; None where any other has to be read, and given to `keep`.
@@ -87,6 +127,8 @@ class Continuation:
             return None
         self.padding = padding
         was_padded, self._is_padded = self._is_padded, padding is not None
+        if self._is_padded is not was_padded:
+            self._stencil, self._is_tried = None, False
         if len(delta) != 1 or not self._may_go_on or self._is_padded is not was_padded:  # a run has paddings, or none
             return self.chunk(delta)
         text = delta.get("content")
@@ -120,7 +162,8 @@ class Continuation:
     def keep(self, document: Any, event: ChatCompletionChunk) -> None:
         """Takes what a chunk was read into, for those that continue it."""
         choice = lone_choice(document)
-        self._event = None
+        self._event = self._stencil = None
+        self._is_tried = False
         if choice is not None:
             choice["delta"] = None
             self._is_padded = taken_padding(document) is not None

@@ -19,7 +19,7 @@ from gateway_core.upstream.depth import value_within
 from gateway_core.upstream.document import document_of
 from gateway_core.upstream.json_text import Document
 from gateway_core.upstream.refusal import Refusals
-from gateway_core.upstream.sse import Event
+from gateway_core.upstream.sse import MESSAGE, Event
 
 DONE = b"[DONE]"
 
@@ -99,7 +99,8 @@ class Decoder:
 
     def event(self, event: Event) -> ChatCompletionChunk | None:
         """What an event of the stream says; None where that is nothing. Raises ProviderError."""
-        said = self._heard(event)
+        text = self._continuation.text(event.data) if event.name == MESSAGE else None
+        said = self._heard(event) if text is None else text
         return self._continuation.chunk(said) if isinstance(said, str) else said
 
     def together(self, events: Iterable[Event]) -> Iterator[ChatCompletionChunk]:
@@ -118,10 +119,12 @@ class Decoder:
     def _together(self, events: Iterable[Event], open_: list[Run]) -> Iterator[ChatCompletionChunk]:
         """Likewise; the text that is being put together is in a list, for whoever is told of a fault."""
         most = CHARACTERS_AT_MOST if self.joins_pieces else 0
+        text_of = self._continuation.text
         for event in events:
             if self.is_done:
                 break
-            said = self._heard(event)
+            text = text_of(event[1]) if event[0] == MESSAGE else None
+            said = self._heard(event) if text is None else text
             if isinstance(said, str):
                 if not open_:
                     open_.append(self._continuation.run())
@@ -160,6 +163,8 @@ class Decoder:
         if said is None:
             said = self._said(document)
             self._continuation.keep(document, said)
+        elif isinstance(said, str):
+            self._continuation.learn(data)
         return said
 
     def whole(self, data: bytes) -> ChatCompletionChunk:
