@@ -157,6 +157,7 @@ class Connection(asyncio.Protocol):
         """Closes where nothing is under way."""
         if not self.calls.streams and not self._is_ending and self._transport is not None:
             self._is_ending = True
+            self._wire.flush()
             self._transport.close()
 
     def _take_no_more(self) -> None:
@@ -170,6 +171,7 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self.calls.lose()
             self._wire.control(goaway(self.calls.last, code, words))
+            self._wire.flush()
             if self._transport.can_write_eof() and not self._transport.is_closing():
                 # Closing while more comes could make the client's system drop the frame unread.
                 with suppress(OSError):  # it has left already

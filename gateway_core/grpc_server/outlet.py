@@ -158,6 +158,7 @@ class Outlet:
 
     def _end(self) -> None:
         self.is_over = True
+        self.wire.flush()
         self.close()
 
     @abstractmethod

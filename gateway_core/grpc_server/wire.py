@@ -1,7 +1,6 @@
 """What leaves on one connection: the windows and the socket that its streams share."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Protocol
 
 from gateway_core.grpc_server import frames
@@ -15,6 +14,8 @@ from gateway_core.grpc_server.frames import (
 )
 from gateway_core.grpc_server.hpack_encoder import Encoder
 
+FLUSH_BYTES = 4 * 1024
+"""Of what is written within one turn of the event loop: more is not held back until its end."""
 UNREAD_AT_MOST = 1000
 """Frames that answer frames, for a client that reads nothing: then it is left."""
 
@@ -36,12 +37,19 @@ class Waiting(Protocol):
 
 
 class Wire:
-    """The sending half of a connection."""
+    """The sending half of a connection.
+
+    What is written within one turn of the event loop leaves in one piece, but for the end of a call, which waits for
+    nobody: the events of a burst, and those of many streams, take one system call.
+    """
 
     def __init__(self, transport: asyncio.Transport) -> None:
         """Takes where frames go."""
         self._transport = transport
-        self.write: Callable[[bytes], None] = transport.write
+        self._call_soon = asyncio.get_running_loop().call_soon
+        self._unflushed: list[bytes] = []
+        self._size = 0
+        self._is_due = False
         self.encoder = Encoder()
         self.send_window = frames.WINDOW_BYTES
         """Bytes that the client takes on all streams together."""
@@ -53,6 +61,29 @@ class Wire:
         """How often something was sent, other than answers to frames."""
         self._waiting: dict[Waiting, None] = {}
         self._unread = 0
+
+    def write(self, data: bytes) -> None:
+        """Sends octets, at the end of this turn of the event loop."""
+        self._unflushed.append(data)
+        self._size += len(data)
+        if self._size > FLUSH_BYTES:
+            self.flush()
+        elif not self._is_due:
+            self._is_due = True
+            self._call_soon(self._turn_ends)
+
+    def _turn_ends(self) -> None:
+        self._is_due = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Sends what was written so far."""
+        if self._unflushed:
+            data = b"".join(self._unflushed)
+            self._unflushed.clear()
+            self._size = 0
+            if not self._transport.is_closing():
+                self._transport.write(data)
 
     def control(self, data: bytes) -> None:
         """Sends what answers a frame. A client that sends such and reads nothing is left in the end."""

@@ -12,6 +12,10 @@ from gateway_core.upstream import faults
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
+DATA = b"data: "
+BETWEEN = b"\n\ndata: "
+"""Between events of one line of data each."""
+
 MESSAGE = "message"
 """The type of an event where the stream names none."""
 
@@ -90,12 +94,14 @@ class EventReader:
     def _read_blocks(self, piece: bytes, events: list[Event]) -> None:
         """Reads a piece that begins at an event's beginning: nearly always it holds whole events of one line."""
         whole, end, rest = piece.rpartition(b"\n\n")
-        if end:
-            for block in whole.split(b"\n\n"):
-                if block.startswith(b"data: ") and b"\n" not in block:
-                    events.append(event_of((MESSAGE, block[6:])))
+        if whole.startswith(DATA):
+            for block in whole[len(DATA) :].split(BETWEEN):
+                if b"\n" in block:
+                    self._read_lines(DATA + block + end, events)
                 else:
-                    self._read_lines(block + end, events)
+                    events.append(event_of((MESSAGE, block)))
+        elif end:
+            self._read_lines(whole + end, events)
         if rest:
             self._read_lines(rest, events)
 
