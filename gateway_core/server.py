@@ -105,7 +105,6 @@ SERVICES = (
     )
     + unimplemented.SERVICES
 )
-SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
 class Core:
@@ -212,7 +211,7 @@ class Core:
         if self._peers is not None:
             await self._peers.start(self._register_resume)
         for service in ("", *SERVICES):
-            await self._health.set(service, SERVING)
+            self._health.serve(service)
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """The body of GET /metrics and its content type; of all workers where there are several."""
@@ -233,7 +232,7 @@ class Core:
 
     async def announce_drain(self) -> None:
         """Says NOT_SERVING from now on, and takes calls all the same."""
-        await self._health.enter_graceful_shutdown()
+        self._health.end()
 
     async def drain(self, seconds: float | None = None) -> None:
         """Says NOT_SERVING and takes no new calls over the socket; waits for the open ones as long as configured.

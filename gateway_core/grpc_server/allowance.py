@@ -27,14 +27,17 @@ class Allowance:
         self._began = clock()
         self._sent_before = 0
 
-    def spend(self, sent_count: int = 0) -> None:
-        """Counts one, with how often the server has sent something; raises ConnectionFault where it is too many."""
-        self._count += 1
+    def spend(self, sent_count: int = 0, times: int = 1) -> None:
+        """Counts one, with how often the server has sent something; raises ConnectionFault where it is too many.
+
+        Or so many.
+        """
+        self._count += times
         if self._count > self._limit:
             self._limit = self._most + FRAMES_PER_SENT * (sent_count - self._sent_before)
             now = self._clock()
             if now - self._began >= SECONDS:
-                self._began, self._count, self._limit, self._sent_before = now, 1, self._most, sent_count
+                self._began, self._count, self._limit, self._sent_before = now, times, self._most, sent_count
             elif self._count > self._limit:
                 raise ConnectionFault(ENHANCE_YOUR_CALM, self._words)
 

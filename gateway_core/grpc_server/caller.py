@@ -49,9 +49,9 @@ def caller(transport: asyncio.BaseTransport) -> Caller:
 
 
 def name_of(address: Any) -> str:
-    """An address of a socket."""
+    """An address of a socket. Empty: it has none any more."""
     if not isinstance(address, tuple):
-        return "unix:"
+        return "unix:" if isinstance(address, str | bytes) else ""
     host, port = address[:2]
     return f"ipv6:{quote(f'[{host}]', safe=':')}:{port}" if ":" in host else f"ipv4:{host}:{port}"
 

@@ -1,8 +1,10 @@
 """The calls of one connection: begun by header fields, fed by pieces of requests, ended in time."""
 
 import asyncio
+import heapq
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from grpc import StatusCode
 
@@ -31,7 +33,14 @@ CONNECTION_WINDOW = 1024 * 1024
 HEADS_AT_MOST = 64
 HEAD_BYTES_AT_MOST = 1024
 """Of a header block whose meaning is remembered."""
+HELD_BYTES = 64 * 1024 * 1024
+"""Of unfinished requests, or twice the longest message."""
+TICK_SECONDS = 0.001
+"""How much too early uvloop's timers are, whose clock has milliseconds."""
 CLOSED_AT_MOST = 1000
+"""Streams that have ended and are remembered, or twice as many as there may be at once."""
+EXPIRED_AT_MOST = 1000
+"""Deadlines of calls that have ended, beside those of the others."""
 
 
 class Calls:
@@ -60,12 +69,14 @@ class Calls:
         self._heads: dict[bytes, Head] = {}
         self._room = CONNECTION_WINDOW
         self._held = 0
-        self._left: deque[int] = deque(maxlen=CLOSED_AT_MOST)
+        most = max(CLOSED_AT_MOST, 2 * limits.streams)
+        self._left = Remembered(most)
         """Streams that ended here before the client had said all: what is still on its way is ignored."""
-        self._over: deque[int] = deque(maxlen=CLOSED_AT_MOST)
+        self._over = Remembered(most)
         """Others that have ended."""
-        self._resets = Allowance(self.loop.time, RESETS, "too many calls are taken back")
-        self._deadline: float | None = None
+        self._resets = Allowance(self.loop.time, max(RESETS, 2 * limits.streams), "too many calls are taken back")
+        self._deadlines: list[tuple[float, int]] = []
+        """A heap: of calls, by the numbers of their streams, and of some that have ended."""
         self._timer: asyncio.TimerHandle | None = None
 
     # ---- what comes ----
@@ -108,9 +119,12 @@ class Calls:
             raise ConnectionFault(PROTOCOL_ERROR, "A stream is ended that was not begun.")
         stream = self.streams.pop(number, None)
         if stream is not None:
-            self._over.append(number)
+            self._over.add(number)
+            # Who has heard something and leaves then is nobody who floods.
+            has_heard = stream.initial is not None
             stream.lose()
-            self._resets.spend()
+            if not has_heard:
+                self._resets.spend()
 
     def window_came(self, number: int, more: int) -> None:
         """Lets a call's answer go on."""
@@ -125,7 +139,7 @@ class Calls:
         stream = self.streams.pop(fault.number, None)
         if stream is not None:
             stream.lose()
-        self._left.append(fault.number)
+        self._left.add(fault.number)
         self._wire.reset(fault.number, fault.code)
         self._resets.spend()
 
@@ -136,8 +150,10 @@ class Calls:
         self.streams[number] = stream
         if found.timeout is not None:
             stream.deadline = deadline = self.loop.time() + found.timeout
-            if self._deadline is None or deadline < self._deadline:
-                self._set_deadline(deadline)
+            heapq.heappush(self._deadlines, (deadline, number))
+            self._forget_deadlines()
+            if self._deadlines[0][1] == number:
+                self._await_deadline()
         if is_last or found.refusal is not None or found.takes_stream:
             try:
                 stream.begin(is_last=is_last)
@@ -146,7 +162,7 @@ class Calls:
 
     def _end_request(self, stream: Stream, block: bytes, *, is_last: bool) -> None:
         if stream.is_half_closed:
-            self._fields(block)
+            self._skip(block)
             raise StreamFault(stream.number, STREAM_CLOSED)
         try:
             check_trailers(self._fields(block))
@@ -183,60 +199,63 @@ class Calls:
         except TooLarge:
             return TOO_LARGE
         except Malformed:
-            self._begin_anew(version)
             raise StreamFault(number, PROTOCOL_ERROR) from None
-        if not self._begin_anew(version) and len(block) <= HEAD_BYTES_AT_MOST:
+        if self._decoder.table.version == version and len(block) <= HEAD_BYTES_AT_MOST:
             if len(self._heads) >= HEADS_AT_MOST:
                 self._heads.clear()
             self._heads[block] = found
         return found
 
-    def _begin_anew(self, version: int) -> bool:
-        is_new = self._decoder.table.version != version
-        if is_new:
-            self._heads.clear()
-        return is_new
-
     def _fields(self, block: bytes) -> list[Field]:
+        version = self._decoder.table.version
         try:
             return self._decoder.fields(block)
         except Undecodable as error:
             raise ConnectionFault(COMPRESSION_ERROR, str(error)) from error
+        finally:
+            # The same octets mean something else once the table has changed, whatever the block was that changed it.
+            if self._decoder.table.version != version:
+                self._heads.clear()
 
     def _skip(self, block: bytes) -> None:
         """Reads a block for what it does to the table only."""
-        version = self._decoder.table.version
-        try:
+        with suppress(TooLarge):
             self._fields(block)
-        except TooLarge:
-            pass
-        finally:
-            self._begin_anew(version)
 
     # ---- time ----
 
-    def _set_deadline(self, deadline: float) -> None:
+    def _await_deadline(self) -> None:
+        """Waits for the first of the deadlines."""
         if self._timer is not None:
             self._timer.cancel()
-        self._deadline = deadline
-        self._timer = self.loop.call_at(deadline, self._expire)
+        self._timer = self.loop.call_at(self._deadlines[0][0], self._expire)
 
     def _expire(self) -> None:
-        now = self.loop.time()
-        self._deadline = self._timer = None
-        timed = [(stream.deadline, stream) for stream in self.streams.values() if stream.deadline is not None]
-        for _, stream in [each for each in timed if each[0] <= now]:
-            if stream.ended is None:
-                stream.break_off(StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
-            else:
-                # It is answered, and the client has not taken the answer.
-                self.streams.pop(stream.number, None)
-                self._over.append(stream.number)
-                stream.lose()
-                self._wire.reset(stream.number, frames.CANCEL)
-        left = [deadline for deadline, _ in timed if deadline > now]
-        if left:
-            self._set_deadline(min(left))
+        now = self.loop.time() + TICK_SECONDS
+        self._timer = None
+        deadlines, streams = self._deadlines, self.streams
+        while deadlines and (deadlines[0][0] <= now or deadlines[0][1] not in streams):
+            _, number = heapq.heappop(deadlines)
+            if number in streams:
+                self._end_late(streams[number])
+        if deadlines:
+            self._await_deadline()
+
+    def _end_late(self, stream: Stream) -> None:
+        if stream.ended is None:
+            stream.break_off(StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+            return
+        # It is answered, and the client has not taken the answer.
+        self.streams.pop(stream.number, None)
+        self._over.add(stream.number)
+        stream.lose()
+        self._wire.reset(stream.number, frames.CANCEL)
+
+    def _forget_deadlines(self) -> None:
+        """Drops those of calls that have ended, where they are many."""
+        if len(self._deadlines) > 2 * len(self.streams) + EXPIRED_AT_MOST:
+            self._deadlines = [each for each in self._deadlines if each[1] in self.streams]
+            heapq.heapify(self._deadlines)
 
     # ---- what calls ask for ----
 
@@ -244,9 +263,9 @@ class Calls:
         """Forgets a call that is answered; a client that has not said all is told to stop."""
         self.streams.pop(number, None)
         if is_whole:
-            self._over.append(number)
+            self._over.add(number)
         else:
-            self._left.append(number)
+            self._left.add(number)
             self._wire.reset(number, frames.NO_ERROR)
         if self.last_taken is not None and not self.streams:
             self._idle()
@@ -258,7 +277,7 @@ class Calls:
     def hold(self, size: int) -> None:
         """Counts bytes of unfinished messages; raises Unacceptable where they are too many."""
         self._held += size
-        if size > 0 and self._held > 2 * self.limits.message_bytes:
+        if size > 0 and self._held > max(2 * self.limits.message_bytes, HELD_BYTES):
             raise too_much()
 
     def cancel(self, code: StatusCode, words: str) -> None:
@@ -283,6 +302,27 @@ class Calls:
         self.lose()
         self._timer = None
         self._idle = nothing_more
+
+
+class Remembered:
+    """The last numbers of a kind."""
+
+    def __init__(self, most: int) -> None:
+        """Takes how many are remembered."""
+        self._most = most
+        self._numbers: set[int] = set()
+        self._order: deque[int] = deque()
+
+    def add(self, number: int) -> None:
+        """Remembers one, for which the first may be forgotten."""
+        if number not in self._numbers:
+            self._numbers.add(number)
+            self._order.append(number)
+            if len(self._order) > self._most:
+                self._numbers.discard(self._order.popleft())
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._numbers
 
 
 def nothing_more() -> None:

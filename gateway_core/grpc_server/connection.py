@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 BLOCKS_OF_LIST = 2
 """How much longer a header block may be than its fields: the rest is refused call by call."""
+CALLS_PER_FRAME = 50
+"""That are looked at for as much as a frame that says nothing."""
 LITTLE_GROWTH = 1024
 """A window that grows by less is as good as one that does not."""
 BEGIN_SECONDS = 20.0
@@ -41,6 +43,8 @@ BEGIN_SECONDS = 20.0
 DRAIN_PING = b"draining"
 DRAIN_SECONDS = 5.0
 """Until the client has answered that ping."""
+GOING_SECONDS = 30.0
+"""Until a client must have gone that was told to, and has its answers: it may read slowly."""
 LINGER_SECONDS = 1.0
 """Until a client that was told to go must have done so."""
 WRITE_BUFFER_BYTES = 64 * 1024
@@ -51,8 +55,8 @@ AGE_SPREAD = 0.1
 class Owner(Protocol):
     """Who keeps connections."""
 
-    def made(self, connection: "Connection") -> None:
-        """Takes note of one that stands."""
+    def made(self, connection: "Connection") -> bool:
+        """Takes note of one that stands; whether it may."""
 
     def lost(self, connection: "Connection") -> None:
         """Takes note of its end."""
@@ -84,10 +88,12 @@ class Connection(asyncio.Protocol):
         """Says what this side takes."""
         self._transport = connected = cast(asyncio.Transport, transport)
         self._wire = Wire(connected)
-        self._owner.made(self)
-        self.calls = Calls(self._wire, caller(transport), self._methods, self._limits, self.close_if_idle)
+        found = caller(transport)
+        self.calls = Calls(self._wire, found, self._methods, self._limits, self.close_if_idle)
         handshake = transport.get_extra_info("ssl_object")
-        if handshake is not None and handshake.selected_alpn_protocol() != "h2":
+        speaks = handshake is None or handshake.selected_alpn_protocol() == "h2"
+        # Without a name it is gone already.
+        if not self._owner.made(self) or not found.name or not speaks:
             connected.abort()
             return
         connected.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
@@ -157,8 +163,7 @@ class Connection(asyncio.Protocol):
         """Closes where nothing is under way."""
         if not self.calls.streams and not self._is_ending and self._transport is not None:
             self._is_ending = True
-            self._wire.flush()
-            self._transport.close()
+            self._take_leave(GOING_SECONDS)
 
     def _take_no_more(self) -> None:
         if self.calls.last_taken is None:
@@ -171,14 +176,21 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self.calls.lose()
             self._wire.control(goaway(self.calls.last, code, words))
-            self._wire.flush()
-            if self._transport.can_write_eof() and not self._transport.is_closing():
-                # Closing while more comes could make the client's system drop the frame unread.
-                with suppress(OSError):  # it has left already
-                    self._transport.write_eof()
-                self._after("end", LINGER_SECONDS, self.abort)
-            else:
-                self._transport.close()
+            self._take_leave(LINGER_SECONDS)
+
+    def _take_leave(self, seconds: float) -> None:
+        """Closes behind what was written; the client has so long to read it."""
+        transport = self._transport
+        self._wire.end()
+        if transport is None or transport.is_closing():
+            return
+        if transport.can_write_eof():
+            # Closing while more comes could make either system drop what the client has not read.
+            with suppress(OSError):  # it has left already
+                transport.write_eof()
+            self._after("end", seconds, self.abort)
+        else:
+            transport.close()
 
     # ---- time ----
 
@@ -228,6 +240,7 @@ class Connection(asyncio.Protocol):
     def settings_came(self, settings: list[tuple[int, int]]) -> None:
         """Does as the client says (RFC 9113, 6.5.2)."""
         self._idle.spend(self._wire.sent_count)
+        window = None
         for key, value in settings:
             if key == frames.HEADER_TABLE_SIZE:
                 self._wire.encoder.resize(value)
@@ -236,9 +249,12 @@ class Connection(asyncio.Protocol):
             elif key == frames.MAX_FRAME_SIZE and not frames.FRAME_BYTES <= value < 1 << 24:
                 raise ConnectionFault(PROTOCOL_ERROR, "MAX_FRAME_SIZE is none.")
             elif key == frames.INITIAL_WINDOW_SIZE:
-                self._resize_windows(value)
+                window = value
+                if value > WINDOW_AT_MOST:
+                    raise ConnectionFault(FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE is too large.")
         self._wire.control(frame(frames.SETTINGS, frames.ACK, 0))
-        self._wire.send_more()
+        if window is not None:
+            self._resize_windows(window)
 
     def ping_came(self, payload: bytes, *, is_answer: bool) -> None:
         """Answers a ping."""
@@ -268,11 +284,11 @@ class Connection(asyncio.Protocol):
         self.calls.stream_broken(fault)
 
     def _resize_windows(self, size: int) -> None:
-        if size > WINDOW_AT_MOST:
-            raise ConnectionFault(FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE is too large.")
-        growth = size - self._wire.stream_window
+        is_larger = size > self._wire.stream_window
         self._wire.stream_window = size
-        for stream in self.calls.streams.values():
-            stream.send_window += growth
-            if stream.send_window > WINDOW_AT_MOST:
-                raise ConnectionFault(FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE makes a window too large.")
+        if is_larger:
+            # Looking at all calls costs more than the frame that asks for it.
+            self._idle.spend(self._wire.sent_count, 1 + len(self.calls.streams) // CALLS_PER_FRAME)
+            for stream in tuple(self.calls.streams.values()):
+                if stream.waits:
+                    self._wire.go_on(stream)

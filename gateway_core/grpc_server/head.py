@@ -23,6 +23,14 @@ OWN = frozenset({"te", "content-type", "content-length", "grpc-timeout", "grpc-e
 NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 # RFC 9113, 8.2.1.
 ILLEGAL_IN_VALUE = re.compile(r"[\0\r\n]|^[ \t]|[ \t]$")
+# What gRPC's own names for values are (ASCII-Value), and what proxies hand on beside: a tab, and octets beyond ASCII.
+UNSPEAKABLE = re.compile(r"[\x01-\x08\x0b-\x1f\x7f]")
+DIGITS_AT_MOST = 18
+"""Of a length."""
+PIECES_AT_MOST = 100
+"""Of binary values that stand together, with commas between them, in all fields of a request."""
+NAME_TOLD_AT_MOST = 100
+"""Characters of a name in an answer."""
 TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
 SECONDS_AT_MOST = 366 * 86400.0
 """Longer timeouts are shortened: no timer need bear eleven thousand years."""
@@ -69,6 +77,8 @@ def head(fields: Sequence[Field], methods: Methods) -> Head:
     pseudo = checked(fields)
     own = {name: value for name, value in fields if name in OWN}
     method = methods.find(pseudo[":path"])
+    if sum(value.count(",") for name, value in fields if name.endswith("-bin")) >= PIECES_AT_MOST:
+        return TOO_LARGE
     metadata: list[Metadatum] = []
     refusal = refused(pseudo[":method"], own)
     for name, value in fields:
@@ -76,7 +86,8 @@ def head(fields: Sequence[Field], methods: Methods) -> Head:
             try:
                 metadata.extend(metadata_of(name, value))
             except ValueError:
-                refusal = refusal or Refusal(StatusCode.INTERNAL, f"The value of the metadata {name} cannot be read.")
+                told = f"The value of the metadata {name[:NAME_TOLD_AT_MOST]} cannot be read."
+                refusal = refusal or Refusal(StatusCode.INTERNAL, told)
     if method is None:
         refusal = refusal or Refusal(StatusCode.UNIMPLEMENTED, "Method not found!")
     length = own.get("content-length")
@@ -123,8 +134,13 @@ def checked(fields: Sequence[Field]) -> dict[str, str]:
 def check_field(name: str, value: str) -> None:
     """Raises Malformed for a field that is none (RFC 9113, 8.2)."""
     is_legal = NAME.fullmatch(name) and name not in OF_CONNECTIONS and not ILLEGAL_IN_VALUE.search(value)
-    if not is_legal or (name == "te" and value != "trailers") or (name == "content-length" and not value.isdecimal()):
+    if not is_legal or (name == "te" and value != "trailers") or (name == "content-length" and not is_length(value)):
         raise Malformed(name)
+
+
+def is_length(value: str) -> bool:
+    """Whether a value tells how long something is."""
+    return value.isascii() and value.isdecimal() and len(value) <= DIGITS_AT_MOST
 
 
 def check_trailers(fields: Sequence[Field]) -> None:
@@ -143,9 +159,14 @@ def metadata_of(name: str, value: str) -> list[Metadatum]:
     """One field as metadata; of binary values several may stand in one. Raises ValueError for what cannot be read."""
     if name.endswith("-bin"):
         return [Metadatum(name, unpadded(each.strip())) for each in value.split(",")]
-    if not (value.isascii() and value.isprintable()):
+    if value.isascii() and value.isprintable():
+        return [Metadatum(name, value)]
+    if UNSPEAKABLE.search(value):
         raise ValueError(name)
-    return [Metadatum(name, value)]
+    try:
+        return [Metadatum(name, value.encode("latin-1").decode())]
+    except UnicodeDecodeError:
+        return [Metadatum(name, value)]  # as Latin-1, which any octets are
 
 
 def unpadded(text: str) -> bytes:

@@ -13,12 +13,15 @@ from gateway_core.grpc_server.caller import Caller
 from gateway_core.grpc_server.frames import FLOW_CONTROL_ERROR, PROTOCOL_ERROR, StreamFault
 from gateway_core.grpc_server.head import Head, Refusal
 from gateway_core.grpc_server.limits import Limits
-from gateway_core.grpc_server.message import PREFIX_BYTES, MessageReader, Unacceptable
+from gateway_core.grpc_server.message import PREFIX_BYTES, MessageReader, Sent, Unacceptable
+from gateway_core.grpc_server.method import request_of
 
 STREAM_WINDOW = 256 * 1024
 """Bytes that a client may send of one request before the server has read any."""
 QUEUED_AT_MOST = 16
-"""Messages of a streamed request that wait for the servicer; the client may send no more than a window beyond."""
+"""Messages of a streamed request that wait for the servicer, or a window's octets: the client may send no more."""
+MESSAGE_BYTES = 64
+"""What a message that waits counts beside its octets."""
 
 
 class Owner(Protocol):
@@ -51,7 +54,9 @@ class Inlet:
     is_half_closed = False
     """Whether the client sends nothing more."""
     _reader: MessageReader | None = None
-    _requests: deque[bytes] | None = None
+    _requests: deque[Sent] | None = None
+    _queued = 0
+    """Bytes of those."""
     _arrival: asyncio.Future[None] | None = None
     _room = STREAM_WINDOW
     """Bytes that the client may send."""
@@ -141,22 +146,29 @@ class Inlet:
         before = reader.held_bytes
         try:
             for message in reader.feed(data):
-                self._take(message)
+                self._take(reader, message)
         finally:
             self.calls.hold(reader.held_bytes - before)
         self._give_back()
 
-    def _take(self, message: bytes) -> None:
+    def _take(self, reader: MessageReader, message: Sent) -> None:
         if self._requests is not None:
             self._requests.append(message)
+            self._queue(len(message.octets) + MESSAGE_BYTES)
             self._arrived()
         elif self.task is not None:
             raise Unacceptable(StatusCode.UNIMPLEMENTED, "The request has more than one message.")
         else:
-            self.answer_one(message)
+            self.answer_one(reader.message(message))
+
+    def _queue(self, size: int) -> None:
+        self._queued += size
+        self.calls.hold(size)
 
     def _give_back(self) -> None:
-        is_wanted = not self.is_half_closed and (self._requests is None or len(self._requests) < QUEUED_AT_MOST)
+        requests = self._requests
+        has_room = requests is None or (len(requests) < QUEUED_AT_MOST and self._queued < STREAM_WINDOW)
+        is_wanted = not self.is_half_closed and has_room
         if self._room < STREAM_WINDOW // 2 and is_wanted and not self._is_dropped:
             self.calls.give_back(self.number, STREAM_WINDOW - self._room)
             self._room = STREAM_WINDOW
@@ -180,10 +192,12 @@ class Inlet:
                 return grpc.aio.EOF
             self._arrival = self.calls.loop.create_future()
             await self._arrival
-        message = requests.popleft()
+        message, reader = requests.popleft(), self._reader
+        self._queue(-len(message.octets) - MESSAGE_BYTES)
         self._give_back()
         assert self.head.method is not None
-        return self.head.method.deserialize(message)
+        assert reader is not None, "it has read the message"
+        return request_of(self.head.method, reader.message(message))
 
     def drop_request(self) -> None:
         """Forgets what has come and nobody will read."""
@@ -193,4 +207,5 @@ class Inlet:
             self.calls.hold(-reader.held_bytes)
         if self._requests is not None:
             self._requests.clear()
+            self._queue(-self._queued)
             self._arrived()

@@ -8,7 +8,10 @@ class Limits:
     """Bounds for each connection."""
 
     message_bytes: int = 4 * 1024 * 1024
-    """Of a request and of an answer, uncompressed. A connection may have twice as much in unfinished requests."""
+    """Of a request and of an answer, uncompressed. A connection may have twice as much in unfinished requests.
+
+    Or 64 MiB, where that is more.
+    """
     streams: int = 1000
     """Calls at once."""
     header_bytes: int = 16 * 1024

@@ -2,10 +2,15 @@
 
 import zlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from grpc import StatusCode
 
 PREFIX_BYTES = 5
+RATIO_AT_MOST = 100
+"""How much longer a message may be than it is compressed; texts are ten times. Inflating holds up all other calls."""
+ANY_RATIO_BYTES = 1024 * 1024
+"""Of a message that may be longer than that."""
 WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 ENCODINGS = "identity, deflate, gzip"
 
@@ -18,6 +23,13 @@ class Unacceptable(Exception):
         super().__init__(words)
         self.code = code
         self.words = words
+
+
+class Sent(NamedTuple):
+    """A message as it was sent."""
+
+    octets: bytes
+    is_compressed: bool
 
 
 class MessageReader:
@@ -34,7 +46,7 @@ class MessageReader:
         """How much of an unfinished message is here."""
         return len(self._held)
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes) -> Iterator[Sent]:
         """The messages that a piece completes; raises Unacceptable, for one that is too long as soon as it is begun."""
         held = self._held
         held += data
@@ -47,9 +59,12 @@ class MessageReader:
             if len(held) - start < length:
                 break
             position = start + length
-            message = bytes(held[start:position])
-            yield self._inflated(message) if is_compressed else message
+            yield Sent(bytes(held[start:position]), bool(is_compressed))
         del held[:position]
+
+    def message(self, sent: Sent) -> bytes:
+        """What a message says; raises Unacceptable for one that cannot be read."""
+        return self._inflated(sent.octets) if sent.is_compressed else sent.octets
 
     def _check(self, is_compressed: int, length: int) -> None:
         if length > self._most:
@@ -63,12 +78,13 @@ class MessageReader:
 
     def _inflated(self, message: bytes) -> bytes:
         inflating = zlib.decompressobj(WINDOW_BITS[self._encoding])
+        most = min(self._most, max(ANY_RATIO_BYTES, RATIO_AT_MOST * len(message)))
         try:
-            found = inflating.decompress(message, self._most + 1)
+            found = inflating.decompress(message, most + 1)
         except zlib.error:
             raise Unacceptable(StatusCode.INTERNAL, f"A message is not compressed as {self._encoding}.") from None
-        if len(found) > self._most:
-            raise too_long(len(found), self._most)
+        if len(found) > most:
+            raise too_long(len(found), most)
         if not inflating.eof:
             raise Unacceptable(StatusCode.INTERNAL, f"A message is not compressed as {self._encoding}.")
         return found

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
+from grpc import StatusCode
+
+from gateway_core.grpc_server.message import Unacceptable
 
 # Generic in its type stub only.
 MethodHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -71,6 +75,14 @@ def method(path: str, handler: MethodHandler) -> Method:
         takes_stream=handler.request_streaming,
         gives_stream=handler.response_streaming,
     )
+
+
+def request_of(method: Method, octets: bytes) -> Any:
+    """A request; raises Unacceptable where it is none of the method's (grpc/grpc, doc/statuscodes.md)."""
+    try:
+        return method.deserialize(octets)
+    except DecodeError:
+        raise Unacceptable(StatusCode.INTERNAL, "The request cannot be read as the method's message.") from None
 
 
 def as_it_is(message: Any) -> Any:

@@ -27,9 +27,9 @@ class Outlet:
 
     wire: Wire
     number: int
-    send_window: int
-    """Bytes that the client takes on this stream."""
     # Class attributes are the state of a stream that never waits: most, and nothing to set up.
+    send_credit = 0
+    """Bytes that the client takes on this stream beyond those that it takes on each, less those that it was sent."""
     _unsent: bytearray | None = None
     _last: Sequence[Field] | None = None
     """Trailers, while they wait for what is unsent."""
@@ -55,19 +55,30 @@ class Outlet:
         """Sends a message; False: it waits for the client to take it."""
         size = len(message) + PREFIX_BYTES
         wire = self.wire
-        if size > FRAME_BYTES or size > self.send_window or size > wire.send_window or wire.is_paused or self._unsent:
+        if self._unsent or self._has_no_room(size):
             return self.send_data(bytes((0,)) + len(message).to_bytes(4, "big") + message)
-        self.send_window -= size
+        self.send_credit -= size
         wire.send_window -= size
         wire.sent_count += 1
         wire.write(MESSAGE.pack(size << 8 | DATA, 0, self.number, 0, size - PREFIX_BYTES) + message)
         return True
 
+    @property
+    def send_window(self) -> int:
+        """Bytes that the client takes on this stream."""
+        return self.wire.stream_window + self.send_credit
+
+    def _has_no_room(self, size: int) -> bool:
+        """Whether so many octets cannot be sent in one frame now."""
+        wire = self.wire
+        own = wire.stream_window + self.send_credit
+        return size > FRAME_BYTES or size > own or size > wire.send_window or wire.is_paused
+
     def send_whole(self, first: Sequence[Field], message: bytes, last: Sequence[Field]) -> None:
         """Sends a whole answer, in one write where it can be."""
         size = len(message) + PREFIX_BYTES
         wire = self.wire
-        if size > FRAME_BYTES or size > self.send_window or size > wire.send_window or wire.is_paused:
+        if self._has_no_room(size):
             self.send_fields(first)
             self.send_message(message)
             self.send_fields(last, is_last=True)
@@ -114,7 +125,7 @@ class Outlet:
         size = min(len(unsent), FRAME_BYTES, self.send_window, wire.send_window)
         if size <= 0 or wire.is_paused:
             return False
-        self.send_window -= size
+        self.send_credit -= size
         wire.send_window -= size
         wire.sent_count += 1
         wire.write(HEAD.pack(size << 8 | DATA, 0, self.number) + unsent[:size])
@@ -158,6 +169,7 @@ class Outlet:
 
     def _end(self) -> None:
         self.is_over = True
+        self.wire.forget(self)
         self.wire.flush()
         self.close()
 

@@ -9,6 +9,8 @@ from gateway_core.grpc_server.limits import Limits
 from gateway_core.grpc_server.method import Methods
 
 BACKLOG = 4096
+HANDSHAKE_SECONDS = 15.0
+"""Until TLS must be agreed on."""
 LEAVE_SECONDS = 1.0
 """Until clients have gone whose calls were ended."""
 
@@ -23,6 +25,7 @@ class GrpcServer(Methods):
         self._listening: list[asyncio.Server] = []
         self._connections: set[Connection] = set()
         self._emptied = asyncio.Event()
+        self._is_ending = False
 
     async def listen(self, address: str, *, shares_port: bool = False, tls: ssl.SSLContext | None = None) -> int:
         """Serves at "host:port" or "unix:path"; returns the port. Raises OSError where the address is taken."""
@@ -34,11 +37,19 @@ class GrpcServer(Methods):
         host, _, port = address.rpartition(":")
         sockets = await bound(host.strip("[]"), int(port), shares_port=shares_port)
         for each in sockets:
-            self._listening.append(await loop.create_server(self._connection, sock=each, backlog=BACKLOG, ssl=tls))
+            patience = None if tls is None else HANDSHAKE_SECONDS
+            server = await loop.create_server(
+                self._connection, sock=each, backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=patience
+            )
+            self._listening.append(server)
         return int(sockets[0].getsockname()[1])
 
     async def stop(self, grace: float | None) -> None:
-        """Listens no more, waits so many seconds for the calls under way, and ends what is left of them."""
+        """Listens no more, waits so many seconds for the calls under way, and ends what is left of them.
+
+        A connection whose handshake ends only then is left at once.
+        """
+        self._is_ending = True
         for server in self._listening:
             server.close()
         self._listening.clear()
@@ -67,9 +78,10 @@ class GrpcServer(Methods):
     def _connection(self) -> Connection:
         return Connection(self, self._limits, self)
 
-    def made(self, connection: Connection) -> None:
-        """Takes note of a connection that stands."""
+    def made(self, connection: Connection) -> bool:
+        """Takes note of a connection that stands; whether it may."""
         self._connections.add(connection)
+        return not self._is_ending
 
     def lost(self, connection: Connection) -> None:
         """Takes note of its end."""

@@ -14,7 +14,8 @@ from grpc import StatusCode
 from gateway_core.grpc_server.head import Head, Refusal
 from gateway_core.grpc_server.hpack_table import Field
 from gateway_core.grpc_server.inlet import Inlet, Owner
-from gateway_core.grpc_server.method import Method
+from gateway_core.grpc_server.message import Unacceptable
+from gateway_core.grpc_server.method import Method, request_of
 from gateway_core.grpc_server.outlet import Outlet
 from gateway_core.grpc_server.wire import Wire
 from gateway_core.inprocess.context import Context, SentMetadata
@@ -40,7 +41,6 @@ class Stream(Inlet, Outlet, Context[Any, Any]):
         self.wire = wire
         self.number = number
         self.head = head
-        self.send_window = wire.stream_window
         self.invocation = head.metadata
         self._loop = calls.loop
 
@@ -72,7 +72,7 @@ class Stream(Inlet, Outlet, Context[Any, Any]):
     async def _answer(self, message: bytes | None) -> None:
         method = self._method
         try:
-            request = self.messages() if message is None else method.deserialize(message)
+            request = self.messages() if message is None else request_of(method, message)
             answer = method.answer(request, self)
             if method.gives_stream:
                 await self._give_stream(answer)
@@ -121,6 +121,8 @@ class Stream(Inlet, Outlet, Context[Any, Any]):
             self.end(self.status_code or StatusCode.UNKNOWN, self.status_details, self.trailing)
         elif isinstance(error, TooLong):
             self.end(StatusCode.RESOURCE_EXHAUSTED, str(error))
+        elif isinstance(error, Unacceptable):
+            self.end(error.code, error.words)
         elif self.ended is None or not isinstance(error, grpc.aio.BaseError):
             # Its words are for the log only: they may tell of what no caller should know.
             name = type(error).__name__
@@ -216,7 +218,7 @@ class TooLong(Exception):
 
 def trailer_fields(status: Field, details: str, trailing: Sequence[Metadatum]) -> Sequence[Field]:
     """The fields that a call ends with."""
-    words = (("grpc-message", quote(details, safe=UNQUOTED)),) if details else ()
+    words = (("grpc-message", quote(details, safe=UNQUOTED, errors="replace")),) if details else ()
     return (status, *words, *texts(trailing))
 
 

@@ -1,6 +1,7 @@
 """What leaves on one connection: the windows and the socket that its streams share."""
 
 import asyncio
+from collections import OrderedDict
 from typing import Protocol
 
 from gateway_core.grpc_server import frames
@@ -18,17 +19,24 @@ FLUSH_BYTES = 4 * 1024
 """Of what is written within one turn of the event loop: more is not held back until its end."""
 UNREAD_AT_MOST = 1000
 """Frames that answer frames, for a client that reads nothing: then it is left."""
+UNREAD_BYTES_AT_MOST = 8 * 1024 * 1024
+"""Of what no window bounds, which is header fields: likewise."""
 
 
 class Waiting(Protocol):
     """A stream with something to send."""
 
     number: int
-    send_window: int
+    send_credit: int
 
     @property
     def waits(self) -> bool:
         """Whether it does."""
+        ...
+
+    @property
+    def send_window(self) -> int:
+        """Bytes that the client takes on it."""
         ...
 
     def send_more(self) -> bool:
@@ -49,21 +57,30 @@ class Wire:
         self._call_soon = asyncio.get_running_loop().call_soon
         self._unflushed: list[bytes] = []
         self._size = 0
-        self._is_due = False
+        self._is_due = self._is_over = False
         self.encoder = Encoder()
         self.send_window = frames.WINDOW_BYTES
         """Bytes that the client takes on all streams together."""
         self.stream_window = frames.WINDOW_BYTES
-        """Bytes that it takes on each stream that begins."""
+        """Bytes that it takes on each stream that begins; what it takes on others changes with it."""
         self.is_paused = False
         """Whether the client reads slowly."""
         self.sent_count = 0
         """How often something was sent, other than answers to frames."""
-        self._waiting: dict[Waiting, None] = {}
+        self._waiting: OrderedDict[Waiting, None] = OrderedDict()
+        """Streams with something to send, for which only the connection has no room."""
         self._unread = 0
+        self._unread_bytes = 0
 
     def write(self, data: bytes) -> None:
-        """Sends octets, at the end of this turn of the event loop."""
+        """Sends octets, at the end of this turn of the event loop; nothing after `end`."""
+        if self._is_over:
+            return
+        if self.is_paused:
+            self._unread_bytes += len(data)
+            if self._unread_bytes > UNREAD_BYTES_AT_MOST:
+                self._transport.abort()
+                return
         self._unflushed.append(data)
         self._size += len(data)
         if self._size > FLUSH_BYTES:
@@ -85,6 +102,11 @@ class Wire:
             if not self._transport.is_closing():
                 self._transport.write(data)
 
+    def end(self) -> None:
+        """Sends what was written so far, and nothing more."""
+        self.flush()
+        self._is_over = True
+
     def control(self, data: bytes) -> None:
         """Sends what answers a frame. A client that sends such and reads nothing is left in the end."""
         if self._transport.is_closing():
@@ -105,8 +127,9 @@ class Wire:
         self.control(frame(frames.WINDOW_UPDATE, 0, number, frames.NUMBER.pack(more)))
 
     def wait(self, stream: Waiting) -> None:
-        """Has `send_more` called once there is room."""
-        self._waiting[stream] = None
+        """Has `send_more` called once the connection has room, where the stream itself has."""
+        if stream.send_window > 0:
+            self._waiting[stream] = None
 
     def forget(self, stream: Waiting) -> None:
         """Takes that back."""
@@ -119,16 +142,17 @@ class Wire:
     def resume(self) -> None:
         """Hears that the client has read."""
         self.is_paused = False
-        self._unread = 0
+        self._unread = self._unread_bytes = 0
         self.send_more()
 
     def send_more(self) -> None:
         """Sends what waits, each stream a frame in turn."""
-        turn = list(self._waiting)
-        while turn and not self.is_paused:
-            turn = [stream for stream in turn if stream.send_more()]
-        for stream in [stream for stream in self._waiting if not stream.waits]:
-            del self._waiting[stream]
+        waiting = self._waiting
+        while waiting and self.send_window > 0 and not self.is_paused:
+            stream, _ = waiting.popitem(last=False)
+            stream.send_more()
+            if stream.waits:
+                self.wait(stream)
 
     def grow(self, more: int) -> None:
         """Hears that the client takes more on all streams together; raises ConnectionFault."""
@@ -143,8 +167,15 @@ class Wire:
         """Hears that the client takes more on a stream; raises StreamFault."""
         if not more:
             raise StreamFault(stream.number, PROTOCOL_ERROR)
-        stream.send_window += more
+        stream.send_credit += more
         if stream.send_window > WINDOW_AT_MOST:
             raise StreamFault(stream.number, FLOW_CONTROL_ERROR)
+        if stream.waits and stream not in self._waiting:
+            self.go_on(stream)
+
+    def go_on(self, stream: Waiting) -> None:
+        """Sends what a stream can be sent that had no room itself."""
+        while stream.send_more():
+            pass
         if stream.waits:
-            self.send_more()
+            self.wait(stream)

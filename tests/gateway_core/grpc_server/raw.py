@@ -141,6 +141,10 @@ class Servicer:
             raise
         return request
 
+    async def surrogate(self, request: StringValue, context: Any) -> StringValue:
+        await context.abort(grpc.StatusCode.NOT_FOUND, "no \ud800 such thing")
+        return request
+
     async def repeat(self, request: StringValue, context: Any) -> Any:
         for _ in range(100):
             yield request
@@ -161,6 +165,7 @@ async def serving(servicer: Servicer, limits: Limits | None = None) -> tuple[Grp
     handlers = {
         "Echo": grpc.unary_unary_rpc_method_handler(servicer.echo, **CODEC),
         "Wait": grpc.unary_unary_rpc_method_handler(servicer.wait, **CODEC),
+        "Surrogate": grpc.unary_unary_rpc_method_handler(servicer.surrogate, **CODEC),
         "Repeat": grpc.unary_stream_rpc_method_handler(servicer.repeat, **CODEC),
         "Write": grpc.unary_stream_rpc_method_handler(servicer.written_out, **CODEC),
         "Chat": grpc.stream_stream_rpc_method_handler(servicer.chat, **CODEC),

@@ -98,6 +98,7 @@ async def test_a_compressed_request_is_read(connect: Connect) -> None:
         ([], b"\0\0\0\0\2x", "13"),
         ([], b"", "12"),
         ([], message("x") + message("x"), "12"),
+        ([], b"\0\0\0\0\2\xff\xff", "13"),
         ([("grpc-timeout", "soon")], message("x"), "13"),
         ([("a-bin", "???")], message("x"), "13"),
         ([("a", "x" * 70_000)], message("x"), "8"),
