@@ -202,6 +202,8 @@ class Call(Generic[Request]):
     route: object = None
     """What the domain `routing` knows of the way to the targets; the stage `fallback` reads it, and nobody else looks.
     None: nothing is known of them."""
+    prompt_tokens: int | None = None
+    """Of what is asked, estimated; set by the stage `admit`. None: nobody counted."""
     reserved_pico_usd: int = 0
     """Of the balance, for as long as the call is open; set by the stage `admit`."""
     cover: Cover | None = None

@@ -158,15 +158,15 @@ def seconds(text: str) -> float | None:
 def metadata_of(name: str, value: str) -> list[Metadatum]:
     """One field as metadata; of binary values several may stand in one. Raises ValueError for what cannot be read."""
     if name.endswith("-bin"):
-        return [Metadatum(name, unpadded(each.strip())) for each in value.split(",")]
+        return [(name, unpadded(each.strip())) for each in value.split(",")]
     if value.isascii() and value.isprintable():
-        return [Metadatum(name, value)]
+        return [(name, value)]
     if UNSPEAKABLE.search(value):
         raise ValueError(name)
     try:
-        return [Metadatum(name, value.encode("latin-1").decode())]
+        return [(name, value.encode("latin-1").decode())]
     except UnicodeDecodeError:
-        return [Metadatum(name, value)]  # as Latin-1, which any octets are
+        return [(name, value)]  # as Latin-1, which any octets are
 
 
 def unpadded(text: str) -> bytes:

@@ -28,6 +28,8 @@ class Encoder:
         self._values: dict[str, dict[str, int]] = {}
         """For each name the values that are remembered: which field it was, from 0."""
         self._known: dict[Field, bytes] = {}
+        self._names: dict[str, tuple[bytes, dict[str, int]]] = {}
+        """How a name is written whose next values are not remembered, and its values that are."""
         self._is_resized = False
 
     def resize(self, most: int) -> None:
@@ -37,6 +39,7 @@ class Encoder:
             self._table = DynamicTable(most)
             self._values.clear()
             self._known.clear()
+            self._names.clear()
             self._is_resized = True
 
     def block(self, fields: Sequence[Field]) -> bytes:
@@ -50,6 +53,16 @@ class Encoder:
         return b"".join(pieces)
 
     def _encoded(self, field: Field) -> bytes:
+        name, value = field
+        found = self._names.get(name)
+        if found is not None and value not in found[1]:
+            # Most: what differs with each call.
+            octets = value.encode("latin-1")
+            length = len(octets)
+            return found[0] + (LENGTHS[length] if length < len(LENGTHS) else integer(length, 0, 0x7F)) + octets
+        return self._encoded_first(field)
+
+    def _encoded_first(self, field: Field) -> bytes:
         number = STATIC_NUMBERS.get(field)
         if number is None:
             number = self._number(field)
@@ -63,8 +76,12 @@ class Encoder:
             values[value] = len(self._table)
             self._table.add(field)
             self._known.clear()
+            self._names.clear()
             return integer(name_number, 0x40, 0x3F) + (b"" if name_number else text(name)) + text(value)
-        return integer(name_number, 0, 0x0F) + (b"" if name_number else text(name)) + text(value)
+        written = integer(name_number, 0, 0x0F) + (b"" if name_number else text(name))
+        if len(values) == VALUES_AT_MOST and len(self._names) < KNOWN_AT_MOST:
+            self._names[name] = written, values
+        return written + text(value)
 
     def _number(self, field: Field) -> int | None:
         place = self._values.get(field[0], {}).get(field[1])
@@ -96,3 +113,7 @@ def integer(number: int, kind: int, mask: int) -> bytes:
         number >>= 7
     octets.append(number)
     return bytes(octets)
+
+
+LENGTHS = tuple(integer(length, 0, 0x7F) for length in range(128))
+"""How long texts are, as `text` writes it."""

@@ -119,7 +119,7 @@ class Stage:
             raise unpriced(call.model[:200])
         counts = price is not None or plan.context_limit_tokens is not None
         if counts or any(limit.name == "tokens" for limit in limits):
-            admitted.tokens = call.operation.prompt_token_count(call.request)
+            admitted.tokens = call.prompt_tokens = call.operation.prompt_token_count(call.request)
         check_context(plan, admitted.tokens)
         check_windows(limits, admitted.tokens)
         await self._enter(call, plan, admitted)

@@ -112,8 +112,13 @@ class Stage:
             Multiplier(*call.price_multiplier),
             call.reserved_pico_usd,
             call.cover,
-            count_prompt=lambda: operation.prompt_token_count(call.request),
+            count_prompt=lambda: prompt_tokens(call),
         )
+
+
+def prompt_tokens(call: Call[Any]) -> int:
+    """The tokens of what is asked, estimated."""
+    return call.operation.prompt_token_count(call.request) if call.prompt_tokens is None else call.prompt_tokens
 
 
 def labels(call: Call[Any]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Required, Union, get_args, get_origin
 
 from hypothesis import strategies as st
-from openai.types.chat import ChatCompletion
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 from pydantic import BaseModel
 from typing_extensions import get_type_hints, is_typeddict
@@ -19,6 +19,7 @@ Strategy = st.SearchStrategy[Any]
 
 REQUEST = CompletionCreateParamsNonStreaming
 ANSWER = ChatCompletion
+CHUNK = ChatCompletionChunk
 
 LISTS = (list, Iterable, Sequence)
 
@@ -135,3 +136,4 @@ def forms(name: str, kind: Any) -> Iterator[Any]:
 requests: Strategy = documents(REQUEST)
 documented_requests: Strategy = documents(REQUEST, unknown=False)
 answers: Strategy = documents(ANSWER)
+chunks: Strategy = documents(CHUNK)

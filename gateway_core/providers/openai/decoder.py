@@ -14,7 +14,7 @@ from gateway_core.errors import ProviderError
 from gateway_core.providers.openai.chunk import chunk
 from gateway_core.providers.openai.continuation import CHARACTERS_AT_MOST, Continuation, Run
 from gateway_core.providers.openai.place import Places
-from gateway_core.providers.openai.plain import plain_answer, plain_json
+from gateway_core.providers.openai.plain import plain_answer, plain_chunk, plain_json
 from gateway_core.upstream.depth import value_within
 from gateway_core.upstream.document import document_of
 from gateway_core.upstream.json_text import Document
@@ -200,7 +200,7 @@ class Decoder:
 
     def _said(self, document: Document) -> ChatCompletionChunk:
         try:
-            event = chunk(document)
+            event = plain_chunk(document) or chunk(document)
         except (ValueError, TypeError) as error:
             raise self._refusals.broken(f"sent an answer that makes no sense: {error}") from None
         self._identify(event)

@@ -1,4 +1,4 @@
-"""Whole answers of the shape that most have, read in one pass: one text, ended, with its usage."""
+"""Answers of the shape that most have, read in one pass: one text, ended, with its usage; and the chunks of such."""
 
 from typing import Any
 
@@ -12,6 +12,8 @@ from gateway_core.providers.openai.usage import COMPLETION_DETAILS, PROMPT_DETAI
 TEXTS = frozenset({"id", "model", "service_tier", "system_fingerprint"})
 COUNTS = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 DETAILS = {"prompt_tokens_details": PROMPT_DETAILS, "completion_tokens_details": COMPLETION_DETAILS}
+ABSENT = frozenset({"finish_reason", "logprobs"})
+"""Of a choice: null says nothing."""
 EMPTY_LISTS = frozenset({"annotations", "tool_calls"})
 FAILED = frozenset({"error", "abort"})
 
@@ -28,6 +30,26 @@ def plain_answer(document: Any) -> ChatCompletionChunk | None:
     try:
         for name, value in document.items():
             if not _is_set(event, name, value):
+                return None
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return None
+    return event
+
+
+def plain_chunk(document: Any) -> ChatCompletionChunk | None:
+    """What a decoded chunk says that adds to one text at most; None for one of any other shape, be it right or wrong.
+
+    Likewise.
+    """
+    if type(document) is not dict:
+        return None
+    event = ChatCompletionChunk()
+    try:
+        for name, value in document.items():
+            if name == "choices":
+                if type(value) is not list or len(value) > 1 or not (not value or _is_piece(event, value[0])):
+                    return None
+            elif (name != "usage" or value is not None) and not _is_set(event, name, value):
                 return None
     except UnicodeEncodeError:  # half of a surrogate pair
         return None
@@ -115,6 +137,45 @@ def _is_choice(event: ChatCompletionChunk, choice: Any) -> bool:
         elif name != "logprobs" or value is not None:
             return False
     return said and ended
+
+
+def _is_piece(event: ChatCompletionChunk, choice: Any) -> bool:
+    """Fills the one choice of a chunk where it is a plain one; whether it was."""
+    if type(choice) is not dict:
+        return False
+    added = event.choices.add()
+    for name, value in choice.items():
+        if name == "delta":
+            if type(value) is not dict or not _is_delta(added.delta, value):
+                return False
+        elif name == "index":
+            if value != 0 or type(value) is not int:
+                return False
+            added.index = 0
+        elif value is None:
+            if name not in ABSENT:
+                return False
+        elif name == "finish_reason" and type(value) is str and value:
+            added.finish_reason = value
+        else:
+            return False
+    return True
+
+
+def _is_delta(delta: Any, said: dict[str, Any]) -> bool:
+    """Fills a delta where it has an assistant's text, or nothing; whether it was."""
+    delta.SetInParent()
+    for name, value in said.items():
+        if name == "content":
+            if type(value) is str:
+                delta.content = value
+            elif value is not None:
+                return False
+        elif name == "role" and value == "assistant":
+            delta.role = message_pb2.ROLE_ASSISTANT
+        elif name != "refusal" or value is not None:
+            return False
+    return True
 
 
 def _is_message(delta: Any, message: dict[str, Any]) -> bool:

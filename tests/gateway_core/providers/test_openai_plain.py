@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from gateway_core.completion import fold
 from gateway_core.providers.openai.chunk import chunk
-from gateway_core.providers.openai.plain import plain_answer, plain_json
+from gateway_core.providers.openai.plain import plain_answer, plain_chunk, plain_json
 from rest_bridge.dialects.openai.response import completion_document
 from tests.support.json_mutation import mutate
-from tests.support.openai_documents import answers
+from tests.support.openai_documents import answers, chunks
 
 USUAL: dict[str, Any] = {
     "id": "chatcmpl-1",
@@ -117,3 +117,44 @@ def test_documented_answers_are_read_as_field_by_field_or_not_in_one_pass(docume
 )
 def test_what_needs_a_second_look_is_left_to_the_other_reader(change: dict[str, Any]) -> None:
     assert plain_answer({**USUAL, **change}) is None
+
+
+AROUND = {name: USUAL[name] for name in ("id", "created", "model", "service_tier", "system_fingerprint")}
+CHUNKS: list[dict[str, Any]] = [
+    {**AROUND, "object": "chat.completion.chunk", "choices": choices, **usage}
+    for choices, usage in (
+        ([{"index": 0, "delta": {"role": "assistant", "content": "", "refusal": None}, "finish_reason": None}], {}),
+        ([{"index": 0, "delta": {"content": "a"}, "logprobs": None, "finish_reason": None}], {"usage": None}),
+        ([{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}], {}),
+        ([], {"usage": USUAL["usage"]}),
+    )
+]
+
+
+@pytest.mark.parametrize("document", CHUNKS)
+def test_a_usual_chunk_is_read_in_one_pass(document: dict[str, Any]) -> None:
+    event = plain_chunk(document)
+    assert event is not None
+    assert event == chunk(document)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_chunks_to_which_something_was_done_are_read_as_field_by_field_or_not_in_one_pass(seed: int) -> None:
+    random = Random(seed)
+    read = 0
+    for _ in range(200):
+        document = copy.deepcopy(random.choice(CHUNKS))
+        for _ in range(random.randint(1, 2)):
+            mutate(document, random)
+        event = plain_chunk(document)
+        if event is not None:
+            read += 1
+            assert event == chunk(document), document
+    assert read
+
+
+@given(chunks)
+@settings(deadline=None)
+def test_documented_chunks_are_read_as_field_by_field_or_not_in_one_pass(document: dict[str, Any]) -> None:
+    event = plain_chunk(document)
+    assert event is None or event == chunk(document)
