@@ -1,6 +1,7 @@
 """The answer of a provider: iterating reads it, closing it closes the connection, time ends it."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from typing import Any
 
 from gateway_core import errors
 from gateway_core.upstream import faults
@@ -33,7 +34,7 @@ class Answer:
         limit = self._exchange.bounds.answer_bytes
         body: list[bytes] = []
         size = 0
-        while piece := await self._decoded(self._decoder):
+        while piece := await self._piece():
             body.append(piece)
             size += len(piece)
             if size > limit:
@@ -49,14 +50,33 @@ class Answer:
         The deadline closes the connection when it passes, even while nobody reads; the next read raises.
         """
         try:
-            if self._decoder is None:
-                while piece := await self._exchange.received():
-                    yield piece
-            else:
-                while piece := await self._decoded(self._decoder):
-                    yield piece
+            while piece := await self._piece():
+                yield piece
         finally:
             self.abort()
+
+    def taken(self) -> bytes | None:
+        """What has arrived of the body, decoded; empty at its end. None: nothing yet. Raises what `pieces` raises."""
+        decoder = self._decoder
+        if decoder is None:
+            return self._exchange.taken()
+        try:
+            while not (piece := decoder.piece()):
+                received = self._exchange.taken()
+                if received is None:
+                    return None
+                if not received:
+                    decoder.finish()
+                    return b""
+                decoder.feed(received)
+        except ValueError:
+            self.abort()
+            raise self._broken() from None
+        return piece
+
+    def wait(self) -> Coroutine[Any, Any, None]:
+        """Waits until there may be more to take, or something has gone wrong."""
+        return self._exchange.wait()
 
     def abort(self) -> None:
         """Closes the connection at once, unless the answer has ended."""
@@ -66,18 +86,10 @@ class Answer:
         """Does what `abort` does."""
         self.abort()
 
-    async def _decoded(self, decoder: Decoder) -> bytes:
+    async def _piece(self) -> bytes:
         """The next piece, decoded; empty at the end."""
-        try:
-            while not (piece := decoder.piece()):
-                received = await self._exchange.received()
-                if not received:
-                    decoder.finish()
-                    return b""
-                decoder.feed(received)
-        except ValueError:
-            self.abort()
-            raise self._broken() from None
+        while (piece := self.taken()) is None:
+            await self._exchange.wait()
         return piece
 
     def _broken(self) -> errors.ProviderBroken:

@@ -161,18 +161,17 @@ class Exchange:
             raise
         self.waiting_since = None
 
-    async def received(self) -> bytes:
-        """What has arrived and was not taken, waiting for the first byte of it; empty at the end."""
-        while True:
-            if self.pieces:
-                self._check_time()
-                return self._taken()
-            if self.failure is not None:
-                raise self.failure()
-            if self.is_complete:
-                return b""
+    def taken(self) -> bytes | None:
+        """What has arrived and was not taken; empty at the end. None: nothing yet, and `wait` waits for it."""
+        if self.pieces:
             self._check_time()
-            await self.wait()
+            return self._taken()
+        if self.failure is not None:
+            raise self.failure()
+        if self.is_complete:
+            return b""
+        self._check_time()
+        return None
 
     async def whole(self) -> bytes:
         """All that was not taken, once the answer has ended; raises ProviderBroken beyond the bound."""

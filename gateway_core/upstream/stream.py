@@ -2,8 +2,7 @@
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
@@ -95,12 +94,9 @@ class Body(Generic[Item]):
     A fault of the connection after the end of every answer is no fault of the answers.
     """
 
-    def __init__(
-        self, answer: Answer, pieces: AsyncGenerator[bytes, None], reader: Reader[Item], decoder: Decoder[Item]
-    ) -> None:
-        """Takes the answer and its pieces, what finds the events in them, and what has decoded these so far."""
+    def __init__(self, answer: Answer, reader: Reader[Item], decoder: Decoder[Item]) -> None:
+        """Takes the answer, what finds the events in it, and what has decoded these so far."""
         self._answer = answer
-        self._pieces = pieces
         self._reader = reader
         self._decoder = decoder
         self._seconds: float | None = None
@@ -111,16 +107,23 @@ class Body(Generic[Item]):
         """The next events, at times none; None at the end."""
         if self._ended:
             return None
-        piece = await self._piece()
+        answer, decoder = self._answer, self._decoder
+        try:
+            while (piece := answer.taken()) is None:
+                # Few frames are between the reader and what it waits for: each event goes through all of them twice.
+                seconds = decoder.patience_seconds
+                await (answer.wait() if seconds is None else self._wait(seconds))
+        except GatewayError:
+            if not (decoder.is_done or decoder.is_whole):
+                raise
+            piece = b""
         if piece:
             return self._reader.feed(piece)
         self._ended = True
-        return None if self._decoder.is_done else self._reader.finish()
+        return None if decoder.is_done else self._reader.finish()
 
-    async def _piece(self) -> bytes:
-        seconds = self._decoder.patience_seconds
-        if seconds is None:
-            return await self._received()
+    async def _wait(self, seconds: float) -> None:
+        """Waits for more, but no longer than so many seconds from when that was said first."""
         loop = asyncio.get_running_loop()
         if seconds != self._seconds or self._ends_at is None:
             self._seconds = seconds
@@ -129,18 +132,9 @@ class Body(Generic[Item]):
         # on what was read before. A read that waits ends with its connection.
         timer = loop.call_at(self._ends_at, self._answer.abort)
         try:
-            return await self._received()
+            await self._answer.wait()
         finally:
             timer.cancel()
-
-    async def _received(self) -> bytes:
-        """The next piece; empty at the end."""
-        try:
-            return await anext(self._pieces, b"")
-        except GatewayError:
-            if self._decoder.is_done or self._decoder.is_whole:
-                return b""
-            raise
 
 
 async def streamed(
@@ -156,19 +150,18 @@ async def streamed(
     """
     held: list[ChatCompletionChunk] | None = []
     try:
-        async with aclosing(answer.pieces()) as pieces:
-            body = Body(answer, pieces, reader, decoder)
-            while (arrived := await body.next()) is not None:
-                for event in decoder.together(arrived):
-                    if held is None:
-                        yield event
-                        continue
-                    held.append(event)
-                    if begins(event) or len(held) == HELD_AT_MOST:
-                        yield OPENED
-                        for first in held:
-                            yield first
-                        held = None
+        body = Body(answer, reader, decoder)
+        while (arrived := await body.next()) is not None:
+            for event in decoder.together(arrived):
+                if held is None:
+                    yield event
+                    continue
+                held.append(event)
+                if begins(event) or len(held) == HELD_AT_MOST:
+                    yield OPENED
+                    for first in held:
+                        yield first
+                    held = None
     finally:
         answer.abort()
     if not (decoder.is_done or decoder.is_whole):
