@@ -9,6 +9,9 @@ SECOND_US = 1_000_000
 SECONDS_AT_MOST = 256
 """Whose texts are kept: each call tells the same few."""
 
+LIMITS_AT_MOST = 256
+"""Likewise, of plans."""
+
 Told = tuple[tuple[str, str], ...]
 KEYS = {
     measure: tuple(f"x-ratelimit-{what}-{measure}" for what in ("limit", "remaining", "reset"))
@@ -18,8 +21,15 @@ KEYS = {
 
 def one_limit_headers(measure: str, limit: int, remaining: int, reset_us: int) -> Told:
     """The three of one limit on "requests" or "tokens"; the time is until all of it is there again."""
+    pair, of_remaining, of_reset = pair_and_keys(measure, limit)
+    return pair, (of_remaining, str(remaining)), (of_reset, duration_text(reset_us))
+
+
+@lru_cache(LIMITS_AT_MOST)
+def pair_and_keys(measure: str, limit: int) -> tuple[tuple[str, str], str, str]:
+    """The header field that tells a limit, and the keys of the others."""
     of_limit, of_remaining, of_reset = KEYS[measure]
-    return (of_limit, str(limit)), (of_remaining, str(remaining)), (of_reset, duration_text(reset_us))
+    return (of_limit, str(limit)), of_remaining, of_reset
 
 
 def counted(number: int, what: str) -> str:

@@ -211,7 +211,7 @@ class Core:
         if self._peers is not None:
             await self._peers.start(self._register_resume)
         for service in ("", *SERVICES):
-            self._health.serve(service)
+            self._health.tell(service, is_serving=True)
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """The body of GET /metrics and its content type; of all workers where there are several."""

@@ -17,6 +17,9 @@ SAMPLED_CHARACTERS = 4096
 SAMPLES = 8
 """A text that is longer is counted in so many pieces, at even distances, which have so many characters together."""
 
+KNOWN_AT_MOST = 10_000
+"""Texts whose tokens are known still."""
+
 MESSAGE_TOKENS = 3
 NAME_TOKENS = 1
 OPENING_TOKENS = 3
@@ -80,7 +83,26 @@ WEIGHTS: dict[str | None, Callable[[str], int]] = {
 
 
 def text_tokens(text: str) -> int:
-    """The tokens of a text, about. Takes a bounded time, whatever its length."""
+    """The tokens of a text, about. Takes a bounded time, whatever its length.
+
+    Instructions, and what was said before in a conversation, come again with each call: that is not counted again.
+    Texts themselves are not kept.
+    """
+    place = hash(text)
+    known = _known.get(place)
+    if known is None:
+        if len(_known) >= KNOWN_AT_MOST:
+            _known.clear()
+        known = _known[place] = counted(text)
+    return known
+
+
+_known: dict[int, int] = {}
+"""Tokens of texts by their hashes, of 64 bits and with a secret of the process, so that nobody can make two alike."""
+
+
+def counted(text: str) -> int:
+    """The tokens of a text, about."""
     length = len(text)
     if length <= SAMPLED_CHARACTERS:
         return -(-weight(text) // MILLI)

@@ -28,19 +28,19 @@ class HealthService(HealthServicer):  # type: ignore[misc]
         self._is_ending = False
         self._changed = asyncio.Event()
 
-    def serve(self, service: str) -> None:
-        """Tells that a service serves, from now on and until all end. The server as a whole is the service ""."""
+    def tell(self, service: str, *, is_serving: bool) -> None:
+        """Tells whether a service serves, until all end. The server as a whole is the service ""."""
         if not self._is_ending:
-            self._statuses[service] = SERVING
-            self._tell()
+            self._statuses[service] = SERVING if is_serving else NOT_SERVING
+            self._wake()
 
     def end(self) -> None:
         """Tells of all services that they do not serve, for good."""
         self._is_ending = True
         self._statuses = dict.fromkeys(self._statuses, NOT_SERVING)
-        self._tell()
+        self._wake()
 
-    def _tell(self) -> None:
+    def _wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 

@@ -1,7 +1,6 @@
 """Where to call by way of an Envoy that has started, told once something behind it is there for calls."""
 
 import asyncio
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +14,8 @@ ASKED_EVERY_SECONDS = 0.1
 ANSWERED_WITHIN_SECONDS = 5.0
 
 
-async def announced(config: Config, place: Path, *, needs_keys: bool) -> None:
-    """Waits for the Envoy whose administration's address is in a file, then tells where it listens."""
+async def listening(place: Path) -> list[Address]:
+    """Waits for the Envoy whose administration's address is in a file, and returns where it listens."""
     async with httpx.AsyncClient(trust_env=False, timeout=ANSWERED_WITHIN_SECONDS) as admin:
         while True:
             base_url = _base_url(place)
@@ -26,8 +25,7 @@ async def announced(config: Config, place: Path, *, needs_keys: bool) -> None:
         listeners = (await admin.get(f"{base_url}/listeners", params={"format": "json"})).json()["listener_statuses"]
     (listener,) = listeners
     bound = [listener["local_address"], *listener.get("additional_local_addresses", ())]
-    places = [Address(each["socket_address"]["address"], each["socket_address"]["port_value"]) for each in bound]
-    print("\n".join(lines(config, places, needs_keys=needs_keys)), file=sys.stderr, flush=True)
+    return [Address(each["socket_address"]["address"], each["socket_address"]["port_value"]) for each in bound]
 
 
 def _base_url(place: Path) -> str | None:

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from gateway_core.config import Config
 from headgate_cli.envoy.beforehand import examine
 from headgate_cli.envoy.commands import chosen, rendered
-from headgate_cli.envoy.ready import announced
+from headgate_cli.envoy.ready import lines, listening
 from headgate_cli.errors import FAILED, CommandFailed
 from headgate_cli.locations import config_file
 
@@ -61,8 +61,9 @@ async def _started(config: Config, is_configured: bool, directory: "TemporaryDir
     """Tells where to call, and leaves no file to who may be killed: Envoy has read them."""
     # Without a file nobody needs a key.
     needs_keys = is_configured and config.storage and config.authentication == "required"
-    await announced(config, Path(directory.name) / "admin", needs_keys=needs_keys)
+    places = await listening(Path(directory.name) / "admin")
     directory.cleanup()
+    print("\n".join(lines(config, places, needs_keys=needs_keys)), file=sys.stderr, flush=True)
 
 
 async def _together(serve: list[str], envoy: list[str], started: Coroutine[None, None, None]) -> int:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from grpc import aio
-from grpc_health.v1.health_pb2 import HealthCheckResponse
 from headgate.v1.chat_completion_service_pb2 import CreateChatCompletionRequest
 from headgate.v1.chat_completion_service_pb2_grpc import ChatCompletionServiceStub
 from headgate.v1.message_pb2 import ROLE_USER
@@ -65,7 +64,7 @@ async def test_a_replica_whose_service_of_completions_does_not_serve_gets_no_cal
     """The other services say nothing: it is this one that Envoy asks for."""
     async with two(tmp_path) as front, front.channel() as channel:
         health = front.gateways[0].core._health
-        await health.set("headgate.v1.ChatCompletionService", HealthCheckResponse.NOT_SERVING)
+        health.tell("headgate.v1.ChatCompletionService", is_serving=False)
 
         async def is_left_alone() -> bool:
             return await front.statistic("cluster.core.membership_healthy") == 1

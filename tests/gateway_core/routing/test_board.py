@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway_core.call import Target
 from gateway_core.config import Config
@@ -84,15 +85,16 @@ def test_where_the_first_target_is_the_first_choice_there_is_nothing_to_decide()
         assert Board(config).made_route("a", (Target("echo", "a"), Target("echo", "b"))).is_plain == is_plain
 
 
-def test_an_alarm_is_counted_each_time_and_logged_once_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_alarm_is_counted_each_time_and_logged_once_a_minute() -> None:
     now = 0.0
     kept = board(clock=lambda: now)
     place = kept.made_route("small", (Target("lab", "tiny"), Target("spare", "tiny"))).places[0]
     refused = ProviderUnauthorized("The key was refused.", provider="lab", upstream_status="401")
-    for now in (0.0, 1.0, 59.0, 61.0):  # noqa: B007 the clock above reads it
-        kept.alarm(place, refused)
+    with capture_logs() as logs:
+        for now in (0.0, 1.0, 59.0, 61.0):  # noqa: B007 the clock above reads it
+            kept.alarm(place, refused)
     assert kept.alarms == {("lab", "provider_unauthorized"): 4}
-    assert capsys.readouterr().out.count("provider_alarm") == 2
+    assert [line["event"] for line in logs] == 2 * ["provider_alarm"]
 
 
 def test_the_metrics_tell_all_that_is_known() -> None:
