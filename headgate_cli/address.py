@@ -79,6 +79,7 @@ def bound(address: Address, *, is_shared: bool = False) -> socket.socket:
             claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             claim.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address.host != "::")
+        claim.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it
         claim.bind(place)
     except OSError:
         claim.close()

@@ -101,6 +101,8 @@ async def bound(host: str, port: int, *, shares_port: bool) -> list[socket.socke
             sockets.append(
                 socket.create_server(at, family=family, backlog=BACKLOG, reuse_port=shares_port, dualstack_ipv6=dual)
             )
+            # Connections inherit it; asyncio sees to it only where a socket says that it is TCP's.
+            sockets[-1].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             port = sockets[0].getsockname()[1]
     except OSError:
         for each in sockets:

@@ -283,6 +283,17 @@ def test_what_costs_more_counts_more() -> None:
         allowance.spend(0, 2)
 
 
+async def test_small_frames_leave_at_once(servicer: Servicer) -> None:
+    server, port = await serving(servicer)
+    one = await client(port)
+    await reached(lambda: bool(server._connections))
+    transport = connection_of(server)._transport
+    assert transport is not None
+    assert transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    one.writer.close()
+    await server.stop(None)
+
+
 # ---- the end ----
 
 

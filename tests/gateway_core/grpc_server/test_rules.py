@@ -104,8 +104,8 @@ async def test_a_server_that_ends_takes_what_is_on_its_way_and_waits_for_it(serv
     while (came := await one.frame()) is not None:
         numbers.add(came.number)
     assert 5 not in numbers
-    await ending
     one.writer.close()
+    await ending
 
 
 async def test_a_server_that_ends_at_once_says_so_to_every_call(servicer: Servicer) -> None:
