@@ -108,7 +108,7 @@ async def test_callers_over_rest_are_known_by_their_certificates(tmp_path: Path,
         root = await world.account("batch")
         assert await world.account(API) == "acme"
         assert await world.account(API, globex) == "globex"
-        assert await world.account(API, globex[:-1] + "x") == "401"
+        assert await world.account(API, globex[:-1] + ("x" if globex[-1] != "x" else "y")) == "401"
         assert await world.account(API, header='Subject="CN=batch"') == "acme", "forged"
         assert await world.account("anybody", header=f"URI={API}") == "401", "forged"
         assert await world.account(ENVOY) == "401", "the proxy itself"
