@@ -14,6 +14,8 @@ HEAD = struct.Struct(">IBI")
 """Length in the upper 24 bits of the first and kind in the rest, flags, stream."""
 MESSAGE = struct.Struct(">IBIBI")
 """The same, and what gRPC has before a message: whether it is compressed, and its length."""
+PREFIX = struct.Struct(">BI")
+"""What gRPC has before a message alone."""
 SETTING = struct.Struct(">HI")
 NUMBER = struct.Struct(">I")
 TWO_NUMBERS = struct.Struct(">II")

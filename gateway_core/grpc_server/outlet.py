@@ -60,7 +60,7 @@ class Outlet:
         self.send_credit -= size
         wire.send_window -= size
         wire.sent_count += 1
-        wire.write(MESSAGE.pack(size << 8 | DATA, 0, self.number, 0, size - PREFIX_BYTES) + message)
+        wire.write_message(self.number, message)
         return True
 
     @property

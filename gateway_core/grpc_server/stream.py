@@ -14,7 +14,7 @@ from grpc import StatusCode
 from gateway_core.grpc_server.head import Head, Refusal
 from gateway_core.grpc_server.hpack_table import Field
 from gateway_core.grpc_server.inlet import Inlet, Owner
-from gateway_core.grpc_server.message import Unacceptable
+from gateway_core.grpc_server.message import ENCODINGS, Unacceptable
 from gateway_core.grpc_server.method import Method, request_of
 from gateway_core.grpc_server.outlet import Outlet
 from gateway_core.grpc_server.wire import Wire
@@ -25,7 +25,11 @@ logger = logging.getLogger(__name__)
 
 # What quote leaves as it is, of printable ASCII all but the percent sign (gRPC over HTTP/2, "Status-Message").
 UNQUOTED = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
-ANSWER: tuple[Field, ...] = ((":status", "200"), ("content-type", "application/grpc"))
+ANSWER: tuple[Field, ...] = (
+    (":status", "200"),
+    ("content-type", "application/grpc"),
+    ("grpc-accept-encoding", ENCODINGS.replace(" ", "")),
+)
 OK_FIELD = ("grpc-status", "0")
 
 
@@ -174,7 +178,7 @@ class Stream(Inlet, Outlet, Context[Any, Any]):
             self.end(refusal.code, refusal.words)
             return
         self.ended = refusal.code
-        self.send_fields(((":status", str(refusal.http_status)), ("content-type", "text/plain")))
+        self.send_fields(((":status", str(refusal.http_status)), ("content-type", "text/plain"), ("allow", "POST")))
         self.send_data(refusal.words.encode())
         self.send_fields((), is_last=True)
 

@@ -283,6 +283,15 @@ def test_what_costs_more_counts_more() -> None:
         allowance.spend(0, 2)
 
 
+async def test_messages_of_a_stream_that_leave_together_are_one_frame(connect: Connect) -> None:
+    client = await connect()
+    client.send(client.ask(1, "ab", head("/test.Test/Repeat")))
+    found = await client.until(lambda came: came.number == 1 and bool(came.flags & frames.END_STREAM))
+    pieces = [came.payload for came in found if came.kind == frames.DATA]
+    assert b"".join(pieces) == 100 * message("ab")
+    assert len(pieces) == 1
+
+
 async def test_small_frames_leave_at_once(servicer: Servicer) -> None:
     server, port = await serving(servicer)
     one = await client(port)
