@@ -125,6 +125,7 @@ class Calls:
             stream.lose()
             if not has_heard:
                 self._resets.spend()
+            self._close_if_last()
 
     def window_came(self, number: int, more: int) -> None:
         """Lets a call's answer go on."""
@@ -142,6 +143,7 @@ class Calls:
         self._left.add(fault.number)
         self._wire.reset(fault.number, fault.code)
         self._resets.spend()
+        self._close_if_last()
 
     def _begin(self, number: int, found: Head, *, is_last: bool) -> None:
         if len(self.streams) >= self.limits.streams or len(self.tasks) >= self.limits.streams:
@@ -176,7 +178,7 @@ class Calls:
             stream.break_off(error.code, error.words)
 
     def _late_headers(self, number: int, block: bytes) -> None:
-        if number in self._left:
+        if number in self._left or (self.last_taken is not None and number > self.last_taken):
             self._skip(block)
         elif number in self._over:
             raise ConnectionFault(STREAM_CLOSED, "Header fields on a stream that has ended.")
@@ -247,9 +249,15 @@ class Calls:
             return
         # It is answered, and the client has not taken the answer.
         self.streams.pop(stream.number, None)
-        self._over.add(stream.number)
+        (self._over if stream.is_half_closed else self._left).add(stream.number)
         stream.lose()
         self._wire.reset(stream.number, frames.CANCEL)
+        self._close_if_last()
+
+    def _close_if_last(self) -> None:
+        """Lets a connection close on which no more calls are taken, and none is left."""
+        if self.last_taken is not None and not self.streams:
+            self._idle()
 
     def _forget_deadlines(self) -> None:
         """Drops those of calls that have ended, where they are many."""
@@ -267,8 +275,7 @@ class Calls:
         else:
             self._left.add(number)
             self._wire.reset(number, frames.NO_ERROR)
-        if self.last_taken is not None and not self.streams:
-            self._idle()
+        self._close_if_last()
 
     def give_back(self, number: int, size: int) -> None:
         """Lets the client send so many bytes more on the stream."""

@@ -171,6 +171,7 @@ class Outlet:
         self.is_over = True
         self.wire.forget(self)
         self.wire.flush()
+        self._wake()
         self.close()
 
     @abstractmethod

@@ -149,8 +149,8 @@ class Wire:
         self.write(data)
 
     def reset(self, number: int, code: int) -> None:
-        """Ends a stream."""
-        self.control(frame(frames.RST_STREAM, 0, number, frames.NUMBER.pack(code)))
+        """Ends a stream; which need not answer a frame, and is once for each."""
+        self.write(frame(frames.RST_STREAM, 0, number, frames.NUMBER.pack(code)))
 
     def allow(self, number: int, more: int) -> None:
         """Lets the client send more, on a stream or (0) on all together."""

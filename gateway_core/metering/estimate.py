@@ -88,6 +88,8 @@ def text_tokens(text: str) -> int:
     Instructions, and what was said before in a conversation, come again with each call: that is not counted again.
     Texts themselves are not kept.
     """
+    if len(text) > SAMPLED_CHARACTERS:
+        return counted(text)
     place = hash(text)
     known = _known.get(place)
     if known is None:

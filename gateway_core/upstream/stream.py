@@ -123,7 +123,7 @@ class Body(Generic[Item]):
         return None if decoder.is_done else self._reader.finish()
 
     async def _wait(self, seconds: float) -> None:
-        """Waits for more, but no longer than so many seconds from when that was said first."""
+        """Waits for more, but no longer than so many seconds from when that was waited for first."""
         loop = asyncio.get_running_loop()
         if seconds != self._seconds or self._ends_at is None:
             self._seconds = seconds

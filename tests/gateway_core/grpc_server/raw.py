@@ -126,6 +126,7 @@ class Servicer:
     def __init__(self) -> None:
         self.contexts: list[Any] = []
         self.cancelled = asyncio.Event()
+        self.woken = asyncio.Event()
         self.written = 0
 
     async def echo(self, request: StringValue, context: Any) -> StringValue:
@@ -144,6 +145,16 @@ class Servicer:
     async def surrogate(self, request: StringValue, context: Any) -> StringValue:
         await context.abort(grpc.StatusCode.NOT_FOUND, "no \ud800 such thing")
         return request
+
+    async def aside(self, request: StringValue, context: Any) -> None:
+        async def write() -> None:
+            try:
+                await context.write(request)
+            finally:
+                self.woken.set()
+
+        self.aside_task = asyncio.create_task(write())
+        await asyncio.Event().wait()
 
     async def repeat(self, request: StringValue, context: Any) -> Any:
         for _ in range(100):
@@ -166,6 +177,7 @@ async def serving(servicer: Servicer, limits: Limits | None = None) -> tuple[Grp
         "Echo": grpc.unary_unary_rpc_method_handler(servicer.echo, **CODEC),
         "Wait": grpc.unary_unary_rpc_method_handler(servicer.wait, **CODEC),
         "Surrogate": grpc.unary_unary_rpc_method_handler(servicer.surrogate, **CODEC),
+        "Aside": grpc.unary_stream_rpc_method_handler(servicer.aside, **CODEC),
         "Repeat": grpc.unary_stream_rpc_method_handler(servicer.repeat, **CODEC),
         "Write": grpc.unary_stream_rpc_method_handler(servicer.written_out, **CODEC),
         "Chat": grpc.stream_stream_rpc_method_handler(servicer.chat, **CODEC),

@@ -335,6 +335,51 @@ async def test_a_client_that_reads_slowly_has_its_whole_answer_as_the_server_end
     await ending
 
 
+async def test_a_server_that_ends_does_not_wait_for_calls_that_were_taken_back(servicer: Servicer) -> None:
+    server, port = await serving(servicer)
+    one = await client(port)
+    one.send(one.ask(1, "", head("/test.Test/Wait")))
+    await reached(lambda: bool(servicer.contexts))
+    ending = asyncio.create_task(server.stop(30))
+    (*_, ping) = await one.until(lambda came: came.kind == frames.PING)
+    one.send(frame(frames.PING, frames.ACK, 0, ping.payload))
+    await one.until(lambda came: came.kind == frames.GOAWAY)
+    # Of a call that was begun too late nothing is taken, its end neither.
+    one.send(one.call(3, head()), begun(3, literal("late", "1"), is_last=True))
+    one.send(frame(frames.RST_STREAM, 0, 1, NUMBER(frames.CANCEL)))
+    assert await one.frame() is None
+    one.writer.close()
+    async with asyncio.timeout(10):
+        await ending
+
+
+async def test_what_is_on_its_way_behind_a_deadline_is_no_fault(connect: Connect) -> None:
+    client = await connect(settings=setting(frames.INITIAL_WINDOW_SIZE, 0))
+    # Answered and not taken, while the request is not over.
+    client.send(
+        client.call(1, head("/test.Test/Chat", ("grpc-timeout", "50m"))), frame(frames.DATA, 0, 1, message("a"))
+    )
+    (*_, last) = await client.until(
+        lambda came: (
+            came.number == 1
+            and came.kind in (frames.HEADERS, frames.RST_STREAM)
+            and (came.kind == frames.RST_STREAM or bool(came.flags & frames.END_STREAM))
+        )
+    )
+    assert last.number == 1
+    client.send(frame(frames.DATA, 0, 1, message("b")), begun(1, literal("late", "1"), is_last=True))
+    client.send(frame(frames.SETTINGS, 0, 0, setting(frames.INITIAL_WINDOW_SIZE, 1000)), client.ask(3, "on"))
+    _, body, _ = await client.answer(3)
+    assert text_of(body) == "on"
+
+
+async def test_a_servicer_that_waits_to_write_is_woken_by_the_end(connect: Connect, servicer: Servicer) -> None:
+    client = await connect(settings=setting(frames.INITIAL_WINDOW_SIZE, 0))
+    client.send(client.ask(1, "x", head("/test.Test/Aside", ("grpc-timeout", "50m"))))
+    await client.until(lambda came: came.number == 1 and bool(came.flags & frames.END_STREAM))
+    await asyncio.wait_for(servicer.woken.wait(), 10)
+
+
 async def test_who_comes_as_the_server_ends_is_left(servicer: Servicer) -> None:
     server, port = await serving(servicer)
     one = await client(port)
