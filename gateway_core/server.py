@@ -31,7 +31,8 @@ from gateway_core.catalog.gateway_endpoint import Endpoints, EndpointTarget
 from gateway_core.catalog.known import Known, OfSnapshots, with_known_models
 from gateway_core.catalog.listing import Listing
 from gateway_core.config import Config, ProviderConfig
-from gateway_core.grpc_server import GrpcServer, Limits
+from gateway_core.errors import ShuttingDown
+from gateway_core.grpc_server import GrpcServer, Limits, Parting
 from gateway_core.identity.certificate_peer import certificate_peers
 from gateway_core.identity.keyring import Everybody, Keyring
 from gateway_core.identity.keys import Keys
@@ -276,7 +277,7 @@ class Core:
             await self._store.close()
 
     async def _own_server(self, address: str) -> GrpcServer:
-        server = GrpcServer(call_limits(self.config, shares_port=self._peers is not None))
+        server = GrpcServer(call_limits(self.config, shares_port=self._peers is not None), parting())
         self._register_all(server)
         tls = None if self._tls is None else renewed_context(self._tls, "h2")
         self.port = await server.listen(address, shares_port=self._peers is not None, tls=tls)
@@ -435,6 +436,12 @@ def call_limits(config: Config, *, shares_port: bool) -> Limits:
         header_bytes=limits.header_bytes,
         age_seconds=connection_seconds(config.drain_seconds) if shares_port else None,
     )
+
+
+def parting() -> Parting:
+    """What calls are told that the end of the server cuts."""
+    error = ShuttingDown("The server ends, and the call with it: its time to finish is over.")
+    return Parting(error.message, (("grpc-status-details-bin", error.to_status().SerializeToString()),))
 
 
 def server_options(config: Config, *, shares_port: bool) -> list[tuple[str, int]]:

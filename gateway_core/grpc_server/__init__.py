@@ -10,7 +10,7 @@ grpc.aio: a servicer's exception leaves as UNKNOWN without its words; a caller t
 and closes its generator; the deadline is kept here, whether the client keeps it or not.
 """
 
-from gateway_core.grpc_server.limits import Limits
+from gateway_core.grpc_server.limits import Limits, Parting
 from gateway_core.grpc_server.server import GrpcServer
 
-__all__ = ["GrpcServer", "Limits"]
+__all__ = ["GrpcServer", "Limits", "Parting"]

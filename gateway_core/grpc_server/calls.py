@@ -22,7 +22,7 @@ from gateway_core.grpc_server.frames import (
 from gateway_core.grpc_server.head import TOO_LARGE, Head, Malformed, check_trailers, head
 from gateway_core.grpc_server.hpack_decoder import Decoder, TooLarge, Undecodable
 from gateway_core.grpc_server.hpack_table import Field
-from gateway_core.grpc_server.limits import Limits
+from gateway_core.grpc_server.limits import Limits, Parting
 from gateway_core.grpc_server.message import Unacceptable, too_much
 from gateway_core.grpc_server.method import Methods
 from gateway_core.grpc_server.stream import Stream
@@ -287,10 +287,10 @@ class Calls:
         if size > 0 and self._held > max(2 * self.limits.message_bytes, HELD_BYTES):
             raise too_much()
 
-    def cancel(self, code: StatusCode, words: str) -> None:
+    def cancel(self, code: StatusCode, parting: Parting) -> None:
         """Ends all calls."""
         for stream in tuple(self.streams.values()):
-            stream.break_off(code, words)
+            stream.break_off(code, parting.words, parting.trailing)
 
     def lose(self) -> None:
         """Ends all calls of a client that has left."""

@@ -26,7 +26,7 @@ from gateway_core.grpc_server.frames import (
     goaway,
 )
 from gateway_core.grpc_server.inlet import STREAM_WINDOW
-from gateway_core.grpc_server.limits import Limits
+from gateway_core.grpc_server.limits import Limits, Parting
 from gateway_core.grpc_server.method import Methods
 from gateway_core.grpc_server.wire import Wire
 
@@ -153,9 +153,9 @@ class Connection(asyncio.Protocol):
         self._wire.control(goaway(WINDOW_AT_MOST, NO_ERROR) + frame(frames.PING, 0, 0, DRAIN_PING))
         self._after("drain", DRAIN_SECONDS, self._take_no_more)
 
-    def cancel(self) -> None:
+    def cancel(self, parting: Parting) -> None:
         """Ends the calls, and the connection."""
-        self.calls.cancel(StatusCode.UNAVAILABLE, "The server ends.")
+        self.calls.cancel(StatusCode.UNAVAILABLE, parting)
         if not self._is_ending:
             self._end(NO_ERROR, "")
 

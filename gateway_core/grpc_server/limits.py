@@ -4,6 +4,15 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Parting:
+    """What a call is told that the end of the server cuts, beside UNAVAILABLE."""
+
+    words: str = "The server ends."
+    trailing: tuple[tuple[str, str | bytes], ...] = ()
+    """Metadata."""
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds for each connection."""
 

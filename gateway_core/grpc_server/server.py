@@ -5,7 +5,7 @@ import socket
 import ssl
 
 from gateway_core.grpc_server.connection import Connection
-from gateway_core.grpc_server.limits import Limits
+from gateway_core.grpc_server.limits import Limits, Parting
 from gateway_core.grpc_server.method import Methods
 
 BACKLOG = 4096
@@ -18,9 +18,10 @@ LEAVE_SECONDS = 1.0
 class GrpcServer(Methods):
     """Serves the methods that are registered, on any number of sockets."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
-        """Takes the bounds for each connection."""
+    def __init__(self, limits: Limits | None = None, parting: Parting | None = None) -> None:
+        """Takes the bounds for each connection, and what calls are told that the end of the server cuts."""
         super().__init__()
+        self._parting = parting or Parting()
         self._limits = limits or Limits()
         self._listening: list[asyncio.Server] = []
         self._connections: set[Connection] = set()
@@ -59,7 +60,7 @@ class GrpcServer(Methods):
             await self._gone(grace)
         tasks = [task for connection in self._connections for task in connection.calls.tasks]
         for connection in tuple(self._connections):
-            connection.cancel()
+            connection.cancel(self._parting)
         await self._gone(LEAVE_SECONDS)
         for connection in tuple(self._connections):
             connection.abort()

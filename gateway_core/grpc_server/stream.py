@@ -187,12 +187,12 @@ class Stream(Inlet, Outlet, Context[Any, Any]):
         self.drop_request()
         self.calls.ended(self.number, is_whole=self.is_half_closed)
 
-    def break_off(self, code: StatusCode, details: str) -> None:
+    def break_off(self, code: StatusCode, details: str, trailing: Sequence[Metadatum] = ()) -> None:
         """Ends the call from outside of its servicer, which is cancelled."""
         if self.ended is None:
             if self.waits:
                 self._unsent = None
-            self.end(code, details)
+            self.end(code, details, trailing)
         if self.task is not None:
             self.task.cancel()
 

@@ -28,7 +28,7 @@ from gateway_core.config import Config
 from tests.conftest import lab_config
 from tests.support.gateway import MESSAGE_OPTIONS, Gateway, running
 from tests.support.openai_vendor import completion, event, refusal, streamed
-from tests.support.upstream import Cut, Upstream, chunk, head, json_answer, sse_answer, sse_event
+from tests.support.upstream import Cut, Silence, Upstream, chunk, head, json_answer, sse_answer, sse_event
 
 HI: dict[str, Any] = {"role": ROLE_USER, "text": "hi"}
 SERVICES = ("ChatCompletionService", "ModelService", "GatewayService", "UsageService")
@@ -172,6 +172,17 @@ async def test_a_drain_is_told_by_health(gateway: Gateway) -> None:
     for service in ("", "headgate.v1.ChatCompletionService"):
         response = await stub.Check(HealthCheckRequest(service=service))
         assert response.status == HealthCheckResponse.NOT_SERVING
+
+
+async def test_a_stream_that_the_end_of_the_server_cuts_says_so(gateway: Gateway, upstream: Upstream) -> None:
+    upstream.script(sse_answer([event({"content": "a"}), Silence()]))
+    async with aio.insecure_channel(gateway.grpc_address, MESSAGE_OPTIONS) as channel:
+        call = stream(channel)
+        await anext(aiter(call))
+        await gateway.core.drain(0.1)
+        with pytest.raises(aio.AioRpcError) as cut:
+            await anext(aiter(call))
+    assert (cut.value.code(), info_of(cut.value).reason) == (StatusCode.UNAVAILABLE, "ERROR_REASON_SHUTTING_DOWN")
 
 
 async def test_reflection_tells_services_and_messages(gateway: Gateway) -> None:
