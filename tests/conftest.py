@@ -1,12 +1,27 @@
 """Fixtures that every test may ask for."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
+import structlog
 
 from gateway_core.config import Config, ProviderConfig
 from tests.support.gateway import ARRANGEMENTS, Arrangement, Gateway, running
 from tests.support.upstream import Upstream
+
+
+@pytest.fixture(autouse=True, scope="session")
+def loggers_that_can_be_configured_again() -> Iterator[None]:
+    """A logger that was configured once keeps that for good: in tests none does, so that others can look at its lines."""
+    configure = structlog.configure
+
+    def configured(**options: Any) -> None:
+        configure(**{**options, "cache_logger_on_first_use": False})
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(structlog, "configure", configured)
+        yield
 
 
 @pytest.fixture
