@@ -7,6 +7,7 @@ from typing import NamedTuple
 from grpc import StatusCode
 
 PREFIX_BYTES = 5
+"""Of a message: whether it is compressed, and its length."""
 RATIO_AT_MOST = 100
 """How much longer a message may be than it is compressed; texts are ten times. Inflating holds up all other calls."""
 ANY_RATIO_BYTES = 1024 * 1024

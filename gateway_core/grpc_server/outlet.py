@@ -16,10 +16,8 @@ from gateway_core.grpc_server.frames import (
     header_frames,
 )
 from gateway_core.grpc_server.hpack_table import Field
+from gateway_core.grpc_server.message import PREFIX_BYTES
 from gateway_core.grpc_server.wire import Wire
-
-PREFIX_BYTES = 5
-"""Of a message: whether it is compressed, and its length."""
 
 
 class Outlet:
