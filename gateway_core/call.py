@@ -219,11 +219,25 @@ class Call(Generic[Request]):
     record: object = None
     """What the telemetry knows of it, while it runs; the stage `meter` reads the attempts in it, and nobody else looks.
     A copy of the call has the same."""
+    is_checked: bool = False
+    """Whether the request is what some provider could answer; set by whoever has asked the operation."""
+    model: str = ""
+    """The model that is asked for: the request's, which is looked up once."""
 
-    @property
-    def model(self) -> str:
-        """The model that is asked for."""
-        return self.operation.model(self.request)
+    def __post_init__(self) -> None:
+        if not self.model:
+            self.model = self.operation.model(self.request)
+
+    def ask(self, request: Request) -> None:
+        """Asks something else, by way of this call."""
+        self.request = request
+        self.model = self.operation.model(request)
+
+    def check(self) -> None:
+        """Raises InvalidRequest, which names the field, for what no provider could answer; asks once."""
+        if not self.is_checked:
+            self.operation.check(self.request)
+            self.is_checked = True
 
 
 Next = Callable[[Call[Request]], Awaitable[Events]]

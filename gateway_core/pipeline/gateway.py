@@ -38,14 +38,14 @@ class Stage:
 
     async def _ask(self, version: Version, call: Call[Any], next: Next[Any]) -> Events:
         # What is wrong is told by the places of the caller's own messages.
-        call.operation.check(call.request)
+        call.check()
         completed = merged(call.request, version, is_public=call.caller.kind == "public")
         gateway = version.message
         own = gateway.HasField("endpoint")
         context_length = None if own else self._catalog.context_length(gateway.model)
         left_out = fit(completed.spec, gateway, limit_tokens(gateway, context_length), ESTIMATE)
         call.gateway = version.use
-        call.request = completed.spec
+        call.ask(completed.spec)
         if own:
             call.targets = (self._endpoints.target(version),)
         if completed.echoed:

@@ -26,5 +26,5 @@ class Stage:
                     "x-headgate-tag must be 1 to 64 printable ASCII characters.", param="x-headgate-tag"
                 )
             call.tag = tag
-        call.operation.check(call.request)
+        call.check()
         return await next(call)
