@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from headgate.v1.chat_pb2 import ChatCompletionSpec
-from headgate.v1.gateway_pb2 import Gateway
+from headgate.v1.gateway_pb2 import CONTEXT_OVERFLOW_ACTION_TRUNCATE, INSTRUCTIONS_PLACEMENT_AFTER, Gateway
+from headgate.v1.message_pb2 import ROLE_SYSTEM, ChatMessage
 
 from gateway_core.call import GatewayUse
 from gateway_core.storage.gateway import GatewayRow
@@ -48,6 +49,24 @@ class Version:
     overridable: frozenset[str]
     """Names of the fields that a request may override; "*" stands for all."""
 
+    # What each call asks for, read from the message once.
+    model: str
+    """What is asked of its endpoint, or the hosted model."""
+    is_own: bool
+    """Whether it has an endpoint of its own."""
+    template: str
+    """What stands around a prompt. Empty: nothing."""
+    instructions: ChatMessage | None = field(repr=False)
+    """What is said to the model beside what the caller says. None: nothing."""
+    is_behind: bool
+    """Whether that stands behind the caller's own instructions."""
+    is_begun: bool
+    """Whether it has a beginning for the answer."""
+    limit_tokens: int | None
+    """Most tokens of a prompt, as it says itself. None: it does not."""
+    truncates: bool
+    """Whether the oldest messages of a prompt that is too long are left out."""
+
     @classmethod
     def of(cls, row: GatewayRow) -> Self:
         """The version of a row."""
@@ -55,6 +74,7 @@ class Version:
         message.id, message.account_id, message.slug, message.version = row.id, row.account_id, row.slug, row.version
         message.create_time.FromMicroseconds(row.created_us)
         message.update_time.FromMicroseconds(row.updated_us)
+        is_own = message.HasField("endpoint")
         return cls(
             use=GatewayUse(row.id, row.slug, row.version),
             account_id=row.account_id,
@@ -62,11 +82,35 @@ class Version:
             secret=row.secret,
             parameters=tuple(field.name for field, _ in message.parameters.ListFields()),
             overridable=overridable(message),
+            model=message.endpoint.model if is_own else message.model,
+            is_own=is_own,
+            template=message.user_prompt_template,
+            instructions=instructions(message),
+            is_behind=message.instructions_placement == INSTRUCTIONS_PLACEMENT_AFTER,
+            is_begun=message.HasField("prefill"),
+            limit_tokens=message.context_limit_tokens if message.HasField("context_limit_tokens") else None,
+            truncates=message.context_overflow_action == CONTEXT_OVERFLOW_ACTION_TRUNCATE,
         )
+
+    def most_tokens(self, context_length: int | None) -> int | None:
+        """Most tokens of a prompt, for a model that takes so many.
+
+        None: it is left to the provider, who knows its own limit better than an estimate.
+        """
+        if self.limit_tokens is not None:
+            return self.limit_tokens
+        return context_length if self.truncates else None
 
     def may_override(self, name: str) -> bool:
         """Whether a request's value of a field counts more than the gateway's."""
         return name in self.overridable or "*" in self.overridable
+
+
+def instructions(gateway: Gateway) -> ChatMessage | None:
+    """The message that the model is sent beside the caller's."""
+    if not gateway.HasField("instructions"):
+        return None
+    return ChatMessage(role=gateway.instructions_role or ROLE_SYSTEM, text=gateway.instructions)
 
 
 def overridable(gateway: Gateway) -> frozenset[str]:

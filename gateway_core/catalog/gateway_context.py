@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from headgate.v1.chat_pb2 import ChatCompletionSpec
-from headgate.v1.gateway_pb2 import CONTEXT_OVERFLOW_ACTION_TRUNCATE, Gateway
 from headgate.v1.message_pb2 import (
     ROLE_ASSISTANT,
     ROLE_DEVELOPER,
@@ -28,25 +27,16 @@ class Estimate(NamedTuple):
     """Of a message."""
 
 
-def limit_tokens(gateway: Gateway, context_length: int | None) -> int | None:
-    """Most tokens of a prompt. None: it is left to the provider, who knows its own limit better than an estimate."""
-    if gateway.HasField("context_limit_tokens"):
-        return gateway.context_limit_tokens
-    return context_length if gateway.context_overflow_action == CONTEXT_OVERFLOW_ACTION_TRUNCATE else None
-
-
-def fit(spec: ChatCompletionSpec, gateway: Gateway, limit: int | None, estimate: Estimate) -> list[Rewrite]:
+def fit(spec: ChatCompletionSpec, limit: int, estimate: Estimate, *, truncates: bool) -> list[Rewrite]:
     """Leaves messages out of the spec until it is within the limit, where the gateway says so; tells of it.
 
     Raises ContextTooLong where nothing may be left out, or not enough.
     """
-    if limit is None:
-        return []
     total = estimate.request(spec)
     if total <= limit:
         return []
     left_out: set[int] = set()
-    if gateway.context_overflow_action == CONTEXT_OVERFLOW_ACTION_TRUNCATE:
+    if truncates:
         remaining = total
         for unit in removable(spec):
             left_out.update(unit)

@@ -1,10 +1,10 @@
 """What is sent for a request that asks a gateway: the request and the gateway's version, merged (pure)."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import orjson
 from headgate.v1.chat_pb2 import ChatCompletionSpec
-from headgate.v1.gateway_pb2 import INSTRUCTIONS_PLACEMENT_AFTER, Gateway
 from headgate.v1.message_pb2 import (
     ROLE_ASSISTANT,
     ROLE_DEVELOPER,
@@ -41,22 +41,21 @@ def merged(request: ChatCompletionSpec, version: Version, *, is_public: bool = F
 
     The request itself is left as it is. Raises InvalidRequest where its extra_json is no JSON object.
     """
-    gateway = version.message
     spec = ChatCompletionSpec()
     spec.CopyFrom(request)
     rewrites: list[Rewrite] = []
     for name in version.parameters:
         if not (is_public and name in TOOLS):
             merge_parameter(spec, version, name, rewrites)
-    spec.model = gateway.endpoint.model if gateway.HasField("endpoint") else gateway.model
-    if gateway.HasField("user_prompt_template"):
+    spec.model = version.model
+    if version.template:
         for message in spec.messages:
             if message.role == ROLE_USER:
-                apply_template(message, gateway.user_prompt_template)
-    if gateway.HasField("instructions"):
-        instructions = ChatMessage(role=gateway.instructions_role or ROLE_SYSTEM, text=gateway.instructions)
-        spec.messages.insert(place(spec, gateway), instructions)
-    return Merged(spec, rewrites, begun(spec, version, rewrites))
+                apply_template(message, version.template)
+    if version.instructions is not None:
+        messages = spec.messages
+        messages.insert(place(messages) if version.is_behind else 0, version.instructions)
+    return Merged(spec, rewrites, begun(spec, version, rewrites) if version.is_begun else "")
 
 
 def merge_parameter(spec: ChatCompletionSpec, version: Version, name: str, rewrites: list[Rewrite]) -> None:
@@ -108,12 +107,10 @@ def merge_extra(spec: ChatCompletionSpec, version: Version, rewrites: list[Rewri
     spec.extra_json = orjson.dumps(fields).decode()
 
 
-def place(spec: ChatCompletionSpec, gateway: Gateway) -> int:
-    """Where among the messages the instructions stand."""
-    if gateway.instructions_placement != INSTRUCTIONS_PLACEMENT_AFTER:
-        return 0
-    first = (index for index, message in enumerate(spec.messages) if message.role not in INSTRUCTING)
-    return next(first, len(spec.messages))
+def place(messages: Sequence[ChatMessage]) -> int:
+    """Where behind the request's own instructions those of the gateway stand."""
+    first = (index for index, message in enumerate(messages) if message.role not in INSTRUCTING)
+    return next(first, len(messages))
 
 
 def apply_template(message: ChatMessage, template: str) -> None:
@@ -143,8 +140,6 @@ def begun(spec: ChatCompletionSpec, version: Version, rewrites: list[Rewrite]) -
     What the answer is to begin with. A beginning of the request's own counts where it may be overridden.
     """
     gateway = version.message
-    if not gateway.HasField("prefill"):
-        return ""
     has_own = spec.HasField("prefill") or spec.messages[-1].role == ROLE_ASSISTANT
     if has_own and version.may_override("prefill"):
         return ""

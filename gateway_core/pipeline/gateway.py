@@ -6,7 +6,7 @@ from gateway_core.call import Call, Events, Next
 from gateway_core.catalog.catalog import Catalog
 from gateway_core.catalog.gateway import Version
 from gateway_core.catalog.gateway_cache import GatewayCache
-from gateway_core.catalog.gateway_context import Estimate, fit, limit_tokens
+from gateway_core.catalog.gateway_context import Estimate, fit
 from gateway_core.catalog.gateway_echo import echoed
 from gateway_core.catalog.gateway_endpoint import Endpoints
 from gateway_core.catalog.gateway_merge import merged
@@ -40,18 +40,17 @@ class Stage:
         # What is wrong is told by the places of the caller's own messages.
         call.check()
         completed = merged(call.request, version, is_public=call.caller.kind == "public")
-        gateway = version.message
-        own = gateway.HasField("endpoint")
-        context_length = None if own else self._catalog.context_length(gateway.model)
-        left_out = fit(completed.spec, gateway, limit_tokens(gateway, context_length), ESTIMATE)
+        limit = version.most_tokens(None if version.is_own else self._catalog.context_length(version.model))
+        left_out = [] if limit is None else fit(completed.spec, limit, ESTIMATE, truncates=version.truncates)
         call.gateway = version.use
         call.ask(completed.spec)
-        if own:
+        if version.is_own:
             call.targets = (self._endpoints.target(version),)
         if completed.echoed:
             call.json_format = ""  # the document is the provider's, which does not begin with the prefill
         events = await next(call)
-        call.rewrites[:0] = [*completed.rewrites, *left_out]
+        if completed.rewrites or left_out:
+            call.rewrites[:0] = [*completed.rewrites, *left_out]
         return await echoed(events, completed.echoed) if completed.echoed else events
 
 
@@ -59,5 +58,5 @@ def names(asked: str, version: Version | None) -> tuple[str, ...]:
     """The names of which an allowed one allows a call: a gateway's own, and that of the hosted model behind it."""
     if version is None:
         return (asked,)
-    own = version.message.HasField("endpoint")
-    return (version.use.id, version.use.slug) if own else (version.use.id, version.use.slug, version.message.model)
+    gateway = version.use
+    return (gateway.id, gateway.slug) if version.is_own else (gateway.id, gateway.slug, version.model)

@@ -13,8 +13,10 @@ from headgate.v1.message_pb2 import (
     ToolCall,
 )
 
-from gateway_core.catalog.gateway_context import Estimate, fit, limit_tokens
+from gateway_core.catalog.gateway import Version, stored
+from gateway_core.catalog.gateway_context import Estimate, fit
 from gateway_core.errors import ContextTooLong
+from gateway_core.storage.gateway import GatewayRow
 
 TRUNCATING = Gateway(context_overflow_action=CONTEXT_OVERFLOW_ACTION_TRUNCATE)
 ONE_EACH = Estimate(lambda spec: len(spec.messages), lambda _: 1)
@@ -38,7 +40,7 @@ def word(message: ChatMessage) -> str:
 def left(conversation: str, limit: int) -> str:
     """What is left of a conversation in which each message is one token."""
     spec = ChatCompletionSpec(messages=[message(each) for each in conversation.split()])
-    rewrites = fit(spec, TRUNCATING, limit, ONE_EACH)
+    rewrites = fit(spec, limit, ONE_EACH, truncates=True)
     assert len(rewrites) == (len(spec.messages) != len(conversation.split()))
     return " ".join(map(word, spec.messages))
 
@@ -78,7 +80,7 @@ def test_where_it_is_not_enough_the_request_is_refused(conversation: str, limit:
 def test_without_truncation_the_request_is_refused() -> None:
     spec = ChatCompletionSpec(messages=[message("u1"), message("u2")])
     with pytest.raises(ContextTooLong):
-        fit(spec, Gateway(), 1, ONE_EACH)
+        fit(spec, 1, ONE_EACH, truncates=False)
     assert len(spec.messages) == 2
 
 
@@ -94,4 +96,5 @@ def test_without_truncation_the_request_is_refused() -> None:
 def test_an_estimate_refuses_only_where_the_gateway_has_a_limit(
     gateway: Gateway, context_length: int | None, expected: int | None
 ) -> None:
-    assert limit_tokens(gateway, context_length) == expected
+    version = Version.of(GatewayRow("1", "a", "g", "g:1", 1, 1, 1, stored(gateway), None))
+    assert version.most_tokens(context_length) == expected
