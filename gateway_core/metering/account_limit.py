@@ -23,6 +23,8 @@ class Limits(NamedTuple):
     plan: Plan
     requests_per_minute: int | None
     all: tuple[Limit, ...]
+    most_tokens: int | None
+    """Of a prompt: what a window has that is never longer. None: none counts tokens."""
 
 
 class AccountLimits:
@@ -33,11 +35,11 @@ class AccountLimits:
         self._shared = shared
         self._of_accounts: dict[str, Limits] = {}
 
-    def of(self, caller: Caller, plan: Plan) -> tuple[Limit, ...]:
+    def of(self, caller: Caller, plan: Plan) -> Limits:
         """Those of the caller's account, which has the plan."""
         known = self._of_accounts.get(caller.account_id)
-        if known is not None and known.plan is plan and known.requests_per_minute == caller.requests_per_minute:
-            return known.all
+        if known is not None and known[0] is plan and known[1] == caller.requests_per_minute:
+            return known
         limits: list[Limit] = []
         account = f"account:{caller.account_id}"
         if caller.requests_per_minute is not None:
@@ -49,5 +51,6 @@ class AccountLimits:
                     limits.append(Limit(name, self._shared.limit(f"{account}:{name}", units, seconds)))
         if len(self._of_accounts) >= ACCOUNTS_AT_MOST:
             self._of_accounts.clear()
-        self._of_accounts[caller.account_id] = Limits(plan, caller.requests_per_minute, tuple(limits))
-        return tuple(limits)
+        most = min((limit.shared.window.limit for limit in limits if limit.name == "tokens"), default=None)
+        made = self._of_accounts[caller.account_id] = Limits(plan, caller.requests_per_minute, tuple(limits), most)
+        return made

@@ -12,7 +12,7 @@ from gateway_core.errors import ContextTooLong, ModelNotAllowed, PermissionDenie
 from gateway_core.limit_header import Told, counted, one_limit_headers
 from gateway_core.metering.account_limit import AccountLimits, Limit
 from gateway_core.metering.balance import Balance, Balances
-from gateway_core.metering.concurrency import Concurrency
+from gateway_core.metering.concurrency import Cap, Concurrency
 from gateway_core.metering.estimate import output_tokens
 from gateway_core.metering.lease import SharedLimits
 from gateway_core.metering.limit_header import limit_headers
@@ -73,7 +73,7 @@ class Stage:
             if found is None:
                 raise PermissionDenied(f"The account has the plan {caller.plan!r}, which does not exist.")
             plan = found
-        balance = await self._balance(caller.account_id)
+        balance = self._balances.known(caller.account_id) or await self._balance(caller.account_id)
         if plan is NO_PLAN and caller.requests_per_minute is None and balance.is_unlimited:
             return await next(call)
         admitted = Admitted(balance)
@@ -108,24 +108,18 @@ class Stage:
             self._end(call, admitted)
 
     async def _admit(self, call: Call[Any], plan: Plan, admitted: Admitted) -> None:
-        limits = self._of_accounts.of(call.caller, plan)
+        _, _, limits, most_tokens = self._of_accounts.of(call.caller, plan)
         if limits:
             call.limits_left = lambda: limit_headers(limits, self._limits.now_us())
-        check_model(call, plan)
-        # An endpoint of the caller's own bills the caller itself, whatever it calls its model.
-        is_own = bool(call.targets) and isinstance(call.targets[0], EndpointTarget)
-        price = None if is_own else self._tariff.prices.get(call.model)
-        if price is None and not (is_own or call.caller.is_root) and self._tariff.is_unpriced(call.model):
-            raise unpriced(call.model[:200])
-        counts = price is not None or plan.context_limit_tokens is not None
-        if counts or any(limit.name == "tokens" for limit in limits):
+        price = self._price(call, plan)
+        if price is not None or most_tokens is not None or plan.context_limit_tokens is not None:
             admitted.tokens = call.prompt_tokens = call.operation.prompt_token_count(call.request)
-        check_context(plan, admitted.tokens)
-        check_windows(limits, admitted.tokens)
-        await self._enter(call, plan, admitted)
-        completion = count(output_tokens(call.request, USUAL_OUTPUT_TOKENS))
-        expected = Tokens(prompt=admitted.tokens, completion=completion)
-        cost = 0 if price is None else price.cost(expected, plan.multiplier)
+            check_context(plan, admitted.tokens)
+            if most_tokens is not None and admitted.tokens > most_tokens:
+                raise too_long(limits, admitted.tokens)
+        if plan.cap is not None and not self._enters(call, plan.cap, admitted):
+            await self._wait(call, plan.cap, admitted)
+        cost = 0 if price is None else price.cost(expected(call, admitted), plan.multiplier)
         if plan.reserve is not None:
             account = call.caller.account_id
             admitted.held = await held(self._limits, account, plan.reserve, call.model, cost)
@@ -135,38 +129,63 @@ class Stage:
             admitted.balance.reserve(cost)
             admitted.reserved = call.reserved_pico_usd = cost
         call.price_multiplier = plan.multiplier
-        if limits:
-            await self._take(call, limits, admitted)
+        for limit in limits:
+            if not self._takes(limit, admitted):
+                await self._acquire(call, limit, limits, admitted)
 
-    async def _enter(self, call: Call[Any], plan: Plan, admitted: Admitted) -> None:
-        if plan.cap is None:
-            return
+    def _price(self, call: Call[Any], plan: Plan) -> Price | None:
+        """What the model costs. None: nothing, or nobody knows. Raises ModelNotAllowed."""
+        check_model(call, plan)
+        # An endpoint of the caller's own bills the caller itself, whatever it calls its model.
+        if call.targets and isinstance(call.targets[0], EndpointTarget):
+            return None
+        price = self._tariff.prices.get(call.model)
+        if price is None and not call.caller.is_root and self._tariff.is_unpriced(call.model):
+            raise unpriced(call.model[:200])
+        return price
+
+    def _enters(self, call: Call[Any], cap: Cap, admitted: Admitted) -> bool:
+        """Whether the call may run at once, with those of its key that do."""
         key = call.caller.key_id or call.caller.account_id
-        if self.concurrency.enter(key, plan.cap):
-            admitted.key = key
-            return
+        if not self.concurrency.enter(key, cap):
+            return False
+        admitted.key = key
+        return True
+
+    async def _wait(self, call: Call[Any], cap: Cap, admitted: Admitted) -> None:
+        key = call.caller.key_id or call.caller.account_id
         # Before the balance is reserved and limits are taken: who waits holds nothing of either.
-        await self.concurrency.wait(key, plan.cap, call.deadline)
+        await self.concurrency.wait(key, cap, call.deadline)
         admitted.key = key
         # Meanwhile the balance may have been forgotten, and be held anew.
-        admitted.balance = await self._balance(call.caller.account_id)
+        admitted.balance = self._balances.known(call.caller.account_id) or await self._balance(call.caller.account_id)
 
     async def _balance(self, account_id: str) -> Balance:
-        balance = self._balances.known(account_id) or await self._balances.balance(account_id)
+        balance = await self._balances.balance(account_id)
         if balance is None:
             raise PermissionDenied("The account does not exist.")
         return balance
 
-    async def _take(self, call: Call[Any], limits: tuple[Limit, ...], admitted: Admitted) -> None:
-        for limit in limits:
-            now_us = self._limits.now_us()
-            limit.shared.turn(now_us)
-            units = 1 if limit.name == "requests" else admitted.tokens
-            if not (limit.shared.take(units, now_us) or await limit.shared.acquire(units, now_us)):
-                give_back(admitted)
-                call.limits_left = None  # the refusal tells it itself
-                raise reached(limit, call.caller.account_id, now_us, limit_headers(limits, now_us))
-            admitted.taken.append((limit, units, limit.shared.window.start_us))
+    def _takes(self, limit: Limit, admitted: Admitted) -> bool:
+        """Takes of a limit what a lease of it has; whether it has so much."""
+        name, shared = limit
+        now_us = self._limits.now_us()
+        shared.turn(now_us)
+        units = 1 if name == "requests" else admitted.tokens
+        if not shared.take(units, now_us):
+            return False
+        admitted.taken.append((limit, units, shared.window.start_us))
+        return True
+
+    async def _acquire(self, call: Call[Any], limit: Limit, limits: tuple[Limit, ...], admitted: Admitted) -> None:
+        """Takes of a limit by way of another lease; raises RateLimited."""
+        now_us = self._limits.now_us()
+        units = 1 if limit.name == "requests" else admitted.tokens
+        if not await limit.shared.acquire(units, now_us):
+            give_back(admitted)
+            call.limits_left = None  # the refusal tells it itself
+            raise reached(limit, call.caller.account_id, now_us, limit_headers(limits, now_us))
+        admitted.taken.append((limit, units, limit.shared.window.start_us))
 
     def _correct(self, call: Call[Any], admitted: Admitted, event: ChatCompletionChunk) -> None:
         usage = call.operation.usage(event)
@@ -222,18 +241,23 @@ def check_context(plan: Plan, tokens: int) -> None:
         )
 
 
-def check_windows(limits: Iterable[Limit], tokens: int) -> None:
-    """Raises ContextTooLong where no window is ever long enough for a prompt: to wait would not help."""
-    for limit in limits:
-        most = limit.shared.window.limit
-        if limit.name == "tokens" and tokens > most:
-            length = counted(limit.shared.window.length_us // 1_000_000, "second")
-            raise ContextTooLong(
-                f"The prompt has about {tokens} tokens, and the account's limit is {most} in {length}.",
-                param="messages",
-                limit=str(most),
-                input_tokens=str(tokens),
-            )
+def too_long(limits: Iterable[Limit], tokens: int) -> ContextTooLong:
+    """The refusal of a prompt that a window is never long enough for: to wait would not help."""
+    windows = (limit.shared.window for limit in limits if limit.name == "tokens")
+    window = next(each for each in windows if tokens > each.limit)
+    length = counted(window.length_us // 1_000_000, "second")
+    return ContextTooLong(
+        f"The prompt has about {tokens} tokens, and the account's limit is {window.limit} in {length}.",
+        param="messages",
+        limit=str(window.limit),
+        input_tokens=str(tokens),
+    )
+
+
+def expected(call: Call[Any], admitted: Admitted) -> Tokens:
+    """What a call is expected to take."""
+    completion = count(output_tokens(call.request, USUAL_OUTPUT_TOKENS))
+    return Tokens(prompt=admitted.tokens, completion=completion)
 
 
 def give_back(admitted: Admitted) -> None:

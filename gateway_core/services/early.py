@@ -163,7 +163,7 @@ class Look:
         plan = self._plans.known(caller.plan) if caller.plan else NO_PLAN
         if plan is None:
             return None
-        limits, now_us = self._accounts.of(caller, plan), self._limits.now_us()
+        limits, now_us = self._accounts.of(caller, plan).all, self._limits.now_us()
         for limit in limits:
             if limit.shared.is_reached(now_us):
                 return self._told(caller.account_id, limit, limits, now_us)
