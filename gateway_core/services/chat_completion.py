@@ -227,16 +227,11 @@ class ChatCompletionService(ChatCompletionServiceServicer):
 
     def _call(self, spec: ChatCompletionSpec, context: Context, *, stream: bool) -> Call[ChatCompletionSpec]:
         metadata = metadata_of(context)
-        return Call(
-            request_id=chosen_request_id(metadata),
-            operation=self._operation,
-            request=spec,
-            stream=stream,
-            metadata=metadata,
-            deadline=deadline_of(context),
-            address=self._bridges.caller_address(context, metadata),
-            certificate="" if self._access.certificates is None else self._access.certificate(context),
-        )
+        call = Call(chosen_request_id(metadata), self._operation, spec, stream, metadata, deadline_of(context))
+        call.address = self._bridges.caller_address(context, metadata)
+        if self._access.certificates is not None:
+            call.certificate = self._access.certificate(context)
+        return call
 
 
 def kept_metadata(stream: ResumableStream) -> tuple[tuple[str, str], ...]:

@@ -32,6 +32,7 @@ TELLING_SHARE = 0.05
 ADDRESS_AT_MOST = 64
 """Characters of a caller's address, as a bridge tells it."""
 Context = aio.ServicerContext[Any, Any]
+TEXT = frozenset({str})
 
 
 def request_id() -> str:
@@ -45,6 +46,9 @@ def request_id() -> str:
 
 def metadata_of(context: Context) -> dict[str, str]:
     """The caller's metadata, without binary values; of several with one key the last."""
+    found: dict[str, Any] = dict(context.invocation_metadata() or ())
+    if TEXT.issuperset(map(type, found.values())):
+        return found
     pairs = context.invocation_metadata() or ()
     return {key: value for key, value in pairs if isinstance(value, str)}
 
