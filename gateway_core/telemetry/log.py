@@ -306,7 +306,7 @@ def add_usage(fields: dict[str, Any], usage: TokenUsage) -> None:
     fields[names.INPUT_TOKENS] = usage.prompt_tokens
     fields[names.OUTPUT_TOKENS] = usage.completion_tokens
     prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
-    if prompt.HasField("cached_tokens"):
+    if "cached_tokens" in prompt:
         fields[names.CACHED_TOKENS] = prompt.cached_tokens
-    if completion.HasField("reasoning_tokens"):
+    if "reasoning_tokens" in completion:
         fields[names.REASONING_TOKENS] = completion.reasoning_tokens

@@ -78,7 +78,7 @@ class CallRecord:
             reason = choice.finish_reason
             if reason:
                 self.finish_reasons[choice.index] = reason
-        if event.HasField("usage"):
+        if "usage" in event:
             self.usage = self.call.usage = self.call.operation.usage(event)
 
     @property
