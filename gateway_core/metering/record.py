@@ -158,7 +158,7 @@ class Record:
             provider = attempts[-1].provider
             rows = self._attempt_rows(attempts, told, answered=is_whole or measure.first_event_at is not None)
         duration = round((time.perf_counter() - self.started) * 1e6)
-        row = self.opening[:OPENED_COLUMNS] + (
+        closed = (
             status,
             kept(measure.response_model),
             provider or None,
@@ -174,6 +174,7 @@ class Record:
             duration,
             microseconds(self.started, measure.first_event_at) if asked.stream else None,
         )
+        row = self.opening[:OPENED_COLUMNS] + closed
         return tuple.__new__(Closing, (self.id, asked.account_id, charged, row, rows))
 
     def withdraw(self) -> None:
