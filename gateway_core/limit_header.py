@@ -9,8 +9,8 @@ SECOND_US = 1_000_000
 SECONDS_AT_MOST = 256
 """Whose texts are kept: each call tells the same few."""
 
-LIMITS_AT_MOST = 256
-"""Likewise, of plans."""
+FIELDS_AT_MOST = 1024
+"""Likewise, of plans, and of the seconds until their windows end."""
 
 Told = tuple[tuple[str, str], ...]
 KEYS = {
@@ -21,15 +21,23 @@ KEYS = {
 
 def one_limit_headers(measure: str, limit: int, remaining: int, reset_us: int) -> Told:
     """The three of one limit on "requests" or "tokens"; the time is until all of it is there again."""
-    pair, of_remaining, of_reset = pair_and_keys(measure, limit)
-    return pair, (of_remaining, str(remaining)), (of_reset, duration_text(reset_us))
+    if reset_us > SECOND_US - 1000:
+        of_limit, key, of_reset = of_seconds(measure, limit, -(-reset_us // SECOND_US))
+    else:
+        of_limit, key, of_reset = fields(measure, limit, duration_text(reset_us))
+    return of_limit, (key, str(remaining)), of_reset
 
 
-@lru_cache(LIMITS_AT_MOST)
-def pair_and_keys(measure: str, limit: int) -> tuple[tuple[str, str], str, str]:
-    """The header field that tells a limit, and the keys of the others."""
-    of_limit, of_remaining, of_reset = KEYS[measure]
-    return (of_limit, str(limit)), of_remaining, of_reset
+@lru_cache(FIELDS_AT_MOST)
+def of_seconds(measure: str, limit: int, seconds: int) -> tuple[tuple[str, str], str, tuple[str, str]]:
+    """The fields of a limit that is there again in so many seconds."""
+    return fields(measure, limit, seconds_text(seconds))
+
+
+def fields(measure: str, limit: int, reset: str) -> tuple[tuple[str, str], str, tuple[str, str]]:
+    """The field that tells a limit, the key of that of what remains, and the field that tells when it is there again."""
+    for_limit, for_remaining, for_reset = KEYS[measure]
+    return (for_limit, str(limit)), for_remaining, (for_reset, reset)
 
 
 def counted(number: int, what: str) -> str:

@@ -5,6 +5,7 @@ PICO = 10**12
 
 def usd_text(pico: int) -> str:
     """Picodollars as a decimal number of US dollars: no exponent, no zeros at its end, at least "0"."""
-    whole, rest = divmod(abs(pico), PICO)
-    sign = "-" if pico < 0 else ""
-    return f"{sign}{whole}.{f'{rest:012d}'.rstrip('0')}" if rest else f"{sign}{whole}"
+    if pico < 0:
+        return f"-{usd_text(-pico)}"
+    digits = str(pico).zfill(13)
+    return f"{digits[:-12]}.{digits[-12:]}".rstrip("0").rstrip(".")

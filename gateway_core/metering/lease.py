@@ -55,9 +55,10 @@ class SharedLimit:
     def remaining(self, now_us: int) -> int:
         """What is left of the limit, less what other processes held when the last lease was taken."""
         window = self.window
-        if window.is_over(now_us):
+        if now_us >= window.start_us + window.length_us:
             return window.limit
-        return max(0, window.limit - self._elsewhere - window.used)
+        left = window.limit - self._elsewhere - window.used
+        return left if left > 0 else 0
 
     def is_reached(self, now_us: int) -> bool:
         """Whether it is known, without asking anybody, that not one more unit is to be had now. Changes nothing."""
@@ -69,13 +70,11 @@ class SharedLimit:
     def take(self, units: int, now_us: int) -> bool:
         """Uses units of the lease that is held; takes the next one in the background before it is used up."""
         window = self.window
-        if not window.take(units):
+        left = window.granted - window.used - units
+        if left < 0:
             return False
-        if (
-            self._refilling is None
-            and window.granted - window.used <= self._size // 4
-            and now_us > self._empty_until_us
-        ):
+        window.used += units
+        if self._refilling is None and left <= self._size // 4 and now_us > self._empty_until_us:
             self._refill(self._size, now_us)
         return True
 

@@ -14,10 +14,9 @@ def limit_headers(limits: Sequence[tuple[str, SharedLimit]], now_us: int) -> Tol
     tightest: dict[str, tuple[int, SharedLimit]] = {}
     for measure, limit in limits:
         left = limit.remaining(now_us)
-        before = tightest.get(measure)
-        if before is None or left < before[0]:
+        if measure not in tightest or left < tightest[measure][0]:
             tightest[measure] = (left, limit)
-    told: list[tuple[str, str]] = []
+    told: Told = ()
     for measure, (left, limit) in tightest.items():
         told += one_limit_headers(measure, limit.window.limit, left, limit.window.reset_us(now_us))
-    return tuple(told)
+    return told

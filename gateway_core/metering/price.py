@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from decimal import ROUND_HALF_UP, Decimal
 from typing import NamedTuple
 
-from headgate.v1.token_usage_pb2 import TokenUsage
+from headgate.v1.token_usage_pb2 import CompletionTokensDetails, PromptTokensDetails, TokenUsage
 
 from gateway_core.config import Config, PriceConfig
 from gateway_core.usd import PICO as PICO
@@ -38,6 +38,8 @@ class Multiplier(NamedTuple):
 
 
 UNCHANGED = Multiplier()
+Multiple = tuple[int, int, str | None]
+"""A multiplier as a call has it."""
 
 
 class Price(NamedTuple):
@@ -52,7 +54,7 @@ class Price(NamedTuple):
     texts: tuple[str | None, ...]
     """The same, in US dollars as decimal numbers in this order. None: not given."""
 
-    def cost(self, tokens: Tokens, multiplier: Multiplier = UNCHANGED) -> int:
+    def cost(self, tokens: Tokens, multiplier: Multiple = UNCHANGED) -> int:
         """Picodollars, rounded once, half up. What is not told is not charged; reasoning is part of the completion.
 
         Subsets that exceed what they are of are charged as they were told, and nothing beside them.
@@ -71,29 +73,52 @@ class Price(NamedTuple):
                 total += (prompt_audio or 0) * self.input_audio
                 rest = max(0, prompt - (cached or 0) - (cache_write or 0) - (prompt_audio or 0))
             total += rest * self.input
-        if multiplier.denominator == multiplier.numerator:
+        numerator, denominator, _ = multiplier
+        if denominator == numerator:
             return (total + 500_000) // MILLION
-        divisor = MILLION * multiplier.denominator
-        return (2 * total * multiplier.numerator + divisor) // (2 * divisor)
+        divisor = MILLION * denominator
+        return (2 * total * numerator + divisor) // (2 * divisor)
 
 
 def tokens_of(usage: TokenUsage) -> Tokens:
     """What a provider told. An explicit 0 is 0; what is negative is not believed."""
-    cached = cache_write = prompt_audio = reasoning = completion_audio = None
     prompt, completion = usage.prompt_tokens, usage.completion_tokens
-    if usage.HasField("prompt_tokens_details"):
-        details = usage.prompt_tokens_details
-        cached = count(details.cached_tokens) if details.HasField("cached_tokens") else None
-        cache_write = count(details.cache_write_tokens) if details.HasField("cache_write_tokens") else None
-        prompt_audio = count(details.audio_tokens) if details.HasField("audio_tokens") else None
-    if usage.HasField("completion_tokens_details"):
-        said = usage.completion_tokens_details
-        reasoning = count(said.reasoning_tokens) if said.HasField("reasoning_tokens") else None
-        completion_audio = count(said.audio_tokens) if said.HasField("audio_tokens") else None
+    cached, cache_write, prompt_audio = (
+        prompt_subsets(usage.prompt_tokens_details) if "prompt_tokens_details" in usage else NO_PROMPT_SUBSETS
+    )
+    reasoning, completion_audio = (
+        completion_subsets(usage.completion_tokens_details)
+        if "completion_tokens_details" in usage
+        else NO_COMPLETION_SUBSETS
+    )
     if not (0 <= prompt <= TOKENS_AT_MOST and 0 <= completion <= TOKENS_AT_MOST):
         prompt, completion = count(prompt), count(completion)
-    return Tokens(prompt, cached, cache_write, prompt_audio, completion, reasoning, completion_audio)
+    # Beside its own way to be made, which costs twice as much; so it is with the other tuples of every call.
+    return tuple.__new__(Tokens, (prompt, cached, cache_write, prompt_audio, completion, reasoning, completion_audio))
 
+
+def prompt_subsets(of: PromptTokensDetails) -> tuple[int | None, int | None, int | None]:
+    """What of the prompt was cached, was written into the cache, was sound."""
+    cached, cache_write, audio = of.cached_tokens, of.cache_write_tokens, of.audio_tokens
+    # Only for a 0 it has to be asked whether it was told.
+    return (
+        count(cached) if cached else 0 if "cached_tokens" in of else None,
+        count(cache_write) if cache_write else 0 if "cache_write_tokens" in of else None,
+        count(audio) if audio else 0 if "audio_tokens" in of else None,
+    )
+
+
+def completion_subsets(of: CompletionTokensDetails) -> tuple[int | None, int | None]:
+    """What of the completion was reasoning, was sound."""
+    reasoning, audio = of.reasoning_tokens, of.audio_tokens
+    return (
+        count(reasoning) if reasoning else 0 if "reasoning_tokens" in of else None,
+        count(audio) if audio else 0 if "audio_tokens" in of else None,
+    )
+
+
+NO_PROMPT_SUBSETS = (None, None, None)
+NO_COMPLETION_SUBSETS = (None, None)
 
 # More tokens than any model takes: a number beyond it is a fault of the provider's, and would overflow a column.
 TOKENS_AT_MOST = 10**9
@@ -101,7 +126,7 @@ TOKENS_AT_MOST = 10**9
 
 def count(told: int) -> int:
     """A number of tokens within what can be meant."""
-    return min(max(told, 0), TOKENS_AT_MOST)
+    return told if 0 <= told <= TOKENS_AT_MOST else 0 if told < 0 else TOKENS_AT_MOST
 
 
 def price_of(row: PriceConfig) -> Price | None:

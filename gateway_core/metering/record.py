@@ -7,10 +7,10 @@ from typing import NamedTuple
 import orjson
 
 from gateway_core.call import Cover
-from gateway_core.metering.price import UNCHANGED, UNTOLD, Multiplier, Price, Tokens
+from gateway_core.metering.price import UNCHANGED, UNTOLD, Multiple, Price, Tokens
 from gateway_core.metering.usage import Measure, charged_tokens
 from gateway_core.storage.identifier import new_id, now_us
-from gateway_core.storage.journal import Row
+from gateway_core.storage.journal import OPENED, Row
 from gateway_core.storage.ledger import ATTEMPT, ENDED, Closing
 
 CHARACTERS_AT_MOST = 500
@@ -21,6 +21,7 @@ NO_TEXTS = (None, None, None, None, None, None)
 OK = "ok"
 UNAVAILABLE = "unavailable"
 UNNOTED = -1
+OPENED_COLUMNS = len(OPENED)
 
 
 class Asked(NamedTuple):
@@ -39,7 +40,7 @@ class Asked(NamedTuple):
     metadata: dict[str, str] | None = None
     price: Price | None = None
     """None: not known; then the cost is 0."""
-    multiplier: Multiplier = UNCHANGED
+    multiplier: Multiple = UNCHANGED
     reserved: int = 0
     """Picodollars that admission has reserved until the call ends."""
     cover: Cover | None = None
@@ -75,7 +76,7 @@ class Record:
     """A call that is open. Its measure is fed by whoever watches the answer."""
 
     __slots__ = (
-        "_opened", "asked", "checkpointed", "cost", "estimated_prompt", "id", "is_closed", "measure", "provider",
+        "asked", "checkpointed", "cost", "estimated_prompt", "id", "is_closed", "measure", "opening", "provider",
         "started", "started_us",
     )  # fmt: skip
 
@@ -94,8 +95,8 @@ class Record:
         self.is_closed = False
         self.cost: int | None = None
         """Picodollars. None: the price is not known, or the call is open."""
-
-        self._opened = self._opened_row(process_id)
+        self.opening = self._opening(process_id)
+        """What the journal is told before anything is asked of a provider."""
 
     @property
     def is_behind(self) -> bool:
@@ -103,40 +104,37 @@ class Record:
         measure = self.measure
         return measure.first_event_at is not None and measure.characters != self.checkpointed
 
-    @property
-    def opening(self) -> Row:
-        """What the journal is told before anything is asked of a provider."""
-        cover = self.asked.cover
-        return (*self._opened, 0 if cover is None else cover.taken_micro_units)
-
-    def _opened_row(self, process_id: str) -> Row:
-        asked = self.asked
-        price = asked.price
+    def _opening(self, process_id: str) -> Row:
+        (
+            request_id, account_id, operation, model, stream, key_id, gateway_id, gateway_version,
+            dialect, tag, metadata, price, multiplier, reserved, cover, _,
+        ) = self.asked  # fmt: skip
         return (
             self.id,
-            asked.request_id,
+            request_id,
             process_id,
-            asked.account_id,
-            asked.key_id or None,
-            asked.gateway_id or None,
-            asked.gateway_version or None,
-            asked.operation,
-            asked.dialect or None,
-            asked.stream,
-            kept(asked.requested_model) or "",
+            account_id,
+            key_id or None,
+            gateway_id or None,
+            gateway_version or None,
+            operation,
+            dialect or None,
+            stream,
+            kept(model) or "",
             self.started_us,
-            kept(asked.tag),
-            kept_json(asked.metadata) if asked.metadata else None,
-            asked.multiplier.text,
-            asked.reserved,
+            kept(tag) if tag else None,
+            kept_json(metadata) if metadata else None,
+            multiplier[2],
+            reserved,
             *(price.texts if price is not None else NO_TEXTS),
+            0 if cover is None else cover.taken_micro_units,
         )
 
-    def _charged(self, told: Tokens | None) -> Tokens:
+    def _estimated(self) -> Tokens:
         delivered = self.measure.delivered_tokens
-        if told is None and delivered:
+        if delivered:
             self._estimate_prompt()
-        return charged_tokens(told, estimated_prompt=self.estimated_prompt or 0, delivered=delivered)
+        return charged_tokens(None, estimated_prompt=self.estimated_prompt or 0, delivered=delivered)
 
     def _estimate_prompt(self) -> None:
         if self.estimated_prompt is None:
@@ -145,27 +143,27 @@ class Record:
     def closing(self, outcome: Outcome) -> Closing:
         """The row that ends it, and those of its attempts."""
         asked, measure = self.asked, self.measure
-        is_whole = outcome.status == OK
+        status, attempts = outcome
+        is_whole = status == OK
         told = measure.tokens(is_whole=is_whole)
-        tokens = self._charged(told)
-        price = asked.price
-        self.cost = min(price.cost(tokens, asked.multiplier), COST_AT_MOST) if price is not None else None
-        charged, units = self.cost or 0, 0
+        tokens = told if told is not None else self._estimated()
+        charged = units = 0
+        if asked.price is not None:
+            self.cost = charged = min(asked.price.cost(tokens, asked.multiplier), COST_AT_MOST)
         if asked.cover is not None:
             units = asked.cover.micro_units = asked.cover.of_cost(charged)
             charged = 0
-        ended = time.perf_counter()
-        first = microseconds(self.started, measure.first_event_at) if asked.stream else None
-        last = outcome.attempts[-1] if outcome.attempts else None
-        answered = is_whole or measure.first_event_at is not None
-        duration = microseconds(self.started, ended) or 0
-        row = (
-            *self._opened,
-            outcome.status,
+        rows, provider = [], self.provider
+        if attempts:
+            provider = attempts[-1].provider
+            rows = self._attempt_rows(attempts, told, answered=is_whole or measure.first_event_at is not None)
+        duration = round((time.perf_counter() - self.started) * 1e6)
+        closed = (
+            status,
             kept(measure.response_model),
-            (last.provider if last is not None else self.provider) or None,
+            provider or None,
             kept(measure.finish_reason),
-            len(outcome.attempts),
+            len(attempts),
             *(told or UNTOLD),
             self.estimated_prompt,
             measure.delivered_tokens,
@@ -174,13 +172,10 @@ class Record:
             units,
             self.started_us + duration,
             duration,
-            first,
+            microseconds(self.started, measure.first_event_at) if asked.stream else None,
         )
-        attempts = [
-            self._attempt_row(number, attempt, told if attempt is last else None, answered=attempt is last and answered)
-            for number, attempt in enumerate(outcome.attempts, 1)
-        ]
-        return Closing(self.id, asked.account_id, charged, row, attempts)
+        row = self.opening[:OPENED_COLUMNS] + closed
+        return tuple.__new__(Closing, (self.id, asked.account_id, charged, row, rows))
 
     def withdraw(self) -> None:
         """The answer is kept back, since its end could not be written: as `undelivered`."""
@@ -205,21 +200,28 @@ class Record:
             measure.delivered_tokens,
         )
 
-    def _attempt_row(self, number: int, attempt: Attempt, told: Tokens | None, *, answered: bool) -> Row:
-        return (
-            self.id,
-            number,
-            attempt.provider,
-            kept(attempt.model) or "",
-            attempt.status,
-            attempt.http_status,
-            attempt.upstream_request_id or None,
-            *(told or UNTOLD),
-            self.cost if answered else 0,  # what failed before it answered is not charged
-            self.started_us + (microseconds(self.started, attempt.started) or 0),
-            microseconds(attempt.started, attempt.ended),
-            microseconds(attempt.started, self.measure.first_event_at) if answered and self.asked.stream else None,
-        )
+    def _attempt_rows(self, attempts: Sequence[Attempt], told: Tokens | None, *, answered: bool) -> list[Row]:
+        """Of all but the last nothing is told, and nothing charged: what failed before it answered is free."""
+        rows: list[Row] = []
+        last = len(attempts)
+        for number, attempt in enumerate(attempts, 1):
+            provider, model, status, started, ended, http_status, upstream_request_id = attempt
+            has_answered = answered and number == last
+            rows.append((
+                self.id,
+                number,
+                provider,
+                kept(model) or "",
+                status,
+                http_status,
+                upstream_request_id or None,
+                *(told if told is not None and number == last else UNTOLD),
+                self.cost if has_answered else 0,
+                self.started_us + round((started - self.started) * 1e6),
+                round((ended - started) * 1e6),
+                microseconds(started, self.measure.first_event_at) if has_answered and self.asked.stream else None,
+            ))  # fmt: skip
+        return rows
 
 
 STATUS, COST, CHARGED, UNITS, STREAMED = map(

@@ -38,22 +38,19 @@ class Measure:
             self.first_event_at = time.perf_counter()
         if not self.response_model:
             self.response_model = event.model
-        for choice in event.choices:
+        for choice in event.choices[:]:  # a list: to walk a repeated field itself costs more
             delta = choice.delta
             self.characters += len(delta.content) + len(delta.reasoning)
-            if delta.tool_calls or delta.refusal:
-                self.characters += len(delta.refusal) + sum(map(tool_call_characters, delta.tool_calls))
-            if choice.finish_reason:
-                self.finish_reason = choice.finish_reason
-        if event.HasField("usage"):
+            refusal, calls = delta.refusal, delta.tool_calls
+            if refusal or calls:
+                self.characters += len(refusal) + sum(map(tool_call_characters, calls))
+            reason = choice.finish_reason
+            if reason:
+                self.finish_reason = reason
+        if "usage" in event:
             self._usage = event.usage
             self.response_model = event.model or self.response_model  # another target may have gone on with the answer
             self._characters_when_told = self.characters
-
-    @property
-    def told(self) -> Tokens | None:
-        """What the provider told last. None: nothing."""
-        return None if self._usage is None else tokens_of(self._usage)
 
     @property
     def delivered_tokens(self) -> int:
@@ -65,8 +62,10 @@ class Measure:
 
         Of an answer that broke off, what was delivered since is added, estimated: it had told only what there was then.
         """
-        told = self.told
-        if told is None or is_whole:
+        if self._usage is None:
+            return None
+        told = tokens_of(self._usage)
+        if is_whole:
             return told
         since = token_count(self.characters - self._characters_when_told)
         return told._replace(completion=(told.completion or 0) + since) if since else told

@@ -25,10 +25,9 @@ class Window:
 
         A clock that is set back changes nothing: the window goes on until it would have ended.
         """
-        start_us = now_us - now_us % self.length_us
-        if start_us <= self.start_us:
+        if now_us < self.start_us + self.length_us:
             return False
-        self.start_us = start_us
+        self.start_us = now_us - now_us % self.length_us
         self.used = 0
         return True
 
@@ -59,7 +58,7 @@ class Window:
     def reset_us(self, now_us: int) -> int:
         """Until the next window begins, in microseconds."""
         since_us = now_us - self.start_us
-        return self.length_us - (since_us % self.length_us if since_us > 0 else since_us)
+        return self.length_us - (since_us if since_us < self.length_us else since_us % self.length_us)
 
     def reset_seconds(self, now_us: int) -> float:
         """Until the next window begins."""

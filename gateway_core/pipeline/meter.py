@@ -10,7 +10,7 @@ from gateway_core.call import Call, Events, Next, whole
 from gateway_core.catalog.gateway_endpoint import EndpointTarget
 from gateway_core.errors import GatewayError
 from gateway_core.metering.ledger import Ledger
-from gateway_core.metering.price import Multiplier, Price, tokens_of, usd_text
+from gateway_core.metering.price import Price, tokens_of, usd_text
 from gateway_core.metering.record import Asked, Attempt, Outcome, Record
 from gateway_core.telemetry import names
 from gateway_core.telemetry.record import AttemptRecord, CallRecord, status
@@ -67,7 +67,7 @@ class Stage:
                     if not is_noted and measure.characters:
                         is_noted = True
                         ledger.note(record)
-                    if price is not None and event.HasField("usage"):
+                    if price is not None and "usage" in event:
                         cost = price.cost(tokens_of(event.usage), record.asked.multiplier)
                         event.usage.cost_usd = usd_text(cost)
                     yield event
@@ -93,26 +93,29 @@ class Stage:
         tell_charged(call, record)
 
     def _asked(self, call: Call[Any]) -> Asked:
-        caller, gateway, operation = call.caller, call.gateway, call.operation
+        caller, gateway, operation, model = call.caller, call.gateway, call.operation, call.model
         # An endpoint of the caller's own bills the caller itself, whatever it calls its model.
         is_own = bool(call.targets) and isinstance(call.targets[0], EndpointTarget)
-        return Asked(
-            call.request_id,
-            caller.account_id,
-            operation.name,
-            gateway.slug if gateway is not None else call.model,
-            call.stream,
-            caller.key_id,
-            gateway.id if gateway is not None else "",
-            gateway.version if gateway is not None else 0,
-            names.known_dialect(call.metadata),
-            call.tag or caller.default_tag,
-            labels(call),
-            None if is_own else self._prices.get(call.model),
-            Multiplier(*call.price_multiplier),
-            call.reserved_pico_usd,
-            call.cover,
-            count_prompt=lambda: prompt_tokens(call),
+        return tuple.__new__(
+            Asked,
+            (
+                call.request_id,
+                caller.account_id,
+                operation.name,
+                gateway.slug if gateway is not None else model,
+                call.stream,
+                caller.key_id,
+                gateway.id if gateway is not None else "",
+                gateway.version if gateway is not None else 0,
+                names.known_dialect(call.metadata),
+                call.tag or caller.default_tag,
+                labels(call),
+                None if is_own else self._prices.get(model),
+                call.price_multiplier,
+                call.reserved_pico_usd,
+                call.cover,
+                lambda: prompt_tokens(call),
+            ),
         )
 
 
@@ -140,7 +143,7 @@ def tell_charged(call: Call[Any], record: Record) -> None:
 def tell_cost(events: Sequence[ChatCompletionChunk], cost: int) -> None:
     """Puts the cost beside the tokens."""
     for event in events:
-        if event.HasField("usage"):
+        if "usage" in event:
             event.usage.cost_usd = usd_text(cost)
 
 
@@ -149,7 +152,7 @@ def outcome(call: Call[Any], record: Record, error: BaseException | None) -> Out
     how = status(error, call)
     seen = call.record
     if isinstance(seen, CallRecord):
-        return Outcome(how, [attempt(each, how) for each in seen.attempts])
+        return tuple.__new__(Outcome, (how, [attempt(each, how) for each in seen.attempts]))
     if call.target is None:
         return Outcome(how)
     ended = time.perf_counter()
@@ -163,12 +166,15 @@ def attempt(seen: AttemptRecord, how: str) -> Attempt:
     told = seen.error.metadata.get("upstream_status") if isinstance(seen.error, GatewayError) else None
     http_status = int(told) if told else HTTP_OK if seen.answer is not None else None
     target = seen.target
-    return Attempt(
-        target.provider,
-        target.model,
-        seen.status or how,
-        seen.started,
-        seen.ended or time.perf_counter(),
-        http_status,
-        seen.upstream_request_id,
+    return tuple.__new__(
+        Attempt,
+        (
+            target.provider,
+            target.model,
+            seen.status or how,
+            seen.started,
+            seen.ended or time.perf_counter(),
+            http_status,
+            seen.upstream_request_id,
+        ),
     )

@@ -20,7 +20,7 @@ from gateway_core.telemetry import names
 from gateway_core.telemetry.log import CallLog
 from gateway_core.telemetry.metrics import Metrics
 from gateway_core.telemetry.record import AttemptRecord, CallRecord, Observer, status
-from gateway_core.telemetry.tracing import NO_SPAN, Address, Tracer, tracer
+from gateway_core.telemetry.tracing import Address, Tracer, tracer
 
 
 class Telemetry:
@@ -77,9 +77,11 @@ class Telemetry:
             # They know each other, and an error all that its call held: left so, only the garbage collector would free
             # them.
             for attempt in record.attempts:
-                forget_frames(attempt.error)
-                attempt.error = None
-            forget_frames(record.error)
+                if attempt.error is not None:
+                    forget_frames(attempt.error)
+                    attempt.error = None
+            if record.error is not None:
+                forget_frames(record.error)
             record.attempts.clear()
             record.call.record = record.error = None
 
@@ -110,8 +112,7 @@ class Attempts:
     def begin(self, call: Call[Any], observer: Observer | None = None) -> AttemptRecord:
         """Begins the record of an attempt at call.target; it must be given to `failed` or `opened`."""
         assert call.target is not None, "the stage `fallback` sets the target"
-        record = AttemptRecord(call, call.target, NO_SPAN, call.attempt_count)
-        record.observer = observer
+        record = AttemptRecord(call, call.target, call.attempt_count, observer)
         answered = call.record
         if isinstance(answered, CallRecord):
             record.span = answered.span.attempt(call, call.target)

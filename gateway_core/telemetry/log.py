@@ -33,6 +33,9 @@ else:
 CHARACTERS_AT_MOST = 500
 """Of a text that a caller or a provider wrote."""
 REWRITES_AT_MOST = 32
+LINE = orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
+LEVELS = {logging.INFO: "info", logging.WARNING: "warning", logging.ERROR: "error"}
+"""Those of the lines of calls."""
 
 Event = MutableMapping[str, Any]
 
@@ -160,7 +163,7 @@ class Clock:
         if second != known:
             text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
             self._last = (second, text)
-        return f"{text}.{milliseconds:03d}Z"
+        return f"{text}.{milliseconds:03}Z"
 
 
 CLOCK = Clock()
@@ -174,7 +177,7 @@ def stamped(_: WrappedLogger, level: str, event: Event) -> Event:
 def json_line(_: WrappedLogger, __: str, event: Event) -> bytes:
     """The event as one line of JSON."""
     try:
-        return orjson.dumps(event, default=str, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
+        return orjson.dumps(event, str, LINE)
     except TypeError:  # half a surrogate pair, which JSON can escape and UTF-8 cannot hold, or a number beyond 64 bits
         return json.dumps(event, default=str).encode() + b"\n"
 
@@ -209,25 +212,28 @@ class CallLog:
         self._log = bound_log()
         sink = structlog.get_config()["logger_factory"]()
         self._json_sink = sink if isinstance(sink, Sink) and sink.is_json else None
+        self._told = {level for level in LEVELS if self._log.is_enabled_for(level)}
 
     def write(self, records: Iterable[CallRecord]) -> None:
-        """Writes the lines of calls, those that may go together in one piece."""
+        """Writes the lines of calls that end together, those that may go in one piece."""
         lines: list[bytes] = []
+        now = CLOCK.now()
         for record in records:
             level = call_level(record)
-            if not self._log.is_enabled_for(level):
+            if level not in self._told:
                 continue
             if self._json_sink is not None and level != logging.ERROR:
-                lines.append(self._line(record, "info" if level == logging.INFO else "warning"))
+                lines.append(self._line(record, LEVELS[level], now))
                 continue
             self._send(lines)
             self._log.log(level, names.CALL, **call_fields(record))
         self._send(lines)
 
-    def _line(self, record: CallRecord, level: str) -> bytes:
+    def _line(self, record: CallRecord, level: str, now: str) -> bytes:
         """What structlog's chain makes: the chain would cost more than all else that is told of a call."""
-        head = {names.TIMESTAMP: CLOCK.now(), names.LEVEL: level, names.EVENT: names.CALL, **OF_ALL_LINES}
-        return json_line(self._log, level, head | call_fields(record))
+        fields = {names.TIMESTAMP: now, names.LEVEL: level, names.EVENT: names.CALL, **OF_ALL_LINES}
+        add_call(fields, record)
+        return json_line(self._log, level, fields)
 
     def _send(self, lines: list[bytes]) -> None:
         if lines and self._json_sink is not None:
@@ -245,38 +251,50 @@ def call_level(record: CallRecord) -> int:
 
 
 def call_fields(record: CallRecord) -> dict[str, Any]:
-    """The fields of a call's line; those that do not apply are left out."""
+    """The fields of a call's line."""
+    fields: dict[str, Any] = {}
+    add_call(fields, record)
+    return fields
+
+
+def add_call(fields: dict[str, Any], record: CallRecord) -> None:
+    """Adds the fields of a call; those that do not apply are left out."""
     call = record.call
-    fields: dict[str, Any] = {
-        names.REQUEST_ID: call.request_id,
-        names.OPERATION: call.operation.name,
-        names.DIALECT: record.dialect,
-        names.STREAM: call.stream,
-        names.REQUESTED_MODEL: call.model[:CHARACTERS_AT_MOST],
-        names.STATUS: record.status,
-        names.DURATION_MS: milliseconds(record.duration_seconds),
-        names.ATTEMPTS: call.attempt_count,
-    }
+    fields[names.REQUEST_ID] = call.request_id
+    fields[names.OPERATION] = call.operation.name
+    fields[names.DIALECT] = record.dialect
+    fields[names.STREAM] = call.stream
+    fields[names.REQUESTED_MODEL] = call.model[:CHARACTERS_AT_MOST]
+    fields[names.STATUS] = record.status
+    fields[names.DURATION_MS] = milliseconds(record.ended - record.started)
+    fields[names.ATTEMPTS] = call.attempt_count
     if call.attempt_count > 1 or call.caller.certificate:
         add_way(fields, record)
-    first = record.time_to_first_token_seconds
-    if first is not None:
-        fields[names.TIME_TO_FIRST_TOKEN_MS] = milliseconds(first)
-    if call.target is not None:
-        fields[names.PROVIDER] = call.target.provider
-    if record.response_model:
-        fields[names.RESPONSE_MODEL] = record.response_model[:CHARACTERS_AT_MOST]
-    if record.finish_reasons:
-        fields[names.FINISH_REASON] = record.finish_reasons[min(record.finish_reasons)][:CHARACTERS_AT_MOST]
-    if record.usage is not None:
-        add_usage(fields, record.usage)
+    add_answer(fields, record)
     if call.rewrites:
         fields[names.REWRITES] = [rewrite.name[:CHARACTERS_AT_MOST] for rewrite in call.rewrites[:REWRITES_AT_MOST]]
+    if record.error is None:
+        return
     if isinstance(record.error, GatewayError):
         fields[names.MESSAGE] = record.error.message[:CHARACTERS_AT_MOST]
     elif record.status == names.INTERNAL:
         fields["exc_info"] = record.error
-    return fields
+
+
+def add_answer(fields: dict[str, Any], record: CallRecord) -> None:
+    """Adds the fields that tell who answered, what and when."""
+    call = record.call
+    if call.stream and record.first_event_at is not None:
+        fields[names.TIME_TO_FIRST_TOKEN_MS] = milliseconds(record.first_event_at - record.started)
+    if call.target is not None:
+        fields[names.PROVIDER] = call.target.provider
+    if record.response_model:
+        fields[names.RESPONSE_MODEL] = record.response_model[:CHARACTERS_AT_MOST]
+    reasons = record.finish_reasons
+    if reasons:
+        fields[names.FINISH_REASON] = reasons[min(reasons)][:CHARACTERS_AT_MOST]
+    if record.usage is not None:
+        add_usage(fields, record.usage)
 
 
 def add_way(fields: dict[str, Any], record: CallRecord) -> None:
@@ -305,8 +323,9 @@ def add_usage(fields: dict[str, Any], usage: TokenUsage) -> None:
     """Adds the fields that tell how many tokens were used; those the provider did not tell of are left out."""
     fields[names.INPUT_TOKENS] = usage.prompt_tokens
     fields[names.OUTPUT_TOKENS] = usage.completion_tokens
-    prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
-    if prompt.HasField("cached_tokens"):
+    prompt = usage.prompt_tokens_details
+    if "cached_tokens" in prompt:
         fields[names.CACHED_TOKENS] = prompt.cached_tokens
-    if completion.HasField("reasoning_tokens"):
+    completion = usage.completion_tokens_details
+    if "reasoning_tokens" in completion:
         fields[names.REASONING_TOKENS] = completion.reasoning_tokens

@@ -13,7 +13,7 @@ from gateway_core.telemetry import names
 from gateway_core.telemetry.names import Instrument
 from gateway_core.telemetry.record import AttemptRecord, CallRecord
 from gateway_core.telemetry.routing import Routing
-from gateway_core.telemetry.series import Counter, Histogram, Measure
+from gateway_core.telemetry.series import Count, Counter, Histogram, Measure
 
 LABEL_SETS_AT_MOST = 1000
 """Of the calls, and of the attempts."""
@@ -38,7 +38,9 @@ def cut_labels(operation: str, provider: str, request_model: str, response_model
 
 
 class CallSeries(NamedTuple):
-    """The measures of the calls with one set of labels."""
+    """Where calls with one set of labels, that came by one dialect, are counted and measured."""
+
+    ended: Count
 
     duration: Measure
     time_to_first_token: Measure
@@ -46,7 +48,9 @@ class CallSeries(NamedTuple):
 
 
 class AttemptSeries(NamedTuple):
-    """The measures of the attempts with one set of labels."""
+    """Where attempts with one set of labels are counted and measured."""
+
+    ended: Count
 
     duration: Measure
     input_tokens: Measure
@@ -166,56 +170,59 @@ class Metrics:
 
     def record_call(self, record: CallRecord) -> None:
         """Counts and measures a call that has ended."""
-        call, status, provider = record.call, record.status, record.provider
-        operation = call.operation.name
-        ok = status == names.OK
+        call, status = record.call, record.status
+        provider = call.target.provider if call.target is not None else ""
+        error_type = "" if status == names.OK else status
         model = call.model if call.targets else names.UNKNOWN
-        series = self._call(operation, provider, model, record.response_model, "" if ok else status)
-        duration = record.duration_seconds
-        series.duration.add(duration)
-        self._calls.add(operation, record.dialect, status)
+        wanted = (call.operation.name, provider, model, record.response_model, error_type, record.dialect)
+        ended, durations, first_tokens, output_tokens = self._call_series.get(wanted) or self._call(wanted)
+        ended.value += 1
+        duration = record.ended - record.started
+        durations.add(duration)
         if call.rewrites:
             self._rewrites.add(provider, amount=len(call.rewrites))
-        first = record.time_to_first_token_seconds
-        if ok and first is not None:
-            series.time_to_first_token.add(first)
+        if call.stream and not error_type and record.first_event_at is not None:
+            first = record.first_event_at - record.started
+            first_tokens.add(first)
             if record.usage is not None and record.usage.completion_tokens > 1:
-                series.time_per_output_token.add((duration - first) / (record.usage.completion_tokens - 1))
+                output_tokens.add((duration - first) / (record.usage.completion_tokens - 1))
 
     def record_attempt(self, record: AttemptRecord) -> None:
         """Counts and measures an attempt that has ended."""
         target, answer, status = record.target, record.answer, record.status
         response_model = answer.response_model if answer is not None else ""
         error_type = "" if status == names.OK else status
-        series = self._attempt(record.call.operation.name, target.provider, target.model, response_model, error_type)
-        series.duration.add(record.ended - record.started)
-        self._attempts.add(target.provider, status)
+        wanted = (record.call.operation.name, target.provider, target.model, response_model, error_type)
+        ended, durations, input_tokens, output_tokens = self._attempt_series.get(wanted) or self._attempt(wanted)
+        ended.value += 1
+        durations.add(record.ended - record.started)
         if answer is not None and answer.usage is not None:
-            series.input_tokens.add(answer.usage.prompt_tokens)
-            series.output_tokens.add(answer.usage.completion_tokens)
+            input_tokens.add(answer.usage.prompt_tokens)
+            output_tokens.add(answer.usage.completion_tokens)
 
-    def _call(self, *wanted: str) -> CallSeries:
-        series = self._call_series.get(wanted)
-        if series is None:
-            labels = self._call_labels.admitted(cut_labels(*wanted))
-            called = labels[:4]
-            series = self._call_series[labels] = CallSeries(
-                self._call_duration.measure(*labels),
-                self._time_to_first_token.measure(*called),
-                self._time_per_output_token.measure(*called),
-            )
+    def _call(self, wanted: tuple[str, str, str, str, str, str]) -> CallSeries:
+        *of_call, dialect = wanted
+        labels = self._call_labels.admitted(cut_labels(*of_call))
+        operation, _, _, _, error_type = labels
+        called = labels[:4]
+        series = self._call_series[*labels, dialect] = CallSeries(
+            self._calls.count(operation, dialect, error_type or names.OK),
+            self._call_duration.measure(*labels),
+            self._time_to_first_token.measure(*called),
+            self._time_per_output_token.measure(*called),
+        )
         return series
 
-    def _attempt(self, *wanted: str) -> AttemptSeries:
-        series = self._attempt_series.get(wanted)
-        if series is None:
-            labels = self._attempt_labels.admitted(cut_labels(*wanted))
-            called = labels[:4]
-            series = self._attempt_series[labels] = AttemptSeries(
-                self._attempt_duration.measure(*labels),
-                self._token_usage.measure(*called, "input"),
-                self._token_usage.measure(*called, "output"),
-            )
+    def _attempt(self, wanted: tuple[str, str, str, str, str]) -> AttemptSeries:
+        labels = self._attempt_labels.admitted(cut_labels(*wanted))
+        _, provider, _, _, error_type = labels
+        called = labels[:4]
+        series = self._attempt_series[labels] = AttemptSeries(
+            self._attempts.count(provider, error_type or names.OK),
+            self._attempt_duration.measure(*labels),
+            self._token_usage.measure(*called, "input"),
+            self._token_usage.measure(*called, "output"),
+        )
         return series
 
     def _histogram(self, of: Instrument) -> Histogram:

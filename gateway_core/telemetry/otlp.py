@@ -183,10 +183,10 @@ def usage_attributes(usage: TokenUsage) -> Attributes:
         names.GEN_AI_USAGE_OUTPUT_TOKENS: usage.completion_tokens,
     }
     prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
-    if prompt.HasField("cached_tokens"):
+    if "cached_tokens" in prompt:
         attributes[names.GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS] = prompt.cached_tokens
-    if prompt.HasField("cache_write_tokens"):
+    if "cache_write_tokens" in prompt:
         attributes[names.GEN_AI_USAGE_CACHE_CREATION_INPUT_TOKENS] = prompt.cache_write_tokens
-    if completion.HasField("reasoning_tokens"):
+    if "reasoning_tokens" in completion:
         attributes[names.GEN_AI_USAGE_REASONING_OUTPUT_TOKENS] = completion.reasoning_tokens
     return attributes

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
@@ -45,27 +44,35 @@ class AttemptSpan(Protocol):
         ...
 
 
-@dataclass(slots=True, eq=False)
 class CallRecord:
     """A call as the stage `trace` sees it. Times are those of time.perf_counter, in seconds."""
 
-    call: Call[Any]
-    span: CallSpan
-    started: float = field(default_factory=time.perf_counter)
-    ended: float = 0.0
-    """0 until it has ended."""
-    status: str = ""
-    """ "ok", "cancelled" or the reason of its failure, in lower case: "model_not_found"."""
-    error: BaseException | None = None
-    first_event_at: float | None = None
-    usage: TokenUsage | None = None
-    """The last that an event told."""
-    finish_reasons: dict[int, str] = field(default_factory=dict)
-    """By the position of the answer."""
-    response_model: str = ""
-    response_id: str = ""
-    attempts: list["AttemptRecord"] = field(default_factory=list)
-    """All that were begun, until the call has ended."""
+    __slots__ = (
+        "attempts", "call", "dialect", "ended", "error", "finish_reasons", "first_event_at", "response_id",
+        "response_model", "span", "started", "status", "usage",
+    )  # fmt: skip
+
+    def __init__(self, call: Call[Any], span: CallSpan) -> None:
+        """Begins now."""
+        self.call = call
+        self.span = span
+        self.dialect = names.known_dialect(call.metadata)
+        """What the call came by."""
+        self.started = time.perf_counter()
+        self.ended = 0.0
+        """0 until it has ended."""
+        self.status = ""
+        """ "ok", "cancelled" or the reason of its failure, in lower case: "model_not_found"."""
+        self.error: BaseException | None = None
+        self.first_event_at: float | None = None
+        self.usage: TokenUsage | None = None
+        """The last that an event told."""
+        self.finish_reasons: dict[int, str] = {}
+        """By the position of the answer."""
+        self.response_model = ""
+        self.response_id = ""
+        self.attempts: list[AttemptRecord] = []
+        """All that were begun, until the call has ended."""
 
     def note(self, event: ChatCompletionChunk) -> None:
         """Takes note of what an event tells."""
@@ -74,29 +81,12 @@ class CallRecord:
             self.response_id = event.id
         if not self.response_model:
             self.response_model = event.model
-        for choice in event.choices:
+        for choice in event.choices[:]:  # a list: to walk a repeated field itself costs more
             reason = choice.finish_reason
             if reason:
                 self.finish_reasons[choice.index] = reason
-        if event.HasField("usage"):
+        if "usage" in event:
             self.usage = self.call.usage = self.call.operation.usage(event)
-
-    @property
-    def duration_seconds(self) -> float:
-        """From its beginning to its end."""
-        return self.ended - self.started
-
-    @property
-    def time_to_first_token_seconds(self) -> float | None:
-        """From its beginning to the first event. None: there was none, or it is not streamed."""
-        if self.first_event_at is None or not self.call.stream:
-            return None
-        return self.first_event_at - self.started
-
-    @property
-    def dialect(self) -> str:
-        """What the call came by."""
-        return names.known_dialect(self.call.metadata)
 
     @property
     def provider(self) -> str:
@@ -104,27 +94,45 @@ class CallRecord:
         return self.call.target.provider if self.call.target is not None else ""
 
 
-@dataclass(slots=True, eq=False)
 class AttemptRecord:
     """An attempt at a target. Times are those of time.perf_counter, in seconds."""
 
-    call: Call[Any]
-    target: Target
-    span: AttemptSpan
-    number: int
-    """Which attempt of its call, from 1."""
-    answer: CallRecord | None = None
-    """The call that its events answer. None: it did not open, or nobody watches."""
-    started: float = field(default_factory=time.perf_counter)
-    ended: float = 0.0
-    """0 until it has ended."""
-    status: str = ""
-    """As in CallRecord."""
-    error: BaseException | None = None
-    upstream_request_id: str = ""
-    """What the provider calls it, once it has opened or failed. Empty: it did not tell."""
-    observer: Observer | None = None
-    """Told once, when it has ended."""
+    __slots__ = (
+        "answer", "call", "ended", "error", "number", "observer", "span", "started", "status", "target",
+        "upstream_request_id",
+    )  # fmt: skip
+
+    def __init__(self, call: Call[Any], target: Target, number: int, observer: Observer | None) -> None:
+        """Begins now. Takes which attempt of its call it is, from 1, and whom to tell once when it has ended."""
+        self.call = call
+        self.target = target
+        self.span: AttemptSpan = NO_SPAN
+        self.number = number
+        self.observer = observer
+        self.answer: CallRecord | None = None
+        """The call that its events answer. None: it did not open, or nobody watches."""
+        self.started = time.perf_counter()
+        self.ended = 0.0
+        """0 until it has ended."""
+        self.status = ""
+        """As in CallRecord."""
+        self.error: BaseException | None = None
+        self.upstream_request_id = ""
+        """What the provider calls it, once it has opened or failed. Empty: it did not tell."""
+
+
+class NoSpan:
+    """The span of a call, and of an attempt, that nobody wants to see."""
+
+    def attempt(self, call: Call[Any], target: Target) -> AttemptSpan:
+        """No span either."""
+        return self
+
+    def end(self, record: CallRecord | AttemptRecord) -> None:
+        """Does nothing."""
+
+
+NO_SPAN = NoSpan()
 
 
 def failed_attempt(attempt: AttemptRecord, error: BaseException) -> str:

@@ -67,26 +67,40 @@ class Histogram:
         yield family
 
 
+class Count:
+    """What was counted under one set of labels."""
+
+    __slots__ = ("created", "value")
+
+    def __init__(self) -> None:
+        """Begins with nothing."""
+        self.value = 0
+        self.created = time.time()
+
+
 class Counter:
     """All counts of one instrument, by their labels; a collector of Prometheus' client library."""
 
     def __init__(self, instrument: Instrument) -> None:
         """Begins without any."""
         self._instrument = instrument
-        self._counts: dict[LabelValues, int] = {}
-        self._created: dict[LabelValues, float] = {}
+        self._counts: dict[LabelValues, Count] = {}
+
+    def count(self, *labels: str) -> Count:
+        """The count of a set of labels, which is told from now on."""
+        found = self._counts.get(labels)
+        if found is None:
+            found = self._counts[labels] = Count()
+        return found
 
     def add(self, *labels: str, amount: int = 1) -> None:
         """Counts."""
-        count = self._counts.get(labels)
-        if count is None:
-            self._created[labels] = time.time()
-        self._counts[labels] = (count or 0) + amount
+        self.count(*labels).value += amount
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         """What was counted so far."""
         instrument = self._instrument
         family = CounterMetricFamily(instrument.prometheus_name, instrument.description, labels=instrument.labels)
         for labels, count in list(self._counts.items()):
-            family.add_metric(labels, float(count), created=self._created[labels])
+            family.add_metric(labels, float(count.value), created=count.created)
         yield family

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple, Protocol, cast
 
 import structlog
 
-from gateway_core.call import Call, Target
-from gateway_core.telemetry.record import AttemptRecord, AttemptSpan, CallRecord, CallSpan
+from gateway_core.call import Call
+from gateway_core.telemetry.record import NO_SPAN, CallSpan
 
 PROTOCOL = "http/protobuf"
 
@@ -29,20 +29,6 @@ class Tracer(Protocol):
     async def close(self) -> None:
         """Sends what has not been sent, as long as OTEL_EXPORTER_OTLP_TIMEOUT allows."""
         ...
-
-
-class NoSpan:
-    """The span of a call, and of an attempt, that nobody wants to see."""
-
-    def attempt(self, call: Call[Any], target: Target) -> "AttemptSpan":
-        """No span either."""
-        return self
-
-    def end(self, record: CallRecord | AttemptRecord) -> None:
-        """Does nothing."""
-
-
-NO_SPAN = NoSpan()
 
 
 class NoTracer:
