@@ -9,6 +9,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = Sequence[tuple[bytes, bytes]]
+Lines = bytes
+"""Header fields as they are sent: each a line with its end."""
 
 NO_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 CONNECTION = "headgate.connection"
@@ -20,8 +22,10 @@ class Connection(Protocol):
 
     more_body: bool
     """Whether the body has more than what `take` gives."""
-    trailers: Headers
-    """Fields that are sent behind an answer in pieces, where there is a place for them."""
+    keep_alive: bool
+    """Whether the connection takes another request behind the answer."""
+    trailers: Lines
+    """What is sent behind an answer in pieces, where there is a place for it."""
 
     def take(self) -> bytes:
         """What has arrived of the body since it was asked for last."""
@@ -35,12 +39,12 @@ class Connection(Protocol):
         """Sets what to call, once, when the client is gone (at once, if it is); None: nothing."""
         ...
 
-    async def respond(self, status: int, headers: Headers, body: bytes) -> None:
-        """Sends a whole answer; its length is among the headers."""
+    async def respond(self, status: int, lines: Lines, body: bytes) -> None:
+        """Sends a whole answer; its length is among the lines."""
         ...
 
-    async def start(self, status: int, headers: Headers) -> None:
-        """Sends status and headers of an answer in pieces."""
+    async def start(self, status: int, lines: Lines) -> None:
+        """Sends status and header lines of an answer in pieces."""
         ...
 
     async def send(self, data: bytes, *, more: bool) -> None:
@@ -58,7 +62,8 @@ class AsgiConnection:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Takes the three of an ASGI call."""
         self.more_body = scope["method"] not in NO_BODY
-        self.trailers: Headers = ()
+        self.keep_alive = True
+        self.trailers: Lines = b""
         self._receive = receive
         self._send = send
         self._lost: Callable[[], None] | None = None
@@ -83,14 +88,17 @@ class AsgiConnection:
         self._lost = lost
         self._begin_watch()
 
-    async def respond(self, status: int, headers: Headers, body: bytes) -> None:
+    async def respond(self, status: int, lines: Lines, body: bytes) -> None:
         """Sends a whole answer."""
-        await self.start(status, headers)
+        await self.start(status, lines)
         await self.send(body, more=False)
 
-    async def start(self, status: int, headers: Headers) -> None:
+    async def start(self, status: int, lines: Lines) -> None:
         """Sends status and headers."""
-        await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
+        headers = [(name, value) for name, _, value in [line.partition(b": ") for line in lines.splitlines()]]
+        if not self.keep_alive:
+            headers.append((b"connection", b"close"))
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def send(self, data: bytes, *, more: bool) -> None:
         """Sends a piece."""

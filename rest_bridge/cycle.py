@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from rest_bridge.connection import Headers, Scope
-from rest_bridge.head import CONTINUE, answer_head, header_lines
+from rest_bridge.connection import Lines, Scope
+from rest_bridge.head import CONTINUE, answer_head
 
 HELD_AT_MOST = 65536
 """Bytes of a body, or of requests behind a running one, after which reading stops until they are taken."""
@@ -68,7 +68,7 @@ class Cycle:
         self.keep_alive = keep_alive
         self.expects_continue = expects_continue
         self.more_body = True
-        self.trailers: Headers = ()
+        self.trailers: Lines = b""
         self.caller = ""
         """Whom the request is counted for. Empty: nobody, it is the connection that is counted."""
         self.is_started = False
@@ -141,24 +141,24 @@ class Cycle:
         if self.is_gone:
             self.lose()
 
-    async def respond(self, status: int, headers: Headers, body: bytes) -> None:
-        """Sends a whole answer in one piece; its length is among the headers."""
+    async def respond(self, status: int, lines: Lines, body: bytes) -> None:
+        """Sends a whole answer in one piece; its length is among the lines."""
         owner = self._owner
         if owner.writable is not None:
             await owner.writable.wait()
         if not self.is_gone:
-            owner.transport.write(self._head(status, headers) + body)
+            owner.transport.write(self._head(status, lines) + body)
             self._complete()
 
-    async def start(self, status: int, headers: Headers) -> None:
-        """Sends status and headers of an answer in pieces."""
+    async def start(self, status: int, lines: Lines) -> None:
+        """Sends status and header lines of an answer in pieces."""
         owner = self._owner
         if owner.writable is not None:
             await owner.writable.wait()
         if not self.is_gone:
             if self.scope["http_version"] == "1.1":
                 self._is_chunked = self.scope["method"] != "HEAD"
-            owner.transport.write(self._head(status, headers))
+            owner.transport.write(self._head(status, lines))
 
     async def send(self, data: bytes, *, more: bool) -> None:
         """Sends a piece, after which there are `more` or not; waits while the client reads slowly."""
@@ -169,7 +169,7 @@ class Cycle:
             return
         if self._is_chunked:
             chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-            data = chunk if more else chunk + LAST_CHUNK % header_lines(self.trailers)
+            data = chunk if more else chunk + LAST_CHUNK % self.trailers
         if data:
             owner.transport.write(data)
         if not more:
@@ -179,16 +179,12 @@ class Cycle:
         """Ends the watch."""
         self._lost = None
 
-    def _head(self, status: int, headers: Headers) -> bytes:
-        more = [CHUNKED] if self._is_chunked else []
-        if (b"connection", b"close") in headers:
-            self.keep_alive = False
-        elif not self.keep_alive:
-            more.append(CLOSE)
-        head = answer_head(status, self._owner.default_lines(), headers, more)
+    def _head(self, status: int, lines: Lines) -> bytes:
         self.is_started = True
         self.expects_continue = False
-        return head
+        chunked = CHUNKED if self._is_chunked else b""
+        close = b"" if self.keep_alive else CLOSE
+        return answer_head(status, self._owner.default_lines(), lines, chunked, close)
 
     def _complete(self) -> None:
         self.is_complete = True

@@ -8,10 +8,11 @@ from grpc import aio
 
 from rest_bridge.body import InvalidBody
 from rest_bridge.config import BridgeConfig
-from rest_bridge.connection import Headers, Receive, Scope, Send
+from rest_bridge.connection import Headers, Lines, Receive, Scope, Send
 from rest_bridge.cors import answer_fields, preflight_fields
 from rest_bridge.errors import Failure, Refused, challenge, log_refusal
-from rest_bridge.exchange import JSON, Exchange, answer_headers
+from rest_bridge.exchange import JSON, Exchange
+from rest_bridge.told import Told
 
 log = structlog.get_logger("headgate.bridge")
 
@@ -65,9 +66,9 @@ class Endpoint:
                 return
             if exchange.started:
                 raise
-            failure, headers = self._failure(exchange, error)
-            told = [*failure.headers, *challenge(failure, has_key=exchange.has_key), *headers]
-            await exchange.respond(failure.http_status, self._document(failure), [*JSON, *told])
+            failure, told = self._failure(exchange, error)
+            headers = [*JSON, *failure.headers, *challenge(failure, has_key=exchange.has_key)]
+            await exchange.respond(failure.http_status, self._document(failure), headers, told)
 
     async def _allow_page(self, exchange: Exchange) -> bool:
         """Answers a browser that asks whether a page may call; False where it does not ask, or the page may not."""
@@ -88,22 +89,22 @@ class Endpoint:
             fields += answer_fields(self._config.allowed_origins, given)
         return fields, self._document(failure)
 
-    def _failure(self, exchange: Exchange, error: Exception) -> tuple[Failure, Headers]:
-        """What failed, said to the log where the core cannot have said it."""
+    def _failure(self, exchange: Exchange, error: Exception) -> tuple[Failure, Lines]:
+        """What failed, and what the RPC told of it, said to the log where the core cannot have said it."""
         if isinstance(error, aio.AioRpcError):
             failure = Failure.of(error)
             if not failure.reason:
                 log_refusal(failure, **exchange.where)
-            return failure, answer_headers(error.trailing_metadata() or ())
+            return failure, Told(error.trailing_metadata()).lines()
         if isinstance(error, Refused):
             failure = error.failure
         elif isinstance(error, InvalidBody):
             failure = Failure.invalid(error.message, error.param or None)
         else:
             log.error("internal_error", exc_info=error, **exchange.where)
-            return Failure.internal(), ()
+            return Failure.internal(), b""
         log_refusal(failure, **exchange.where)
-        return failure, ()
+        return failure, b""
 
     def _record_leaving(self, exchange: Exchange) -> None:
         task = asyncio.current_task()

@@ -3,8 +3,6 @@
 import asyncio
 import math
 import re
-from collections.abc import Iterable
-from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -14,19 +12,26 @@ from rest_bridge.body import InvalidBody
 from rest_bridge.caller import forwarded_caller
 from rest_bridge.certificate import CERTIFICATE, FORWARDED, forwarded
 from rest_bridge.config import BridgeConfig
-from rest_bridge.connection import CONNECTION, NO_BODY, AsgiConnection, Connection, Headers, Receive, Scope, Send
+from rest_bridge.connection import (
+    CONNECTION,
+    NO_BODY,
+    AsgiConnection,
+    Connection,
+    Headers,
+    Lines,
+    Receive,
+    Scope,
+    Send,
+)
 from rest_bridge.cors import answer_fields
 from rest_bridge.errors import Failure, Refused
+from rest_bridge.head import header_lines
 from rest_bridge.request_id import new_request_id
+from rest_bridge.told import TOLD_BEHIND, Metadata, Told
 
-Metadata = Iterable[tuple[str, str | bytes]]
 JSON: Headers = ((b"content-type", b"application/json"),)
-
-TOLD = ("x-headgate-", "x-ratelimit-")
-"""How the metadata of answers begin that are header fields too."""
-TOLD_BEHIND = ("x-headgate-attempts", "x-headgate-cost", "x-headgate-input-tokens", "x-headgate-output-tokens")
-"""What is known of a stream at its end only."""
-TRAILER = (b"trailer", ", ".join(TOLD_BEHIND).encode("ascii"))
+JSON_LINE = header_lines(JSON)
+TRAILER = header_lines([(b"trailer", ", ".join(TOLD_BEHIND).encode("ascii"))])
 REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 TIMEOUT_AT_MOST = 7 * 86400.0
 TAG = "x-headgate-tag"
@@ -235,31 +240,35 @@ class Exchange:
 
     # ---- the answer ----
 
-    async def respond(self, status: int, body: bytes, headers: Headers = JSON) -> None:
-        """Sends the whole answer."""
+    async def respond(self, status: int, body: bytes, headers: Headers = JSON, told: Lines = b"") -> None:
+        """Sends the whole answer, with header fields and the lines of what an RPC told."""
         self.status = status
-        own = [*headers, (b"content-length", b"%d" % len(body)), (b"x-request-id", self.request_id.encode())]
-        if status == 204:
-            del own[-2]  # an answer without content has no length either (RFC 9110, 8.6)
+        own = b"x-request-id: %b\r\n" % self.request_id.encode()
+        if status != 204:  # an answer without content has no length either (RFC 9110, 8.6)
+            own = b"content-length: %d\r\n%b" % (len(body), own)
         if self._body_left and (status == 408 or b"expect" in self.headers):
-            own.append((b"connection", b"close"))  # what comes next on it could be body or request
-        if self.config.allowed_origins:
-            own += answer_fields(self.config.allowed_origins, self.headers)
+            self._connection.keep_alive = False  # what comes next on it could be body or request
         self._ended = True
-        await self._connection.respond(status, own, b"" if self.method == "HEAD" else body)
+        lines = self._lines(headers, told, own)
+        await self._connection.respond(status, lines, b"" if self.method == "HEAD" else body)
 
-    async def start_stream(self, status: int, headers: Headers) -> None:
-        """Sends status and headers of an answer in pieces."""
+    async def start_stream(self, status: int, headers: Headers, told: Lines = b"") -> None:
+        """Sends status, header fields and what an RPC told, of an answer in pieces."""
         self.status = status
-        own = [*headers, (b"x-request-id", self.request_id.encode())]
-        if self.config.allowed_origins:
-            own += answer_fields(self.config.allowed_origins, self.headers)
+        lines = self._lines(headers, told, b"x-request-id: %b\r\n" % self.request_id.encode())
         if self.takes_trailers:
-            own.append(TRAILER)
+            lines += TRAILER
         # A stream may be open for hours, and thousands of them: of the request only what is asked for later is kept.
         self.headers = {name: self.headers[name] for name in ASKED_LATER if name in self.headers}
         self.scope["headers"] = ()
-        await self._connection.start(status, own)
+        await self._connection.start(status, lines)
+
+    def _lines(self, headers: Headers, told: Lines, own: Lines) -> Lines:
+        """All header lines; raises ValueError for a field that would be more than one."""
+        lines = (JSON_LINE if headers is JSON else header_lines(headers)) + told + own
+        if self.config.allowed_origins:
+            lines += header_lines(answer_fields(self.config.allowed_origins, self.headers))
+        return lines
 
     @property
     def takes_trailers(self) -> bool:
@@ -272,7 +281,7 @@ class Exchange:
         It is called before `end`.
         """
         if metadata is not None and self.takes_trailers:
-            self._connection.trailers = answer_headers([pair for pair in metadata if pair[0] in TOLD_BEHIND])
+            self._connection.trailers = Told(metadata).lines_behind()
 
     async def send(self, data: bytes) -> None:
         """Sends a piece, unless it is empty; waits while the client reads more slowly than it is written to."""
@@ -309,21 +318,6 @@ def printable(value: bytes) -> str:
         return ""
     text = value.decode("ascii")
     return text if text.isprintable() else ""
-
-
-def answer_headers(metadata: Metadata) -> list[tuple[bytes, bytes]]:
-    """The header fields that tell what an RPC's metadata told (x-headgate-…, x-ratelimit-…)."""
-    return [
-        (name, value.encode("ascii"))
-        for key, value in metadata
-        if (name := field_name(key)) is not None and isinstance(value, str) and value.isascii() and value.isprintable()
-    ]
-
-
-@lru_cache(256)
-def field_name(key: str) -> bytes | None:
-    """The header field that tells what metadata with a key tell. None: none does."""
-    return key.encode("ascii") if key.startswith(TOLD) else None
 
 
 def json_object(body: bytes, depth: int) -> dict[str, Any]:
