@@ -9,6 +9,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = Sequence[tuple[bytes, bytes]]
+Fields = dict[bytes, bytes]
+"""Header fields of a request, names in lower case; of several with one name the last."""
 Lines = bytes
 """Header fields as they are sent: each a line with its end."""
 
@@ -20,6 +22,11 @@ CONNECTION = "headgate.connection"
 class Connection(Protocol):
     """One request's side of a connection. What is sent once the client is gone goes nowhere."""
 
+    headers: Fields
+    client: str | None
+    """The caller's address, as `forwarded_caller` has it. None: the connection leaves it to its user to find it out."""
+    task: asyncio.Task[Any] | None
+    """Does the work on the request; None before it has begun."""
     more_body: bool
     """Whether the body has more than what `take` gives."""
     keep_alive: bool
@@ -51,16 +58,15 @@ class Connection(Protocol):
         """Sends a piece, after which there are `more` or not; waits while the client reads slowly."""
         ...
 
-    async def close(self) -> None:
-        """Ends the watch."""
-        ...
-
 
 class AsgiConnection:
     """The Connection of a server that speaks ASGI only."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Takes the three of an ASGI call."""
+        """Takes the three of an ASGI call, in the task that does the work."""
+        self.headers: Fields = dict(scope["headers"])
+        self.client: str | None = None
+        self.task = asyncio.current_task()
         self.more_body = scope["method"] not in NO_BODY
         self.keep_alive = True
         self.trailers: Lines = b""
@@ -86,6 +92,8 @@ class AsgiConnection:
     def watch(self, lost: Callable[[], None] | None) -> None:
         """Sets what to call. It is called once the body has been read: only then can the server be asked."""
         self._lost = lost
+        if lost is None and self._watcher is not None:
+            self._watcher.cancel()
         self._begin_watch()
 
     async def respond(self, status: int, lines: Lines, body: bytes) -> None:
@@ -103,13 +111,6 @@ class AsgiConnection:
     async def send(self, data: bytes, *, more: bool) -> None:
         """Sends a piece."""
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
-
-    async def close(self) -> None:
-        """Ends the watch."""
-        self._lost = None
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.wait((self._watcher,))
 
     def _begin_watch(self) -> None:
         if self._lost is not None and self._watcher is None and not self.more_body:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from rest_bridge.connection import Lines, Scope
+from rest_bridge.connection import Fields, Lines, Scope
 from rest_bridge.head import CONTINUE, answer_head
 
 HELD_AT_MOST = 65536
@@ -44,6 +44,7 @@ class Cycle:
     """A request as it arrives, and the one way for its answer to leave: the Connection of an Exchange."""
 
     __slots__ = (
+        "_has_continued",
         "_held_bytes",
         "_is_chunked",
         "_lost",
@@ -51,22 +52,26 @@ class Cycle:
         "_pieces",
         "_waiter",
         "caller",
-        "expects_continue",
+        "client",
+        "headers",
         "is_complete",
         "is_gone",
         "is_started",
         "keep_alive",
         "more_body",
         "scope",
+        "task",
         "trailers",
     )
 
-    def __init__(self, owner: Owner, scope: Scope, *, keep_alive: bool, expects_continue: bool) -> None:
-        """Takes whose it is, the ASGI scope, and what the head says of the connection and the body."""
+    def __init__(self, owner: Owner, scope: Scope, headers: Fields, keep_alive: bool) -> None:
+        """Takes whose it is, the ASGI scope, the header fields, and what the head says of the connection."""
         self._owner = owner
         self.scope = scope
+        self.headers = headers
         self.keep_alive = keep_alive
-        self.expects_continue = expects_continue
+        self.client: str | None = None
+        self.task: asyncio.Task[None] | None = None
         self.more_body = True
         self.trailers: Lines = b""
         self.caller = ""
@@ -79,6 +84,7 @@ class Cycle:
         """Whether the client is."""
         self._pieces: list[bytes] = []
         self._held_bytes = 0
+        self._has_continued = False
         self._is_chunked = False
         self._waiter: asyncio.Future[None] | None = None
         self._lost: Callable[[], None] | None = None
@@ -91,12 +97,14 @@ class Cycle:
         self._held_bytes += len(piece)
         if self._held_bytes > HELD_AT_MOST:
             self._owner.pause_reading()
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
 
     def end_body(self) -> None:
         """Hears that the body is complete."""
         self.more_body = False
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
 
     def lose(self) -> None:
         """Hears that the client is gone, while its request was being answered."""
@@ -123,9 +131,10 @@ class Cycle:
 
     async def receive(self) -> bytes | None:
         """Waits for more of the body, which may be nothing but its end; None: the client is gone."""
-        if self.expects_continue and self.more_body and not self.is_gone:
-            self.expects_continue = False
-            self._owner.transport.write(CONTINUE)
+        if self.more_body and not (self.is_gone or self.is_started or self._has_continued):
+            self._has_continued = True
+            if self.headers.get(b"expect", b"").lower() == b"100-continue":
+                self._owner.transport.write(CONTINUE)
         while not self._pieces and self.more_body and not self.is_gone:
             self._owner.resume_reading()
             self._waiter = asyncio.get_running_loop().create_future()
@@ -175,13 +184,8 @@ class Cycle:
         if not more:
             self._complete()
 
-    async def close(self) -> None:
-        """Ends the watch."""
-        self._lost = None
-
     def _head(self, status: int, lines: Lines) -> bytes:
         self.is_started = True
-        self.expects_continue = False
         chunked = CHUNKED if self._is_chunked else b""
         close = b"" if self.keep_alive else CLOSE
         return answer_head(status, self._owner.default_lines(), lines, chunked, close)

@@ -44,31 +44,34 @@ class Endpoint:
         """Answers one request; a caller that left is nobody's error."""
         exchange = Exchange(scope, receive, send, self._config, self._dialect)
         try:
-            await self._answer(exchange)
+            exchange.start()
+            if exchange.method in self._methods:
+                await self._work(exchange)
+            elif exchange.method != "OPTIONS" or not await self._allow_page(exchange):
+                raise Refused(Failure.method_not_allowed(exchange.method, self._methods))
         except asyncio.CancelledError:
             if not exchange.left:
                 raise
+        except Exception as error:
+            await self._fail(exchange, error)
         finally:
-            await exchange.close()
+            exchange.close()
         if exchange.left:
             self._record_leaving(exchange)
 
-    async def _answer(self, exchange: Exchange) -> None:
+    async def _fail(self, exchange: Exchange, error: Exception) -> None:
+        """Answers what failed, where somebody is there and the answer has not begun."""
+        if exchange.left:
+            return
+        if exchange.started:
+            raise error
+        failure, told = self._failure(exchange, error)
+        headers = [*JSON, *failure.headers, *challenge(failure, has_key=exchange.has_key)]
         try:
-            exchange.start()
-            if exchange.method not in self._methods:
-                if exchange.method == "OPTIONS" and await self._allow_page(exchange):
-                    return
-                raise Refused(Failure.method_not_allowed(exchange.method, self._methods))
-            await self._work(exchange)
-        except Exception as error:
-            if exchange.left:
-                return
-            if exchange.started:
-                raise
-            failure, told = self._failure(exchange, error)
-            headers = [*JSON, *failure.headers, *challenge(failure, has_key=exchange.has_key)]
             await exchange.respond(failure.http_status, self._document(failure), headers, told)
+        except asyncio.CancelledError:
+            if not exchange.left:
+                raise
 
     async def _allow_page(self, exchange: Exchange) -> bool:
         """Answers a browser that asks whether a page may call; False where it does not ask, or the page may not."""

@@ -24,7 +24,7 @@ SENTENCES = {
 
 def target(url: bytes) -> tuple[str, bytes, bytes]:
     """The path of a request's target, decoded and as it came, and the query; raises ValueError for what is none."""
-    if url.startswith(b"/") and b"#" not in url:
+    if url.startswith(b"/") and url.find(b"#") < 0:
         raw_path, _, query = url.partition(b"?")
     else:
         parsed = httptools.parse_url(url)

@@ -171,7 +171,7 @@ def test_a_connection_that_stands_idle_is_closed(run: Run) -> None:
 
 
 def test_work_that_begins_after_its_client_has_left_hears_of_it_at_once() -> None:
-    cycle = Cycle(cast(Owner, None), {}, keep_alive=True, expects_continue=False)
+    cycle = Cycle(cast(Owner, None), {}, {}, True)
     cycle.lose()
     heard: list[bool] = []
     cycle.watch(lambda: heard.append(True))

@@ -187,14 +187,14 @@ async def test_the_timeout_of_the_caller_counts_from_the_request() -> None:
     left = exchange.timeout()
     assert left is not None
     assert 0.5 < left < 1.485
-    await exchange.close()
+    exchange.close()
 
 
 async def test_without_a_timeout_there_is_none() -> None:
     exchange = Caller(b"{}").exchange()
     exchange.start()
     assert exchange.timeout() is None
-    await exchange.close()
+    exchange.close()
 
 
 async def test_a_body_that_outlasts_the_callers_timeout_is_answered_with_408() -> None:
