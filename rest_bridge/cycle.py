@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from rest_bridge.connection import Headers, Scope
-from rest_bridge.head import CONTINUE, answer_head, header_lines
+from rest_bridge.connection import Fields, Lines, Scope
+from rest_bridge.head import CONTINUE, answer_head
 
 HELD_AT_MOST = 65536
 """Bytes of a body, or of requests behind a running one, after which reading stops until they are taken."""
@@ -44,6 +44,7 @@ class Cycle:
     """A request as it arrives, and the one way for its answer to leave: the Connection of an Exchange."""
 
     __slots__ = (
+        "_has_continued",
         "_held_bytes",
         "_is_chunked",
         "_lost",
@@ -51,24 +52,28 @@ class Cycle:
         "_pieces",
         "_waiter",
         "caller",
-        "expects_continue",
+        "client",
+        "headers",
         "is_complete",
         "is_gone",
         "is_started",
         "keep_alive",
         "more_body",
         "scope",
+        "task",
         "trailers",
     )
 
-    def __init__(self, owner: Owner, scope: Scope, *, keep_alive: bool, expects_continue: bool) -> None:
-        """Takes whose it is, the ASGI scope, and what the head says of the connection and the body."""
+    def __init__(self, owner: Owner, scope: Scope, headers: Fields, keep_alive: bool) -> None:
+        """Takes whose it is, the ASGI scope, the header fields, and what the head says of the connection."""
         self._owner = owner
         self.scope = scope
+        self.headers = headers
         self.keep_alive = keep_alive
-        self.expects_continue = expects_continue
+        self.client: str | None = None
+        self.task: asyncio.Task[None] | None = None
         self.more_body = True
-        self.trailers: Headers = ()
+        self.trailers: Lines = b""
         self.caller = ""
         """Whom the request is counted for. Empty: nobody, it is the connection that is counted."""
         self.is_started = False
@@ -79,6 +84,7 @@ class Cycle:
         """Whether the client is."""
         self._pieces: list[bytes] = []
         self._held_bytes = 0
+        self._has_continued = False
         self._is_chunked = False
         self._waiter: asyncio.Future[None] | None = None
         self._lost: Callable[[], None] | None = None
@@ -91,12 +97,14 @@ class Cycle:
         self._held_bytes += len(piece)
         if self._held_bytes > HELD_AT_MOST:
             self._owner.pause_reading()
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
 
     def end_body(self) -> None:
         """Hears that the body is complete."""
         self.more_body = False
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
 
     def lose(self) -> None:
         """Hears that the client is gone, while its request was being answered."""
@@ -123,9 +131,10 @@ class Cycle:
 
     async def receive(self) -> bytes | None:
         """Waits for more of the body, which may be nothing but its end; None: the client is gone."""
-        if self.expects_continue and self.more_body and not self.is_gone:
-            self.expects_continue = False
-            self._owner.transport.write(CONTINUE)
+        if self.more_body and not (self.is_gone or self.is_started or self._has_continued):
+            self._has_continued = True
+            if self.headers.get(b"expect", b"").lower() == b"100-continue":
+                self._owner.transport.write(CONTINUE)
         while not self._pieces and self.more_body and not self.is_gone:
             self._owner.resume_reading()
             self._waiter = asyncio.get_running_loop().create_future()
@@ -141,24 +150,24 @@ class Cycle:
         if self.is_gone:
             self.lose()
 
-    async def respond(self, status: int, headers: Headers, body: bytes) -> None:
-        """Sends a whole answer in one piece; its length is among the headers."""
+    async def respond(self, status: int, lines: Lines, body: bytes) -> None:
+        """Sends a whole answer in one piece; its length is among the lines."""
         owner = self._owner
         if owner.writable is not None:
             await owner.writable.wait()
         if not self.is_gone:
-            owner.transport.write(self._head(status, headers) + body)
+            owner.transport.write(self._head(status, lines) + body)
             self._complete()
 
-    async def start(self, status: int, headers: Headers) -> None:
-        """Sends status and headers of an answer in pieces."""
+    async def start(self, status: int, lines: Lines) -> None:
+        """Sends status and header lines of an answer in pieces."""
         owner = self._owner
         if owner.writable is not None:
             await owner.writable.wait()
         if not self.is_gone:
             if self.scope["http_version"] == "1.1":
                 self._is_chunked = self.scope["method"] != "HEAD"
-            owner.transport.write(self._head(status, headers))
+            owner.transport.write(self._head(status, lines))
 
     async def send(self, data: bytes, *, more: bool) -> None:
         """Sends a piece, after which there are `more` or not; waits while the client reads slowly."""
@@ -169,26 +178,17 @@ class Cycle:
             return
         if self._is_chunked:
             chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-            data = chunk if more else chunk + LAST_CHUNK % header_lines(self.trailers)
+            data = chunk if more else chunk + LAST_CHUNK % self.trailers
         if data:
             owner.transport.write(data)
         if not more:
             self._complete()
 
-    async def close(self) -> None:
-        """Ends the watch."""
-        self._lost = None
-
-    def _head(self, status: int, headers: Headers) -> bytes:
-        more = [CHUNKED] if self._is_chunked else []
-        if (b"connection", b"close") in headers:
-            self.keep_alive = False
-        elif not self.keep_alive:
-            more.append(CLOSE)
-        head = answer_head(status, self._owner.default_lines(), headers, more)
+    def _head(self, status: int, lines: Lines) -> bytes:
         self.is_started = True
-        self.expects_continue = False
-        return head
+        chunked = CHUNKED if self._is_chunked else b""
+        close = b"" if self.keep_alive else CLOSE
+        return answer_head(status, self._owner.default_lines(), lines, chunked, close)
 
     def _complete(self) -> None:
         self.is_complete = True

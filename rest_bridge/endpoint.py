@@ -8,10 +8,11 @@ from grpc import aio
 
 from rest_bridge.body import InvalidBody
 from rest_bridge.config import BridgeConfig
-from rest_bridge.connection import Headers, Receive, Scope, Send
+from rest_bridge.connection import Headers, Lines, Receive, Scope, Send
 from rest_bridge.cors import answer_fields, preflight_fields
 from rest_bridge.errors import Failure, Refused, challenge, log_refusal
-from rest_bridge.exchange import JSON, Exchange, answer_headers
+from rest_bridge.exchange import JSON, Exchange
+from rest_bridge.told import Told
 
 log = structlog.get_logger("headgate.bridge")
 
@@ -43,31 +44,34 @@ class Endpoint:
         """Answers one request; a caller that left is nobody's error."""
         exchange = Exchange(scope, receive, send, self._config, self._dialect)
         try:
-            await self._answer(exchange)
+            exchange.start()
+            if exchange.method in self._methods:
+                await self._work(exchange)
+            elif exchange.method != "OPTIONS" or not await self._allow_page(exchange):
+                raise Refused(Failure.method_not_allowed(exchange.method, self._methods))
         except asyncio.CancelledError:
             if not exchange.left:
                 raise
+        except Exception as error:
+            await self._fail(exchange, error)
         finally:
-            await exchange.close()
+            exchange.close()
         if exchange.left:
             self._record_leaving(exchange)
 
-    async def _answer(self, exchange: Exchange) -> None:
+    async def _fail(self, exchange: Exchange, error: Exception) -> None:
+        """Answers what failed, where somebody is there and the answer has not begun."""
+        if exchange.left:
+            return
+        if exchange.started:
+            raise error
+        failure, told = self._failure(exchange, error)
+        headers = [*JSON, *failure.headers, *challenge(failure, has_key=exchange.has_key)]
         try:
-            exchange.start()
-            if exchange.method not in self._methods:
-                if exchange.method == "OPTIONS" and await self._allow_page(exchange):
-                    return
-                raise Refused(Failure.method_not_allowed(exchange.method, self._methods))
-            await self._work(exchange)
-        except Exception as error:
-            if exchange.left:
-                return
-            if exchange.started:
+            await exchange.respond(failure.http_status, self._document(failure), headers, told)
+        except asyncio.CancelledError:
+            if not exchange.left:
                 raise
-            failure, headers = self._failure(exchange, error)
-            told = [*failure.headers, *challenge(failure, has_key=exchange.has_key), *headers]
-            await exchange.respond(failure.http_status, self._document(failure), [*JSON, *told])
 
     async def _allow_page(self, exchange: Exchange) -> bool:
         """Answers a browser that asks whether a page may call; False where it does not ask, or the page may not."""
@@ -88,22 +92,22 @@ class Endpoint:
             fields += answer_fields(self._config.allowed_origins, given)
         return fields, self._document(failure)
 
-    def _failure(self, exchange: Exchange, error: Exception) -> tuple[Failure, Headers]:
-        """What failed, said to the log where the core cannot have said it."""
+    def _failure(self, exchange: Exchange, error: Exception) -> tuple[Failure, Lines]:
+        """What failed, and what the RPC told of it, said to the log where the core cannot have said it."""
         if isinstance(error, aio.AioRpcError):
             failure = Failure.of(error)
             if not failure.reason:
                 log_refusal(failure, **exchange.where)
-            return failure, answer_headers(error.trailing_metadata() or ())
+            return failure, Told(error.trailing_metadata()).lines()
         if isinstance(error, Refused):
             failure = error.failure
         elif isinstance(error, InvalidBody):
             failure = Failure.invalid(error.message, error.param or None)
         else:
             log.error("internal_error", exc_info=error, **exchange.where)
-            return Failure.internal(), ()
+            return Failure.internal(), b""
         log_refusal(failure, **exchange.where)
-        return failure, ()
+        return failure, b""
 
     def _record_leaving(self, exchange: Exchange) -> None:
         task = asyncio.current_task()

@@ -3,8 +3,6 @@
 import asyncio
 import math
 import re
-from collections.abc import Iterable
-from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -14,34 +12,42 @@ from rest_bridge.body import InvalidBody
 from rest_bridge.caller import forwarded_caller
 from rest_bridge.certificate import CERTIFICATE, FORWARDED, forwarded
 from rest_bridge.config import BridgeConfig
-from rest_bridge.connection import CONNECTION, NO_BODY, AsgiConnection, Connection, Headers, Receive, Scope, Send
+from rest_bridge.connection import (
+    CONNECTION,
+    NO_BODY,
+    AsgiConnection,
+    Connection,
+    Headers,
+    Lines,
+    Receive,
+    Scope,
+    Send,
+)
 from rest_bridge.cors import answer_fields
 from rest_bridge.errors import Failure, Refused
+from rest_bridge.head import header_lines
 from rest_bridge.request_id import new_request_id
+from rest_bridge.told import TOLD_BEHIND, Metadata, Told
 
-Metadata = Iterable[tuple[str, str | bytes]]
 JSON: Headers = ((b"content-type", b"application/json"),)
-
-TOLD = ("x-headgate-", "x-ratelimit-")
-"""How the metadata of answers begin that are header fields too."""
-TOLD_BEHIND = ("x-headgate-attempts", "x-headgate-cost", "x-headgate-input-tokens", "x-headgate-output-tokens")
-"""What is known of a stream at its end only."""
-TRAILER = (b"trailer", ", ".join(TOLD_BEHIND).encode("ascii"))
+JSON_LINE = header_lines(JSON)
+TRAILER = header_lines([(b"trailer", ", ".join(TOLD_BEHIND).encode("ascii"))])
 REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 TIMEOUT_AT_MOST = 7 * 86400.0
 TAG = "x-headgate-tag"
 # HTTP field → metadata key, and the longest value that is passed on. gRPC keeps the key user-agent to itself.
-PASSED_ON = (
-    (b"authorization", "authorization", 8192),
-    (b"user-agent", "x-headgate-user-agent", 512),
-    (b"traceparent", "traceparent", 128),
-    (b"tracestate", "tracestate", 1024),
-    (b"x-headgate-session", "x-headgate-session", 256),
-    (b"x-headgate-region", "x-headgate-region", 64),
-    (b"x-headgate-target-tag", "x-headgate-target-tag", 64),
-    (b"x-headgate-detach", "x-headgate-detach", 64),
-    (b"x-headgate-tag", TAG, 64),
-)
+PASSED_ON = {
+    b"authorization": ("authorization", 8192),
+    b"user-agent": ("x-headgate-user-agent", 512),
+    b"traceparent": ("traceparent", 128),
+    b"tracestate": ("tracestate", 1024),
+    b"x-headgate-session": ("x-headgate-session", 256),
+    b"x-headgate-region": ("x-headgate-region", 64),
+    b"x-headgate-target-tag": ("x-headgate-target-tag", 64),
+    b"x-headgate-detach": ("x-headgate-detach", 64),
+    b"x-headgate-tag": (TAG, 64),
+}
+PASSED_ON_NAMES = frozenset(PASSED_ON)
 
 
 ASKED_LATER = (b"te", b"x-forwarded-for")
@@ -55,8 +61,6 @@ class Exchange:
         "_body_left",
         "_connection",
         "_ended",
-        "_loop",
-        "_task",
         "config",
         "deadline",
         "dialect",
@@ -70,11 +74,13 @@ class Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, config: BridgeConfig, dialect: str) -> None:
         """Takes the three of an ASGI call, made in the task that will do the work."""
+        extensions = scope.get("extensions") or {}
+        self._connection: Connection = extensions.get(CONNECTION) or AsgiConnection(scope, receive, send)
         self.scope = scope
         self.method: str = scope["method"]
         self.config = config
         self.dialect = dialect
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.headers = self._connection.headers
         """Header fields, names in lower case; of several with one name the last."""
         self.status = 0
         """The HTTP status of the answer; 0 before it starts, 499 where the caller left before."""
@@ -85,10 +91,6 @@ class Exchange:
         """The caller's x-request-id, else a new one; in the answer's x-request-id too."""
         self.deadline: float | None = None
         """When the caller stops waiting, on the loop's clock; read from the header by `start`."""
-        self._loop = asyncio.get_running_loop()
-        self._task: asyncio.Task[Any] | None = None
-        extensions = scope.get("extensions") or {}
-        self._connection: Connection = extensions.get(CONNECTION) or AsgiConnection(scope, receive, send)
         self._body_left = self.method not in NO_BODY
         self._ended = False
 
@@ -122,11 +124,10 @@ class Exchange:
 
     def start(self) -> None:
         """Begins to watch for the caller's leaving, which cancels this task. Raises InvalidBody for a bad header."""
-        self._task = asyncio.current_task()
         self._connection.watch(self._leave)
         given = self.headers.get(b"x-request-timeout")
         if given is not None:
-            self.deadline = self._loop.time() + _seconds(given)
+            self.deadline = now() + _seconds(given)
         given = self.headers.get(b"x-request-id")
         if given is not None and not is_request_id(given):
             raise InvalidBody("x-request-id must be 1 to 128 printable ASCII characters.", "x-request-id")
@@ -141,17 +142,18 @@ class Exchange:
     async def body(self) -> bytes:
         """The body's bytes; raises Refused for one that is compressed, too large or too slow."""
         limit = self.config.request_body_bytes
-        if self.headers.get(b"content-encoding", b"identity").lower() not in (b"identity", b""):
+        encoding = self.headers.get(b"content-encoding")
+        if encoding and encoding.lower() != b"identity":
             raise Refused(Failure.unsupported_encoding())
-        length = self.headers.get(b"content-length", b"")
-        if length.isdigit() and (len(length) > 18 or int(length) > limit):
-            raise Refused(Failure.too_large(limit))
         body = self._connection.take()
         if self._connection.more_body:
+            length = self.headers.get(b"content-length", b"")
+            if length.isdigit() and (len(length) > 18 or int(length) > limit):
+                raise Refused(Failure.too_large(limit))
             try:
                 body = await self._rest(body, limit)
             except TimeoutError:
-                late = self.deadline is not None and self._loop.time() >= self.deadline
+                late = self.deadline is not None and now() >= self.deadline
                 raise Refused(Failure.deadline_exceeded() if late else Failure.slow_body()) from None
         if len(body) > limit:
             raise Refused(Failure.too_large(limit))
@@ -160,13 +162,13 @@ class Exchange:
 
     async def _rest(self, begun: bytes, limit: int) -> bytes:
         """The body that began so, whole; or enough of it to be over the limit."""
-        now, idle = self._loop.time(), self.config.body_idle_seconds
-        end = now + self.config.body_seconds
+        began, idle = now(), self.config.body_idle_seconds
+        end = began + self.config.body_seconds
         if self.deadline is not None:
             end = min(end, self.deadline)
         pieces = [begun]
         size = len(begun)
-        async with asyncio.timeout_at(min(now + idle, end)) as timer:
+        async with asyncio.timeout_at(min(began + idle, end)) as timer:
             while self._connection.more_body and size <= limit:
                 piece = await self._connection.receive()
                 if piece is None:
@@ -175,14 +177,14 @@ class Exchange:
                 if piece:
                     pieces.append(piece)
                     size += len(piece)
-                    timer.reschedule(min(self._loop.time() + idle, end))
+                    timer.reschedule(min(now() + idle, end))
         return b"".join(pieces)
 
     def timeout(self) -> float | None:
         """Seconds left for the RPC (None: as long as it takes), of x-request-timeout; raises Refused where none is."""
         if self.deadline is None:
             return None
-        left = self.deadline - self._loop.time()
+        left = self.deadline - now()
         if left <= 0:
             raise Refused(Failure.deadline_exceeded())
         return left
@@ -194,8 +196,9 @@ class Exchange:
         """
         pairs = [("x-headgate-dialect", self.dialect), ("x-request-id", self.request_id)]
         headers = self.headers
-        for name, key, longest in PASSED_ON:
-            value = headers.get(name)
+        for name in PASSED_ON_NAMES.intersection(headers):
+            key, longest = PASSED_ON[name]
+            value = headers[name]
             if value and len(value) <= longest and (text := printable(value)):
                 pairs.append((key, text))
             elif value and key is TAG:
@@ -229,37 +232,45 @@ class Exchange:
     @property
     def client(self) -> str:
         """The caller's address: the connection's, or what trusted proxies say (X-Forwarded-For); "" if unknown."""
+        known = self._connection.client
+        if known is not None:
+            return known
         peer: tuple[str, int] | None = self.scope.get("client")
         forwarded = self.headers.get(b"x-forwarded-for")
         return forwarded_caller(peer[0] if peer else "", forwarded, self.config.trusted_proxies)
 
     # ---- the answer ----
 
-    async def respond(self, status: int, body: bytes, headers: Headers = JSON) -> None:
-        """Sends the whole answer."""
+    async def respond(self, status: int, body: bytes, headers: Headers = JSON, told: Lines = b"") -> None:
+        """Sends the whole answer, with header fields and the lines of what an RPC told."""
         self.status = status
-        own = [*headers, (b"content-length", b"%d" % len(body)), (b"x-request-id", self.request_id.encode())]
-        if status == 204:
-            del own[-2]  # an answer without content has no length either (RFC 9110, 8.6)
+        own = b"x-request-id: %b\r\n" % self.request_id.encode()
+        if status != 204:  # an answer without content has no length either (RFC 9110, 8.6)
+            own = b"content-length: %d\r\n%b" % (len(body), own)
         if self._body_left and (status == 408 or b"expect" in self.headers):
-            own.append((b"connection", b"close"))  # what comes next on it could be body or request
-        if self.config.allowed_origins:
-            own += answer_fields(self.config.allowed_origins, self.headers)
+            self._connection.keep_alive = False  # what comes next on it could be body or request
         self._ended = True
-        await self._connection.respond(status, own, b"" if self.method == "HEAD" else body)
+        lines = self._lines(headers, told, own)
+        await self._connection.respond(status, lines, b"" if self.method == "HEAD" else body)
 
-    async def start_stream(self, status: int, headers: Headers) -> None:
-        """Sends status and headers of an answer in pieces."""
+    async def start_stream(self, status: int, headers: Headers, told: Lines = b"") -> None:
+        """Sends status, header fields and what an RPC told, of an answer in pieces."""
         self.status = status
-        own = [*headers, (b"x-request-id", self.request_id.encode())]
-        if self.config.allowed_origins:
-            own += answer_fields(self.config.allowed_origins, self.headers)
+        lines = self._lines(headers, told, b"x-request-id: %b\r\n" % self.request_id.encode())
         if self.takes_trailers:
-            own.append(TRAILER)
+            lines += TRAILER
         # A stream may be open for hours, and thousands of them: of the request only what is asked for later is kept.
         self.headers = {name: self.headers[name] for name in ASKED_LATER if name in self.headers}
+        self._connection.headers = self.headers
         self.scope["headers"] = ()
-        await self._connection.start(status, own)
+        await self._connection.start(status, lines)
+
+    def _lines(self, headers: Headers, told: Lines, own: Lines) -> Lines:
+        """All header lines; raises ValueError for a field that would be more than one."""
+        lines = (JSON_LINE if headers is JSON else header_lines(headers)) + told + own
+        if self.config.allowed_origins:
+            lines += header_lines(answer_fields(self.config.allowed_origins, self.headers))
+        return lines
 
     @property
     def takes_trailers(self) -> bool:
@@ -272,7 +283,7 @@ class Exchange:
         It is called before `end`.
         """
         if metadata is not None and self.takes_trailers:
-            self._connection.trailers = answer_headers([pair for pair in metadata if pair[0] in TOLD_BEHIND])
+            self._connection.trailers = Told(metadata).lines_behind()
 
     async def send(self, data: bytes) -> None:
         """Sends a piece, unless it is empty; waits while the client reads more slowly than it is written to."""
@@ -286,16 +297,21 @@ class Exchange:
 
     # ---- the caller's leaving ----
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Ends the watch."""
         self._ended = True
-        await self._connection.close()
+        self._connection.watch(None)
 
     def _leave(self) -> None:
         if not self._ended and not self.left:
             self.left = True
-            if self._task is not None:
-                self._task.cancel()
+            if self._connection.task is not None:
+                self._connection.task.cancel()
+
+
+def now() -> float:
+    """The time on the loop's clock."""
+    return asyncio.get_running_loop().time()
 
 
 def is_request_id(given: bytes) -> bool:
@@ -309,21 +325,6 @@ def printable(value: bytes) -> str:
         return ""
     text = value.decode("ascii")
     return text if text.isprintable() else ""
-
-
-def answer_headers(metadata: Metadata) -> list[tuple[bytes, bytes]]:
-    """The header fields that tell what an RPC's metadata told (x-headgate-…, x-ratelimit-…)."""
-    return [
-        (name, value.encode("ascii"))
-        for key, value in metadata
-        if (name := field_name(key)) is not None and isinstance(value, str) and value.isascii() and value.isprintable()
-    ]
-
-
-@lru_cache(256)
-def field_name(key: str) -> bytes | None:
-    """The header field that tells what metadata with a key tell. None: none does."""
-    return key.encode("ascii") if key.startswith(TOLD) else None
 
 
 def json_object(body: bytes, depth: int) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The bytes of heads: what a request's target means, and how an answer begins."""
 
-from collections.abc import Iterable
 from http import HTTPStatus
 from urllib.parse import unquote
 
@@ -25,7 +24,7 @@ SENTENCES = {
 
 def target(url: bytes) -> tuple[str, bytes, bytes]:
     """The path of a request's target, decoded and as it came, and the query; raises ValueError for what is none."""
-    if url.startswith(b"/") and b"#" not in url:
+    if url.startswith(b"/") and url.find(b"#") < 0:
         raw_path, _, query = url.partition(b"?")
     else:
         parsed = httptools.parse_url(url)
@@ -36,16 +35,15 @@ def target(url: bytes) -> tuple[str, bytes, bytes]:
 
 def header_lines(headers: Headers) -> bytes:
     """Header fields as they are sent; raises ValueError for one that would be more than a field."""
-    return _checked([b"%b: %b\r\n" % field for field in headers])
+    text = b"".join([b"%b: %b\r\n" % field for field in headers])
+    if text.count(b"\n") != len(headers) or text.count(b"\r") != len(headers) or 0 in text:
+        raise ValueError("a header field has a line break in it")
+    return text
 
 
-def answer_head(status: int, defaults: bytes, headers: Headers, more: Iterable[bytes] = ()) -> bytes:
-    """The head of an answer; takes lines that every answer has, the answer's own fields, and more lines of it.
-
-    Raises ValueError for a field that would be more than one.
-    """
-    status_line = STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
-    return b"%b%b%b%b\r\n" % (status_line, defaults, header_lines(headers), b"".join(more))
+def answer_head(status: int, *lines: bytes) -> bytes:
+    """The head of an answer with these header lines."""
+    return b"".join((STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, *lines, b"\r\n"))
 
 
 def own_answer(status: int) -> bytes:
@@ -58,11 +56,4 @@ def own_answer(status: int) -> bytes:
         (b"content-length", b"%d" % len(body)),
         (b"connection", b"close"),
     ]
-    return answer_head(status, b"", fields) + body
-
-
-def _checked(lines: list[bytes]) -> bytes:
-    text = b"".join(lines)
-    if text.count(b"\n") != len(lines) or text.count(b"\r") != len(lines) or b"\0" in text:
-        raise ValueError("a header field has a line break in it")
-    return text
+    return answer_head(status, header_lines(fields)) + body

@@ -17,7 +17,7 @@ from uvicorn.server import ServerState
 from rest_bridge.caller import forwarded_caller
 from rest_bridge.certificate import CERTIFICATE, certificate_name
 from rest_bridge.config import BridgeConfig
-from rest_bridge.connection import CONNECTION, Scope
+from rest_bridge.connection import CONNECTION, Fields, Scope
 from rest_bridge.cycle import HELD_AT_MOST, Cycle
 from rest_bridge.deadline import Deadline
 from rest_bridge.errors import Failure, log_refusal
@@ -210,16 +210,19 @@ class LimitedHttpProtocol(asyncio.Protocol):
             if self._queued_bytes > HELD_AT_MOST:
                 self.pause_reading()
 
-    def request_began(self, scope: Scope, *, keep_alive: bool, expects_continue: bool) -> None:
+    def request_began(self, scope: Scope, headers: Fields, keep_alive: bool) -> None:
         """Answers a request, or queues it behind the running one."""
         self._deadline.clear()
         self._is_head_timed = False
         scope["client"] = self._client
         if self._certificate:
             scope[CERTIFICATE] = self._certificate
-        caller = self._count_caller(scope)
-        cycle = Cycle(self, scope, keep_alive=keep_alive and not self._is_ending, expects_continue=expects_continue)
-        cycle.caller = caller
+        cycle = Cycle(self, scope, headers, keep_alive and not self._is_ending)
+        client = forwarded_caller(self._address, headers.get(b"x-forwarded-for"), self.limits.trusted_proxies)
+        cycle.client = client
+        if self._address and not self._is_counted:
+            self._count(client)
+            cycle.caller = client
         self._arriving = cycle
         if self._running is None or self._running.is_complete:
             self._start(cycle)
@@ -247,23 +250,16 @@ class LimitedHttpProtocol(asyncio.Protocol):
 
     # ---- whose they are ----
 
-    def _count_caller(self, scope: Scope) -> str:
+    def _count(self, caller: str) -> None:
         """Counts a request for its caller, where the peer may be a proxy, whose connections are not counted.
 
-        Else one caller of a proxy, whose callers all come from its address, could shut out the others. Returns whom it
-        is counted for, if anybody; raises Unfit where that one has too many under way.
+        Else one caller of a proxy, whose callers all come from its address, could shut out the others. Raises Unfit
+        where that one has too many under way.
         """
-        if self._is_counted or not self._address:
-            return ""
-        forwarded = None
-        for name, value in scope["headers"]:
-            if name == b"x-forwarded-for":
-                forwarded = value
-        caller = forwarded_caller(self._address, forwarded, self.limits.trusted_proxies)
-        if self.clients[caller] >= self.limits.connections_per_client:
+        held = self.clients.get(caller, 0)
+        if held >= self.limits.connections_per_client:
             raise Unfit(429, caller)
-        self.clients[caller] += 1
-        return caller
+        self.clients[caller] = held + 1
 
     def _release(self, cycle: Cycle) -> None:
         """Counts a request no longer."""
@@ -272,15 +268,18 @@ class LimitedHttpProtocol(asyncio.Protocol):
             self._uncount(caller)
 
     def _uncount(self, address: str) -> None:
-        self.clients[address] -= 1
-        if not self.clients[address]:
-            del self.clients[address]
+        left = self.clients[address] - 1
+        if left:
+            self.clients[address] = left
+        else:
+            self.clients.pop(address)
 
     # ---- requests and answers ----
 
     def _start(self, cycle: Cycle) -> None:
         self._running = cycle
-        self._state.tasks.add(self._loop.create_task(self._run(cycle)))
+        cycle.task = task = self._loop.create_task(self._run(cycle))
+        self._state.tasks.add(task)
 
     async def _run(self, cycle: Cycle) -> None:
         """Calls the app; what it leaves unanswered is broken off."""
@@ -295,9 +294,8 @@ class LimitedHttpProtocol(asyncio.Protocol):
                 self.transport.write(own_answer(500))
         finally:
             del cycle.scope["extensions"]  # the two would hold each other
-            task = asyncio.current_task()
-            if task is not None:
-                self._state.tasks.discard(task)
+            if cycle.task is not None:
+                self._state.tasks.discard(cycle.task)
             if not cycle.is_complete and not cycle.is_gone:
                 cycle.is_gone = True
                 self._close()
@@ -305,7 +303,8 @@ class LimitedHttpProtocol(asyncio.Protocol):
     def answered(self, cycle: Cycle) -> None:
         """Goes on with the next request; awaits the rest of a body that nobody reads, for a while."""
         self._state.total_requests += 1
-        self._release(cycle)
+        if cycle.caller:
+            self._release(cycle)
         self._queued_bytes = 0
         if not cycle.keep_alive:
             if cycle.more_body:
@@ -313,7 +312,8 @@ class LimitedHttpProtocol(asyncio.Protocol):
             else:
                 self._close()
             return
-        self.resume_reading()
+        if self._is_paused:
+            self.resume_reading()
         if self._waiting:
             self._start(self._waiting.pop(0))
         elif cycle.more_body:

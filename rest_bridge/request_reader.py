@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import httptools
 
-from rest_bridge.connection import Scope
+from rest_bridge.connection import Fields, Scope
 from rest_bridge.head import target
 
 # No protocol is upgraded to here. The parser takes a request that offers it (Java's HTTP client offers h2c with every
@@ -20,7 +20,7 @@ ASGI = {"version": "3.0", "spec_version": "2.3"}
 class Sink(Protocol):
     """What hears of requests. Each may raise Unfit."""
 
-    def request_began(self, scope: Scope, *, keep_alive: bool, expects_continue: bool) -> None:
+    def request_began(self, scope: Scope, headers: Fields, keep_alive: bool) -> None:
         """A head is complete; the ASGI scope is without client."""
         ...
 
@@ -58,8 +58,9 @@ class RequestReader:
         # What follows a request that asks to close is not served; it must not keep that request from its answer.
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._url = b""
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._expects_continue = False
+        self._headers: Fields = {}
+        self._repeated_bytes = 0
+        """Of fields in whose place others with their names came."""
         self._told = False
         self._head_bytes_at_most = 0
 
@@ -68,7 +69,8 @@ class RequestReader:
 
         Raises Unfit: 400 for what is no HTTP, 414 or 431 for a head that is too large, and what the sink raises.
         """
-        if self.in_head and (b"pgrade" in data or b"PGRADE" in data):
+        # `in` would try first whether the bytes are a number, and fail at some cost.
+        if self.in_head and (data.find(b"pgrade") >= 0 or data.find(b"PGRADE") >= 0):
             head, end, rest = data.partition(HEAD_END)
             data = UPGRADE.sub(NO_UPGRADE, head) + end + rest
         size = len(data)
@@ -97,51 +99,45 @@ class RequestReader:
 
     # ---- the parser's callbacks ----
 
-    def on_message_begin(self) -> None:
-        """Starts a head."""
-        self._url = b""
-        self._headers = []
-        self._expects_continue = False
-
     def on_url(self, url: bytes) -> None:
         """Keeps a piece of the target."""
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keeps a field; those of trailers are dropped."""
-        if self.in_head:
-            name = name.lower()
-            if name == b"expect" and value.lower() == b"100-continue":
-                self._expects_continue = True
-            self._headers.append((name, value))
+        """Keeps a field, of several with one name the last."""
+        name = name.lower()
+        headers = self._headers
+        if name in headers:
+            self._repeated_bytes += len(name) + len(headers[name]) + 4
+        headers[name] = value
 
     def on_headers_complete(self) -> None:
         """Tells of a request."""
         self._told = True
         self.in_head = False
+        url, headers = self._url, self._headers
         if self._head_bytes_at_most > self._header_bytes:
-            size = len(self._url) + sum([len(name) + len(value) + 4 for name, value in self._headers])
-            if size > self._header_bytes:
+            size = len(url) + sum([len(name) + len(value) + 4 for name, value in headers.items()])
+            if size + self._repeated_bytes > self._header_bytes:
                 raise Unfit(self._head_status())
+        self._forget()
         parser = self._parser
         version = parser.get_http_version()
-        path, raw_path, query = target(self._url)
+        path, raw_path, query = target(url)
         scope: Scope = {
             "type": "http",
             "asgi": ASGI,
             "http_version": version,
-            "method": parser.get_method().decode("ascii"),
+            "method": parser.get_method().decode(),
             "scheme": "http",
             "path": path,
             "raw_path": raw_path,
             "query_string": query,
             "root_path": "",
-            "headers": self._headers,
+            "headers": headers.items(),
             "server": None,
         }
-        self._headers = []  # the request's now
-        keep_alive = version == "1.1" and parser.should_keep_alive()
-        self._sink.request_began(scope, keep_alive=keep_alive, expects_continue=self._expects_continue)
+        self._sink.request_began(scope, headers, version == "1.1" and parser.should_keep_alive())
 
     def on_body(self, body: bytes) -> None:
         """Tells of a piece."""
@@ -152,7 +148,15 @@ class RequestReader:
         """Tells of the end."""
         self._told = True
         self.in_head = True
+        if self._headers:  # trailers, which nobody reads
+            self._forget()
         self._sink.request_ended()
+
+    def _forget(self) -> None:
+        """Lets go of what was read of a head."""
+        self._url = b""
+        self._headers = {}
+        self._repeated_bytes = 0
 
     def _head_status(self) -> int:
         """The status for a head that is too large."""

@@ -18,8 +18,8 @@ PING = b": ping\n\n"
 class Sink(Protocol):
     """Where a stream goes: an Exchange."""
 
-    async def start_stream(self, status: int, headers: Headers) -> None:
-        """Sends status and headers."""
+    async def start_stream(self, status: int, headers: Headers, told: bytes) -> None:
+        """Sends status, header fields and header lines."""
         ...
 
     async def send(self, data: bytes) -> None:
@@ -44,15 +44,15 @@ def events(documents: Iterable[bytes]) -> bytes:
 class EventStream:
     """An open event stream; a comment goes out after `ping_seconds` of silence.
 
-    `async with EventStream(exchange, exchange.config.ping_seconds, headers) as stream:` sends 200 and the headers;
+    `async with EventStream(exchange, exchange.config.ping_seconds, told) as stream:` sends 200 and the header lines;
     `write` sends what belongs together as one piece, `end` the last piece. Leaving the block without `end` leaves the
     answer visibly incomplete. Every send waits while the reader is slow, so that whoever writes stops reading.
     """
 
-    def __init__(self, sink: Sink, ping_seconds: float, headers: Headers = ()) -> None:
-        """Takes an exchange whose answer has not started; `headers` join those of every event stream."""
+    def __init__(self, sink: Sink, ping_seconds: float, told: bytes = b"") -> None:
+        """Takes an exchange whose answer has not started; the header lines join those of every event stream."""
         self._sink = sink
-        self._headers: Headers = (*HEADERS, *headers)
+        self._told = told
         self._ping_seconds = ping_seconds
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -61,8 +61,8 @@ class EventStream:
         self._writing = False
 
     async def __aenter__(self) -> Self:
-        headers, self._headers = self._headers, ()  # a stream may be open for hours
-        await self._sink.start_stream(200, headers)
+        told, self._told = self._told, b""  # a stream may be open for hours
+        await self._sink.start_stream(200, HEADERS, told)
         self._written_at = self._loop.time()
         self._timer = self._loop.call_later(self._ping_seconds, self._tick)
         return self

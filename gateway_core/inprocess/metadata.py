@@ -29,30 +29,35 @@ def received(sent: Iterable[tuple[str, str | bytes]]) -> tuple[Metadatum, ...]:
     plain = plain_pairs(sent)
     if plain is not None:
         return plain
-    found = []
-    for key, value in sent:
-        if key not in RESERVED:
-            found.append((key, _value(key, value)))
-            if type(key) is str and not _is_binary(key) and len(_text_keys) < TEXT_KEYS_AT_MOST:
-                _text_keys.add(key)
-    return tuple(found)
+    pairs = tuple([(key, _value(key, value)) for key, value in sent if key not in RESERVED])
+    keys = tuple([key for key, _ in pairs])
+    if len(_plain_keys) < PLAIN_KEYS_AT_MOST and not any(map(_is_binary, keys)):
+        _plain_keys[keys] = len(set(keys)) == len(keys)
+    return pairs
+
+
+class DistinctPairs(tuple[Metadatum, ...]):
+    """Pairs as the other side sees them, each with a key of its own."""
+
+    __slots__ = ()
 
 
 def plain_pairs(sent: object) -> tuple[Metadatum, ...] | None:
-    """A tuple of pairs with keys that were looked at before and text, as it is: as the other side sees nearly all.
+    """A tuple of pairs whose keys were looked at before, and whose values are text: as nearly all metadata are.
 
     None: it may be right or wrong.
     """
     if type(sent) is not tuple or not PAIRS.issuperset(map(type, sent)):
         return None
     try:
-        text = "".join([value for _, value in sent])
-        is_known = _text_keys.issuperset([key for key, _ in sent])
+        keys, values = zip(*sent, strict=True)
+        is_distinct = _plain_keys.get(keys)
+        text = "".join(values)
     except (TypeError, ValueError):
         return None
-    if not (is_known and text.isascii() and text.isprintable()):
+    if is_distinct is None or not (text.isascii() and text.isprintable()):
         return None
-    return sent
+    return DistinctPairs(sent) if is_distinct else sent
 
 
 class ReceivedMetadata(grpc.aio.Metadata):
@@ -61,8 +66,9 @@ class ReceivedMetadata(grpc.aio.Metadata):
     def __init__(self, received: tuple[Metadatum, ...]) -> None:
         """Takes the pairs."""
         # Of keys that are there several times the values are told together.
-        self._pairs = received if len(dict(received)) == len(received) else None
-        if self._pairs is None:
+        is_distinct = type(received) is DistinctPairs or len(dict(received)) == len(received)
+        self._pairs = received if is_distinct else None
+        if not is_distinct:
             super().__init__(*received)
 
     def __iter__(self) -> Iterator[tuple[str, str | bytes]]:
@@ -78,9 +84,9 @@ class ReceivedMetadata(grpc.aio.Metadata):
         return self._metadata
 
 
-_text_keys: set[str] = set()
-"""Legal keys, of values that are text."""
-TEXT_KEYS_AT_MOST = 256
+_plain_keys: dict[tuple[str, ...], bool] = {}
+"""Legal keys of values that are text, as they came together, and whether each is another one."""
+PLAIN_KEYS_AT_MOST = 1024
 
 
 def _value(key: str, value: str | bytes) -> str | bytes:

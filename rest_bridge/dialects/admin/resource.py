@@ -16,7 +16,8 @@ from rest_bridge.dialects.admin.fixed import check_fixed, named_fields
 from rest_bridge.dialects.admin.request import request_message
 from rest_bridge.dialects.admin.response import answer, data
 from rest_bridge.errors import Failure, Refused
-from rest_bridge.exchange import JSON, Exchange, answer_headers, json_object
+from rest_bridge.exchange import JSON, Exchange, json_object
+from rest_bridge.told import Told
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 
@@ -68,8 +69,8 @@ class Resource:
                 response = await begun
             except aio.AioRpcError as error:
                 raise in_body(error, binding.body) from error
-            headers = answer_headers(await begun.trailing_metadata())
-            await exchange.respond(200, answer(binding, response), [*JSON, *NOT_KEPT, *headers])
+            told = Told(await begun.trailing_metadata()).lines()
+            await exchange.respond(200, answer(binding, response), [*JSON, *NOT_KEPT], told)
 
     async def _told(self, exchange: Exchange, values: Iterable[str]) -> Any:
         """What GET tells of this path."""
@@ -86,9 +87,9 @@ async def relay(exchange: Exchange, binding: Binding, call: Any) -> None:
         group: list[Any] = await anext(groups, [])
         pieces = [getattr(response, binding.response_body) for response in group]
         content_type = pieces[0].content_type if pieces else ""
-        headers = answer_headers(await call.initial_metadata())
+        told = Told(await call.initial_metadata()).lines()
         kind = (content_type or "application/octet-stream").encode("latin-1", "replace")
-        await exchange.start_stream(200, [(b"content-type", kind), *NOT_KEPT, *headers])
+        await exchange.start_stream(200, [(b"content-type", kind), *NOT_KEPT], told)
         await exchange.send(b"".join(piece.data for piece in pieces))
         async for group in groups:
             await exchange.send(b"".join(getattr(response, binding.response_body).data for response in group))

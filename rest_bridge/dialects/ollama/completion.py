@@ -27,8 +27,9 @@ from rest_bridge.dialects.ollama.response import (
     completion_document,
 )
 from rest_bridge.errors import Failure, Refused
-from rest_bridge.exchange import JSON, Exchange, answer_headers
+from rest_bridge.exchange import Exchange
 from rest_bridge.pieces import apart
+from rest_bridge.told import Told
 
 
 class Completions:
@@ -56,8 +57,8 @@ class Completions:
             document = completion_document(writer, response.completion, timing, time.time_ns())
         except UnreadableToolCall as error:
             raise Refused(broken(error)) from error
-        headers = answer_headers(await call.trailing_metadata())
-        await exchange.respond(200, orjson.dumps(document), [*JSON, *headers])
+        told = Told(await call.trailing_metadata()).lines()
+        await exchange.respond(200, orjson.dumps(document), told=told)
 
     async def stream(self, exchange: Exchange, spec: ChatCompletionSpec, writer: ChunkWriter) -> None:
         """Answers line by line. A late failure is a last line of its own, and no line is done."""
@@ -69,7 +70,7 @@ class Completions:
             # Until the first event is there, a failure has a status of its own.
             written = framed(written_lines(writer, await anext(groups, [])))
             first_ns = time.monotonic_ns() - began
-            await exchange.start_stream(200, [*ndjson.HEADERS, *answer_headers(await call.initial_metadata())])
+            await exchange.start_stream(200, ndjson.HEADERS, Told(await call.initial_metadata()).lines())
             try:
                 await exchange.send(written)
                 async for group in groups:

@@ -172,11 +172,10 @@ def usage(used: TokenUsage) -> Document:
     return merge(document, used.extra_json)
 
 
-def priced(body: bytes, metadata: Iterable[tuple[str, str | bytes]]) -> bytes:
-    """An answer that came as JSON, with the cost that the call's metadata tells in its usage, as `usage` has it."""
-    for key, value in metadata:
-        if key == COST and isinstance(value, str) and DECIMAL.fullmatch(value):
-            before, usage_begins, after = body.rpartition(USAGE)
-            if usage_begins:
-                return b"".join((before, usage_begins, b'"cost":', value.encode("ascii"), b",", after))
+def priced(body: bytes, cost: str) -> bytes:
+    """An answer that came as JSON, with its cost (empty: not known) in its usage, as `usage` has it."""
+    if DECIMAL.fullmatch(cost):
+        before, usage_begins, after = body.rpartition(USAGE)
+        if usage_begins:
+            return b"".join((before, usage_begins, b'"cost":', cost.encode("ascii"), b",", after))
     return body

@@ -14,14 +14,15 @@ from headgate.v1.chat_completion_service_pb2_grpc import ChatCompletionServiceSt
 
 from rest_bridge.batches import batches
 from rest_bridge.dialects.openai import errors
-from rest_bridge.dialects.openai.answer import priced
+from rest_bridge.dialects.openai.answer import COST, priced
 from rest_bridge.dialects.openai.event import EventWriter
 from rest_bridge.dialects.openai.request import chat_completion_spec, is_stream
 from rest_bridge.dialects.openai.response import ChunkWriter, completion_document
 from rest_bridge.dialects.openai.resume import DETACH, LAST_EVENT_ID, ResumableStreams, place_of
 from rest_bridge.errors import Failure
-from rest_bridge.exchange import JSON, Exchange, answer_headers
+from rest_bridge.exchange import Exchange
 from rest_bridge.sse import EventStream, event
+from rest_bridge.told import Told
 
 DONE = event(b"[DONE]")
 Stream: TypeAlias = "aio.UnaryStreamCall[StreamChatCompletionRequest, StreamChatCompletionResponse]"
@@ -65,22 +66,22 @@ class ChatCompletions:
     async def _answer(self, exchange: Exchange, request: CreateChatCompletionRequest) -> None:
         call = self._stub.CreateChatCompletion(request, metadata=exchange.metadata(), timeout=exchange.timeout())
         response = await call
-        metadata = await call.trailing_metadata()
+        told = Told(await call.trailing_metadata())
         # Where the provider speaks the same JSON, it is there already, but for the cost.
         if response.json:
-            body = priced(response.json, metadata)
+            body = priced(response.json, told.text(COST))
         else:
             body = orjson.dumps(
                 completion_document(response.completion, request.spec.model, exchange.config.reasoning_fields)
             )
-        await exchange.respond(200, body, [*JSON, *answer_headers(metadata)])
+        await exchange.respond(200, body, told=told.lines())
 
     async def _stream(self, exchange: Exchange, call: Stream, writer: EventWriter) -> None:
         async with aclosing(batches(call, StreamChatCompletionResponse.ByteSize)) as groups:
             # Until the first event is there, a failure has a status of its own.
             written = framed(writer, await anext(groups, []))
-            told = EventStream(exchange, exchange.config.ping_seconds, answer_headers(await call.initial_metadata()))
-            async with told as stream:
+            told = Told(await call.initial_metadata()).lines()
+            async with EventStream(exchange, exchange.config.ping_seconds, told) as stream:
                 try:
                     await stream.write(written)
                     async for group in groups:

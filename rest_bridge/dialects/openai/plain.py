@@ -8,6 +8,12 @@ from headgate.v1.message_pb2 import ChatMessage
 from rest_bridge.dialects.openai.message import ROLES
 from rest_bridge.dialects.openai.scalar import SCALARS
 
+BOUNDS = {name: (scalar.types, scalar.low, scalar.high) for name, scalar in SCALARS.items()}
+NO_OPTIONS = frozenset({"model", "messages", "stream"})
+"""What a body has beside options."""
+ODD = (KeyError, TypeError, UnicodeEncodeError)
+"""What may be raised for another shape: it lacks a field, is of another type, has half of a surrogate pair."""
+
 
 def put_plain_spec(body: dict[str, Any], spec: ChatCompletionSpec) -> bool:
     """Puts what a body asks for into a spec that is empty; false for one of any other shape, be it right or wrong.
@@ -15,24 +21,20 @@ def put_plain_spec(body: dict[str, Any], spec: ChatCompletionSpec) -> bool:
     Whatever is put is what `any_spec` would tell, which is asked for everything else; some of it may be in the spec
     by then.
     """
-    if type(body) is not dict or not body.get("model") or not body.get("messages"):
+    if type(body) is not dict:
         return False
+    model, documents = body.get("model"), body.get("messages")
+    if not model or type(model) is not str or not documents or type(documents) is not list:
+        return False
+    add = spec.messages.add
     try:
-        for name, value in body.items():
-            scalar = SCALARS.get(name)
-            if scalar is None:
-                if not _is_set(spec, name, value):
-                    return False
-            elif value is not None:
-                kind = type(value)
-                if kind not in scalar.types or (
-                    kind is not str and kind is not bool and not scalar.low <= value <= scalar.high
-                ):
-                    return False
-                setattr(spec, name, value)
-    except UnicodeEncodeError:  # half of a surrogate pair
+        spec.model = model
+        for document in documents:
+            if not _is_filled(add(), document):
+                return False
+        return _are_set(spec, body)
+    except ODD:
         return False
-    return True
 
 
 def plain_message(document: Any) -> ChatMessage | None:
@@ -40,35 +42,47 @@ def plain_message(document: Any) -> ChatMessage | None:
     message = ChatMessage()
     try:
         return message if _is_filled(message, document) else None
-    except UnicodeEncodeError:
+    except ODD:
         return None
 
 
 def _is_filled(message: ChatMessage, document: Any) -> bool:
-    """Fills a message where it is a plain one; whether it was. Raises UnicodeEncodeError."""
+    """Fills a message where it is a plain one; whether it was. May raise what is ODD."""
     if type(document) is not dict or len(document) != 2:
         return False
-    role, text = document.get("role"), document.get("content")
-    if type(role) is not str or type(text) is not str or role not in ROLES:
+    text = document["content"]
+    if type(text) is not str:
         return False
-    message.role = ROLES[role]
+    message.role = ROLES[document["role"]]
     message.text = text
     return True
 
 
-def _is_set(spec: ChatCompletionSpec, name: str, value: Any) -> bool:
-    """Sets a field that is no scalar where it is as most have it; whether it was."""
-    if name == "messages":
-        add = spec.messages.add
-        return type(value) is list and all([_is_filled(add(), document) for document in value])
-    if name == "model":
-        if type(value) is not str:
+def _are_set(spec: ChatCompletionSpec, body: dict[str, Any]) -> bool:
+    """Sets the options as most requests have them; whether all of them were. May raise what is ODD."""
+    for name, value in body.items():
+        if name in NO_OPTIONS:
+            continue
+        if name not in BOUNDS:
+            if name == "stream_options" and _has_set_usage(spec, value):
+                continue
             return False
-        spec.model = value
-        return True
-    if name == "stream_options" and type(value) is dict and len(value) == 1:
-        wished = value.get("include_usage")
-        if type(wished) is bool:
-            spec.stream_options.include_usage = wished
-            return True
-    return name == "stream"
+        if value is None:
+            continue
+        types, low, high = BOUNDS[name]
+        kind = type(value)
+        if kind not in types or (kind is not str and kind is not bool and not low <= value <= high):
+            return False
+        setattr(spec, name, value)
+    return True
+
+
+def _has_set_usage(spec: ChatCompletionSpec, options: Any) -> bool:
+    """Sets whether the usage is asked for, where that is all that the options of a stream say; whether it was."""
+    if type(options) is not dict or len(options) != 1:
+        return False
+    wished = options["include_usage"]
+    if type(wished) is not bool:
+        return False
+    spec.stream_options.include_usage = wished
+    return True

@@ -23,8 +23,9 @@ from rest_bridge.dialects.openai.event import EventWriter
 from rest_bridge.dialects.openai.numbered import NumberedWriter, Place, caught_up
 from rest_bridge.dialects.openai.response import ChunkWriter
 from rest_bridge.errors import Failure
-from rest_bridge.exchange import Exchange, answer_headers
+from rest_bridge.exchange import Exchange
 from rest_bridge.sse import EventStream
+from rest_bridge.told import Told
 
 DETACH = b"x-headgate-detach"
 LAST_EVENT_ID = b"last-event-id"
@@ -84,8 +85,8 @@ class ResumableStreams:
 async def answer(exchange: Exchange, call: Any, writer: NumberedWriter, first: list[Any], groups: Groups) -> None:
     """Writes the events of a stream; takes its RPC, the first responses and what gives the others."""
     written = framed(writer, first)
-    headers = answer_headers(await call.initial_metadata())
-    async with EventStream(exchange, exchange.config.ping_seconds, headers) as stream:
+    told = Told(await call.initial_metadata()).lines()
+    async with EventStream(exchange, exchange.config.ping_seconds, told) as stream:
         try:
             await stream.write(written)
             async for group in groups:

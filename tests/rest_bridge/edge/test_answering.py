@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from rest_bridge.cycle import Cycle, Owner
 from rest_bridge.exchange import Exchange
-from rest_bridge.head import answer_head, target
+from rest_bridge.head import answer_head, header_lines, target
 from tests.rest_bridge.edge.eventually import eventually
 from tests.rest_bridge.edge.serving import GET, Run, echo, serving
 
@@ -171,7 +171,7 @@ def test_a_connection_that_stands_idle_is_closed(run: Run) -> None:
 
 
 def test_work_that_begins_after_its_client_has_left_hears_of_it_at_once() -> None:
-    cycle = Cycle(cast(Owner, None), {}, keep_alive=True, expects_continue=False)
+    cycle = Cycle(cast(Owner, None), {}, {}, True)
     cycle.lose()
     heard: list[bool] = []
     cycle.watch(lambda: heard.append(True))
@@ -197,10 +197,10 @@ def test_a_target_is_a_path_and_a_query(url: bytes, expected: tuple[str, bytes, 
 @pytest.mark.parametrize("value", [b"a\r\nb: c", b"a\nb", b"a\rb", b"a\0b"])
 def test_a_header_field_is_one_line(value: bytes) -> None:
     with pytest.raises(ValueError, match="line break"):
-        answer_head(200, b"", [(b"x", value)])
+        header_lines([(b"x", value)])
     with pytest.raises(ValueError, match="line break"):
-        answer_head(200, b"", [(value, b"x")])
+        header_lines([(value, b"x")])
 
 
 def test_a_status_that_has_no_name_is_sent_without_one() -> None:
-    assert answer_head(599, b"", []) == b"HTTP/1.1 599 \r\n\r\n"
+    assert answer_head(599) == b"HTTP/1.1 599 \r\n\r\n"

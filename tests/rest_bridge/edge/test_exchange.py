@@ -12,7 +12,7 @@ from rest_bridge.body import InvalidBody
 from rest_bridge.config import BridgeConfig
 from rest_bridge.endpoint import Endpoint
 from rest_bridge.errors import Failure, Refused
-from rest_bridge.exchange import Exchange, answer_headers, json_object
+from rest_bridge.exchange import Exchange, json_object
 
 Work = Callable[[Exchange], Awaitable[None]]
 CONFIG = BridgeConfig(request_body_bytes=1000, body_idle_seconds=0.1, body_seconds=0.4, json_depth=5)
@@ -187,14 +187,14 @@ async def test_the_timeout_of_the_caller_counts_from_the_request() -> None:
     left = exchange.timeout()
     assert left is not None
     assert 0.5 < left < 1.485
-    await exchange.close()
+    exchange.close()
 
 
 async def test_without_a_timeout_there_is_none() -> None:
     exchange = Caller(b"{}").exchange()
     exchange.start()
     assert exchange.timeout() is None
-    await exchange.close()
+    exchange.close()
 
 
 async def test_a_body_that_outlasts_the_callers_timeout_is_answered_with_408() -> None:
@@ -274,16 +274,6 @@ async def test_every_answer_has_a_request_id_and_a_bad_one_is_refused() -> None:
     caller = Caller(b"{}", x_request_id="two words")
     assert (await caller.ask(echo))[0] == 400
     assert caller.headers[b"x-request-id"] != b"two words"
-
-
-async def test_what_an_rpc_tells_beside_its_answer_becomes_header_fields() -> None:
-    pairs: list[tuple[str, str | bytes]] = [
-        ("x-headgate-warning", "n: dropped"),
-        ("other", "x"),
-        ("x-headgate-a", b"x"),
-        ("x-headgate-b", "a\nb"),
-    ]
-    assert answer_headers(pairs) == [(b"x-headgate-warning", b"n: dropped")]
 
 
 # ---- failures ----

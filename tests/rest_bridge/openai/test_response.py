@@ -253,14 +253,13 @@ def test_without_a_cost_the_usage_has_none() -> None:
 def test_an_answer_that_came_as_json_gets_its_cost() -> None:
     text = '","usage":{"prompt_tokens":9}'
     document = {"choices": [text], "usage": {"prompt_tokens": 3}, "service_tier": text}
-    told = (("x-headgate-provider", "lab"), ("x-headgate-cost", "0.000000000001"))
-    body = priced(orjson.dumps(document), told)
+    body = priced(orjson.dumps(document), "0.000000000001")
     assert b'"usage":{"cost":0.000000000001,"prompt_tokens":3}' in body
     assert orjson.loads(body) == {**document, "usage": {"prompt_tokens": 3, "cost": 1e-12}}
 
 
-@pytest.mark.parametrize("told", [(), (("x-headgate-cost", "NaN"),), (("x-headgate-cost", b"1"),)])
-def test_an_answer_that_came_as_json_stays_as_it_is_where_no_cost_is_told(told: Any) -> None:
+@pytest.mark.parametrize("cost", ["", "NaN", "1,"])
+def test_an_answer_that_came_as_json_stays_as_it_is_where_no_cost_is_told(cost: str) -> None:
     body = b'{"usage":{"prompt_tokens":3}}'
-    assert priced(body, told) == body
-    assert priced(b"{}", [("x-headgate-cost", "1")]) == b"{}"
+    assert priced(body, cost) == body
+    assert priced(b"{}", "1") == b"{}"

@@ -1,0 +1,80 @@
+"""What an RPC's metadata tell the caller too, as header lines of the answer."""
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+from rest_bridge.head import header_lines
+
+Metadata = Iterable[tuple[str, str | bytes]]
+
+FOR_CALLERS = re.compile(r"x-(headgate|ratelimit)-[0-9a-z_.-]*")
+"""The keys whose values are header fields too."""
+TOLD_BEHIND = ("x-headgate-attempts", "x-headgate-cost", "x-headgate-input-tokens", "x-headgate-output-tokens")
+"""What is known of a stream at its end only."""
+
+
+class Told:
+    """Metadata as they came: nearly always with the keys that many answers had before."""
+
+    __slots__ = ("_keys", "_values")
+
+    def __init__(self, metadata: Metadata | None) -> None:
+        """Takes pairs, if there are any."""
+        self._keys: tuple[str, ...] = ()
+        self._values: tuple[str | bytes, ...] = ()
+        # Asked for its length, as tuple() does, grpc.aio's metadata become a mapping first.
+        pairs = () if metadata is None else tuple(iter(metadata))
+        if pairs:
+            self._keys, self._values = zip(*pairs)  # noqa: B905  # pairs they are
+
+    def text(self, key: str) -> str:
+        """The first value of a key; empty where there is none that is text."""
+        value = self._values[self._keys.index(key)] if key in self._keys else ""
+        return value if isinstance(value, str) else ""
+
+    def lines(self) -> bytes:
+        """The header lines that tell what is for the caller (x-headgate-…, x-ratelimit-…), in printable ASCII."""
+        if not self._keys:
+            return b""
+        form = _form(self._keys)
+        if form is not None and are_printable(self._values):
+            pieces: list[Any] = form.copy()
+            pieces[1::2] = self._values
+            return "".join(pieces).encode("ascii")
+        pairs = zip(self._keys, self._values, strict=True)
+        return header_lines([pair for key, value in pairs if (pair := _field(key, value)) is not None])
+
+    def lines_behind(self) -> bytes:
+        """Those of them that are known at the end of a stream only."""
+        pairs = zip(self._keys, self._values, strict=True)
+        return Told([(key, value) for key, value in pairs if key in TOLD_BEHIND]).lines()
+
+
+def are_printable(values: tuple[str | bytes, ...]) -> bool:
+    """Whether all values are text in printable ASCII."""
+    try:
+        text = "".join(values)  # type: ignore[arg-type]  # what else there is, is found out so
+    except TypeError:
+        return False
+    return text.isascii() and text.isprintable()
+
+
+@lru_cache(256)
+def _form(keys: tuple[str, ...]) -> list[str] | None:
+    """Header lines with these names, in pieces, of which each second is the place of a value.
+
+    None: not all of the keys are for the caller.
+    """
+    if not all(FOR_CALLERS.fullmatch(key) for key in keys):
+        return None
+    between = [f"\r\n{key}: " for key in keys[1:]]
+    return [piece for name in (f"{keys[0]}: ", *between) for piece in (name, "")] + ["\r\n"]
+
+
+def _field(key: str, value: str | bytes) -> tuple[bytes, bytes] | None:
+    """The header field that tells one pair of the metadata. None: none does."""
+    if FOR_CALLERS.fullmatch(key) and isinstance(value, str) and value.isascii() and value.isprintable():
+        return key.encode("ascii"), value.encode("ascii")
+    return None
