@@ -9,12 +9,12 @@ import orjson
 import structlog
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 
-from gateway_core.call import Given
 from gateway_core.errors import ProviderError
 from gateway_core.providers.openai.chunk import chunk
 from gateway_core.providers.openai.continuation import CHARACTERS_AT_MOST, Continuation, Run
 from gateway_core.providers.openai.place import Places
-from gateway_core.providers.openai.plain import plain_answer, plain_chunk, plain_json
+from gateway_core.providers.openai.plain import FAILED
+from gateway_core.providers.openai.plain_chunk import plain_chunk
 from gateway_core.upstream.depth import value_within
 from gateway_core.upstream.document import document_of
 from gateway_core.upstream.json_text import Document
@@ -22,12 +22,6 @@ from gateway_core.upstream.refusal import Refusals
 from gateway_core.upstream.sse import MESSAGE, Event
 
 DONE = b"[DONE]"
-
-FAILED = frozenset({"error", "abort"})
-"""The finish reasons of an answer that failed on its way, beside an error object or alone.
-
-"abort" is that of vLLM and SGLang where the server gives an answer up, before a [DONE] (vllm-project/vllm#57082).
-"""
 
 OBJECT = ord("{")
 
@@ -168,24 +162,17 @@ class Decoder:
         return said
 
     def whole(self, data: bytes) -> ChatCompletionChunk:
-        """What a whole answer says. Raises ProviderError."""
-        return self.answer(data, as_json=False).events[0]
-
-    def answer(self, data: bytes, *, as_json: bool) -> Given:
-        """A whole answer, with its JSON document where that is wished for and at hand. Raises ProviderError."""
+        """What a whole answer says, of whatever shape. Raises ProviderError."""
         document = document_of(data, self._refusals)
         if CALLS in data:
             self._places.number(document)
-        event = plain_answer(document)
-        if event is not None:
-            return Given(event, json=plain_json(document) if as_json else None)
         event = self._said(document)
         if not event.choices:
             raise self._refusals.broken("sent an answer without choices")
         for choice in event.choices:
             if not choice.HasField("delta"):
                 raise self._refusals.broken("sent an answer without a message")
-        return Given(event)
+        return event
 
     def _is_passed_over(self, data: bytes) -> bool:
         """Whether an event that is no JSON comes behind the ends of all answers, so that none loses anything by it."""

@@ -9,11 +9,12 @@ from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from headgate.v1.chat_pb2 import ChatCompletionSpec, StreamOptions
 from headgate.v1.model_pb2 import Model
 
-from gateway_core.call import Call, Events, Rewrite, whole
+from gateway_core.call import Call, Events, Given, Rewrite, whole
 from gateway_core.config import ProviderConfig
 from gateway_core.known.hosts import Quirks
 from gateway_core.providers.openai.carried import Carried
 from gateway_core.providers.openai.decoder import Decoder
+from gateway_core.providers.openai.plain import plain_answer
 from gateway_core.providers.openai.quirk import adapt
 from gateway_core.providers.openai.reading import Fields, read, skip
 from gateway_core.providers.openai.request import request_document
@@ -68,9 +69,6 @@ class Provider:
         """Asks for a chat completion: returns once a streamed answer has begun, or another was read to its end."""
         document = self._document(call)
         body = orjson.dumps(document)
-        tells = self._quirks is None or self._quirks.finish_reasons
-        decoder = Decoder(self._refusals, call.request_id, document.get("n", 1), tells_finish_reason=tells)
-        decoder.joins_pieces = call.joins_pieces
         path = self._path.replace(MODEL_IN_URL, quote(document["model"], safe="")) if self._path else COMPLETIONS
         answer = await self._upstream.open("POST", path, body=body, deadline=call.deadline)
         call.upstream_request_id = name_of_attempt(answer.headers, REQUEST_ID)
@@ -80,13 +78,17 @@ class Provider:
         content_type = answer.headers.get("content-type", "")
         if "event-stream" in content_type or (call.stream and "json" not in content_type):
             reader = EventReader(self._event_bytes, self._name)
-            events = streamed(answer, reader, decoder, self._refusals, begins)
+            events = streamed(answer, reader, self._decoder(call, document), self._refusals, begins)
             await anext(events)
             return events if call.stream else await whole(events)
         try:
-            return decoder.answer(await answer.read(), as_json=call.json_format == FORMAT)
+            data = await answer.read()
         finally:
             answer.abort()
+        plain = plain_answer(data)
+        if plain is None:
+            return Given(self._decoder(call, document).whole(data))
+        return Given(plain.event(), json=plain.json() if call.json_format == FORMAT else None)
 
     async def list_models(self) -> Sequence[Model]:
         """The models that the host lists."""
@@ -97,6 +99,12 @@ class Provider:
     async def close(self) -> None:
         """Closes the connections."""
         await self._upstream.close()
+
+    def _decoder(self, call: Call[ChatCompletionSpec], document: Document) -> Decoder:
+        tells = self._quirks is None or self._quirks.finish_reasons
+        decoder = Decoder(self._refusals, call.request_id, document.get("n", 1), tells_finish_reason=tells)
+        decoder.joins_pieces = call.joins_pieces
+        return decoder
 
     def _document(self, call: Call[ChatCompletionSpec]) -> Document:
         spec, target = call.request, call.target
