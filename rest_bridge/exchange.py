@@ -118,6 +118,11 @@ class Exchange:
         """Whether the status has been sent, so that a failure can have none of its own."""
         return self.status != 0
 
+    @property
+    def ended(self) -> bool:
+        """Whether the last of the answer has been sent, or waits for the client to read."""
+        return self._ended
+
     # ---- the request ----
 
     def start(self) -> None:
@@ -250,7 +255,6 @@ class Exchange:
 
     async def start_stream(self, status: int, headers: Headers) -> None:
         """Sends status and headers of an answer in pieces."""
-        self.status = status
         own = [*headers, (b"x-request-id", self.request_id.encode())]
         if self.config.allowed_origins:
             own += answer_fields(self.config.allowed_origins, self.headers)
@@ -260,6 +264,7 @@ class Exchange:
         self.headers = {name: self.headers[name] for name in ASKED_LATER if name in self.headers}
         self.scope["headers"] = ()
         await self._connection.start(status, own)
+        self.status = status
 
     @property
     def takes_trailers(self) -> bool:

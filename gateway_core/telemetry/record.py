@@ -46,16 +46,28 @@ class AttemptSpan(Protocol):
 
 
 @dataclass(slots=True, eq=False)
+class Ending:
+    """Whether the server ends what is cancelled from now on, and not its caller."""
+
+    has_come: bool = False
+
+
+NEVER = Ending()
+
+
+@dataclass(slots=True, eq=False)
 class CallRecord:
     """A call as the stage `trace` sees it. Times are those of time.perf_counter, in seconds."""
 
     call: Call[Any]
     span: CallSpan
+    ending: Ending = NEVER
+    """The server's."""
     started: float = field(default_factory=time.perf_counter)
     ended: float = 0.0
     """0 until it has ended."""
     status: str = ""
-    """ "ok", "cancelled" or the reason of its failure, in lower case: "model_not_found"."""
+    """ "ok", "cancelled", "interrupted" or the reason of its failure, in lower case: "model_not_found"."""
     error: BaseException | None = None
     first_event_at: float | None = None
     usage: TokenUsage | None = None
@@ -134,13 +146,19 @@ def failed_attempt(attempt: AttemptRecord, error: BaseException) -> str:
 
 
 def status(error: BaseException | None, call: Call[Any]) -> str:
-    """What ended a call in one word: "ok", "cancelled", or the reason of the contract in lower case, shortened."""
+    """What ended a call in one word: "ok", "cancelled" by its caller, "interrupted" by the end of the server, or why.
+
+    That is the reason of the contract in lower case, shortened.
+    """
     if error is None:
         return names.OK
     if isinstance(error, GatewayError):
         return error.word
     if isinstance(error, asyncio.CancelledError | GeneratorExit):
-        return names.DEADLINE_EXCEEDED if _is_overdue(call) else names.CANCELLED
+        if _is_overdue(call):
+            return names.DEADLINE_EXCEEDED
+        record = call.record
+        return names.INTERRUPTED if isinstance(record, CallRecord) and record.ending.has_come else names.CANCELLED
     return names.INTERNAL
 
 
