@@ -12,7 +12,7 @@ PriceClass = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")]
 
 def _checked_address(value: str) -> str:
     host, colon, port = value.rpartition(":")
-    if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65536):
+    if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65536) or "/" in host:
         raise ValueError('must be "host:port", such as "127.0.0.1:8080" or "[::]:8080"')
     return value
 

@@ -246,10 +246,20 @@ class Core:
         stops = [] if self._server is None else [self._server.stop(seconds)]
         if self._peers is not None:
             stops.append(self._peers.drain(seconds))
-        await asyncio.gather(*stops)
+        # Before the timers of those who stop, which begin to cancel then.
+        cutting = asyncio.get_running_loop().call_later(seconds, self.cut)
+        try:
+            await asyncio.gather(*stops)
+        finally:
+            cutting.cancel()
+
+    def cut(self) -> None:
+        """Hears that calls are ended from now on that had the time of `drain`: they count as interrupted."""
+        self.telemetry.end_comes()
 
     async def close(self) -> None:
         """Ends what drain left, and everything else."""
+        self.cut()
         if self._server is not None:
             await self._server.stop(None)
         if self._peers is not None:

@@ -24,10 +24,18 @@ class Address(NamedTuple):
     @classmethod
     def parse(cls, text: str, what: str) -> Self:
         """The address in "host:port" or "[host]:port"; raises WrongUse, which names what it is for."""
+        found = cls.found(text)
+        if found is None:
+            raise WrongUse(f'{what} must be HOST:PORT, such as 127.0.0.1:8080 or "[::]:8080", and is {text!r}')
+        return found
+
+    @classmethod
+    def found(cls, text: str) -> Self | None:
+        """The address in "host:port" or "[host]:port". None: it is none, as a URL is none."""
         host, colon, port = text.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
-        if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65536):
-            raise WrongUse(f'{what} must be HOST:PORT, such as 127.0.0.1:8080 or "[::]:8080", and is {text!r}')
+        if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65536) or "/" in host:
+            return None
         return cls(host, int(port))
 
     def __str__(self) -> str:
@@ -49,7 +57,11 @@ class Place(NamedTuple):
     @classmethod
     def parse(cls, text: str, what: str) -> Self:
         """The place in "host:port", or in "https://host:port" for TLS; raises WrongUse, which names what it is for."""
-        return cls(Address.parse(text.removeprefix(TLS_MARK), what), text.startswith(TLS_MARK))
+        address = Address.found(text.removeprefix(TLS_MARK))
+        if address is None:
+            such = f"such as 127.0.0.1:50051, or {TLS_MARK}HOST:PORT where it speaks TLS"
+            raise WrongUse(f"{what} must be HOST:PORT, {such}, and is {text!r}")
+        return cls(address, text.startswith(TLS_MARK))
 
 
 def claimed(address: Address, *, what: str, may_move: bool) -> socket.socket:

@@ -99,14 +99,25 @@ async def connected(url: str | None, grpc: str | None) -> AsyncIterator[Client]:
 def http_client(base: str, seconds: float | None) -> httpx.AsyncClient:
     """A client for a base URL, with the key and the certificates of the environment; takes how long an answer may take.
 
-    Raises CommandFailed where a file cannot be read.
+    Raises CommandFailed where a file cannot be read, WrongUse for what is no such URL.
     """
     # A proxy of the environment is for the world outside.
-    is_near = urlsplit(base).hostname in LOOPBACK
+    is_near = host_of(base) in LOOPBACK
     verify = client_context(of_environment()) if base.startswith(TLS_MARK) else False
     timeout = httpx.Timeout(seconds, connect=CONNECT_SECONDS)
     headers = dict(key_metadata(os.environ))
     return httpx.AsyncClient(timeout=timeout, trust_env=not is_near, headers=headers, verify=verify)
+
+
+def host_of(base: str) -> str:
+    """The host of a base URL; raises WrongUse for what is none."""
+    try:
+        host = urlsplit(base).hostname
+    except ValueError:  # a bracket that is not closed
+        host = None
+    if host is None or not base.startswith(("http://", TLS_MARK)):
+        raise WrongUse(f"--url must be http://HOST:PORT, or {TLS_MARK}HOST:PORT where it speaks TLS, and is {base!r}")
+    return host
 
 
 def grpc_channel(place: str) -> aio.Channel:

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+from collections.abc import Callable
 
 import uvicorn
 
@@ -50,10 +51,10 @@ class HttpServer:
             if isinstance(connection, LimitedHttpProtocol):
                 connection.retire(IDLE_SECONDS)
 
-    async def drain(self, seconds: float | None = None) -> None:
+    async def drain(self, seconds: float | None = None, cut: Callable[[], None] | None = None) -> None:
         """Stops listening, closes idle connections, and waits for running answers as long as the server's grace.
 
-        Or for so many seconds.
+        Or for so many seconds. `cut` is called before those are ended that are left then.
         """
         if self._ticks is None:
             return
@@ -63,4 +64,6 @@ class HttpServer:
         await self._server.shutdown(sockets=[self._claim])
         cut_off = set(self._server.server_state.tasks)
         if cut_off:
+            if cut is not None:
+                cut()  # they are cancelled, and hear of it at the next turn of the loop
             await asyncio.wait(cut_off, timeout=AFTER_CANCELLING_SECONDS)

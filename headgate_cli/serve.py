@@ -209,7 +209,7 @@ class Running:
         if self.core is not None:
             self._draining = asyncio.create_task(self.core.drain(seconds), name="draining the core")
         if self._http is not None:
-            await self._http.drain(seconds)
+            await self._http.drain(seconds, None if self.core is None else self.core.cut)
         if self.core is not None and self._draining is not None:
             # A watch of the health service never ends by itself, and would hold the drain for the whole of its time.
             while self.core.calls_in_flight and not self._draining.done():

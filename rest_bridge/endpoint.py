@@ -22,8 +22,11 @@ class Endpoint:
 
     `work` answers the exchange; it may raise InvalidBody, Refused and AioRpcError until the answer starts. `document`
     is the dialect's error document. Once the answer has started, failures are the work's own business: what escapes
-    breaks the connection off.
+    breaks the connection off. But the server's end, which may come at any time, is told here.
     """
+
+    framed: Callable[[bytes], bytes] | None = None
+    """What a stream of the work's carries a document in. None: it does not stream."""
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class Endpoint:
                 raise Refused(Failure.method_not_allowed(exchange.method, self._methods))
         except asyncio.CancelledError:
             if not exchange.left:
+                await self._part(exchange)
                 raise
         except Exception as error:
             await self._fail(exchange, error)
@@ -72,6 +76,16 @@ class Endpoint:
         except asyncio.CancelledError:
             if not exchange.left:
                 raise
+
+    async def _part(self, exchange: Exchange) -> None:
+        """Tells the caller that the server ends, which has cancelled the work, where the answer is not complete."""
+        failure = Failure.shutting_down(is_partial=exchange.started)
+        if exchange.reading:
+            log_refusal(failure, **exchange.where)
+        if not exchange.started:
+            await exchange.respond(failure.http_status, self._document(failure), [*JSON, *failure.headers])
+        elif self.framed is not None and not exchange.ended:
+            await exchange.end(self.framed(self._document(failure)))
 
     async def _allow_page(self, exchange: Exchange) -> bool:
         """Answers a browser that asks whether a page may call; False where it does not ask, or the page may not."""

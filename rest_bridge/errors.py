@@ -164,6 +164,13 @@ class Failure:
         return cls(StatusCode.CANCELLED, "ERROR_REASON_CANCELLED", "The caller left.")
 
     @classmethod
+    def shutting_down(cls, *, is_partial: bool) -> Self:
+        """The server ends, and had no more time for the answer; takes whether that has begun."""
+        message = "The server ends, and the call with it: its time to finish is over."
+        metadata = {"partial": "true"} if is_partial else {}
+        return cls(StatusCode.UNAVAILABLE, "ERROR_REASON_SHUTTING_DOWN", message, metadata)
+
+    @classmethod
     def internal(cls) -> Self:
         """A fault of the bridge's own, which is in the log."""
         return cls(StatusCode.INTERNAL, "ERROR_REASON_INTERNAL", INTERNAL_SENTENCE)

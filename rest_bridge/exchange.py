@@ -120,6 +120,11 @@ class Exchange:
         """Whether the status has been sent, so that a failure can have none of its own."""
         return self.status != 0
 
+    @property
+    def ended(self) -> bool:
+        """Whether the last of the answer has been sent, or waits for the client to read."""
+        return self._ended
+
     # ---- the request ----
 
     def start(self) -> None:
@@ -255,7 +260,6 @@ class Exchange:
 
     async def start_stream(self, status: int, headers: Headers, told: Lines = b"") -> None:
         """Sends status, header fields and what an RPC told, of an answer in pieces."""
-        self.status = status
         lines = self._lines(headers, told, b"x-request-id: %b\r\n" % self.request_id.encode())
         if self.takes_trailers:
             lines += TRAILER
@@ -264,6 +268,7 @@ class Exchange:
         self._connection.headers = self.headers
         self.scope["headers"] = ()
         await self._connection.start(status, lines)
+        self.status = status
 
     def _lines(self, headers: Headers, told: Lines, own: Lines) -> Lines:
         """All header lines; raises ValueError for a field that would be more than one."""

@@ -25,6 +25,7 @@ from gateway_core.grpc_server.frames import (
     frame,
     goaway,
 )
+from gateway_core.grpc_server.http1 import SpokeHttp1
 from gateway_core.grpc_server.inlet import STREAM_WINDOW
 from gateway_core.grpc_server.limits import Limits, Parting
 from gateway_core.grpc_server.method import Methods
@@ -78,6 +79,9 @@ class Connection(asyncio.Protocol):
         self._pings = PingAllowance(self._loop.time, limits.ping_seconds)
         self._idle = Allowance(self._loop.time, IDLE_FRAMES, "too many frames that say nothing")
         self._has_heard = False
+        self._is_agreed = True
+        """Whether HTTP/2 may be spoken: over TLS it is agreed on (ALPN)."""
+        self._has_greeted = False
         self._is_ending = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._transport: asyncio.Transport | None = None
@@ -85,25 +89,18 @@ class Connection(asyncio.Protocol):
     # ---- the connection ----
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Says what this side takes."""
+        """Waits for the client to begin: one that speaks HTTP/1 must not be sent a frame before its answer."""
         self._transport = connected = cast(asyncio.Transport, transport)
         self._wire = Wire(connected)
         found = caller(transport)
         self.calls = Calls(self._wire, found, self._methods, self._limits, self.close_if_idle)
         handshake = transport.get_extra_info("ssl_object")
-        speaks = handshake is None or handshake.selected_alpn_protocol() == "h2"
+        self._is_agreed = handshake is None or handshake.selected_alpn_protocol() == "h2"
         # Without a name it is gone already.
-        if not self._owner.made(self) or not found.name or not speaks:
+        if not self._owner.made(self) or not found.name:
             connected.abort()
             return
         connected.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
-        settings = (
-            (frames.MAX_CONCURRENT_STREAMS, self._limits.streams),
-            (frames.INITIAL_WINDOW_SIZE, STREAM_WINDOW),
-            (frames.MAX_HEADER_LIST_SIZE, self._limits.header_bytes),
-        )
-        connected.write(frame(frames.SETTINGS, 0, 0, b"".join(frames.SETTING.pack(*each) for each in settings)))
-        self._wire.allow(0, CONNECTION_WINDOW - frames.WINDOW_BYTES)
         self._after("keepalive", BEGIN_SECONDS, self._keep_alive)
         if self._limits.age_seconds is not None:
             seconds = self._limits.age_seconds * random.uniform(1 - AGE_SPREAD, 1 + AGE_SPREAD)
@@ -138,6 +135,8 @@ class Connection(asyncio.Protocol):
         self._has_heard = True
         try:
             self._reader.feed(data)
+        except SpokeHttp1 as fault:
+            self._answer_http1(fault)
         except ConnectionFault as fault:
             logger.info("a connection from %s ended: %s", self.calls.caller.name, fault.words)
             self._end(fault.code, fault.words)
@@ -149,6 +148,10 @@ class Connection(asyncio.Protocol):
         """Tells the client to make no more calls here, and closes when those under way have ended."""
         if self._transport is None or self._is_ending or self.calls.last_taken is not None:
             return
+        if not self._is_agreed:
+            self.abort()
+            return
+        self._greet()
         # Calls may be on their way: the client answers the ping when it has read this (RFC 9113, 6.8).
         self._wire.control(goaway(WINDOW_AT_MOST, NO_ERROR) + frame(frames.PING, 0, 0, DRAIN_PING))
         self._after("drain", DRAIN_SECONDS, self._take_no_more)
@@ -171,9 +174,35 @@ class Connection(asyncio.Protocol):
             self._wire.control(goaway(self.calls.last, NO_ERROR))
             self.close_if_idle()
 
+    def _greet(self) -> None:
+        """Says what this side takes: the first that a client of HTTP/2 is sent (RFC 9113, 3.4)."""
+        if self._has_greeted:
+            return
+        self._has_greeted = True
+        settings = (
+            (frames.MAX_CONCURRENT_STREAMS, self._limits.streams),
+            (frames.INITIAL_WINDOW_SIZE, STREAM_WINDOW),
+            (frames.MAX_HEADER_LIST_SIZE, self._limits.header_bytes),
+        )
+        self._wire.write(frame(frames.SETTINGS, 0, 0, b"".join(frames.SETTING.pack(*each) for each in settings)))
+        self._wire.allow(0, CONNECTION_WINDOW - frames.WINDOW_BYTES)
+
+    def _answer_http1(self, fault: SpokeHttp1) -> None:
+        """Tells a client that speaks HTTP/1 where it is, unless it was sent frames already."""
+        if self._has_greeted:
+            self._end(fault.code, fault.words)
+            return
+        logger.info("a connection from %s ended: %s", self.calls.caller.name, fault.words)
+        self._is_ending = True
+        self._wire.write(fault.answer)
+        self._take_leave(LINGER_SECONDS)
+
     def _end(self, code: int, words: str) -> None:
         self._is_ending = True
-        if self._transport is not None:
+        if not self._is_agreed:
+            self.abort()
+        elif self._transport is not None:
+            self._greet()
             self.calls.lose()
             self._wire.control(goaway(self.calls.last, code, words))
             self._take_leave(LINGER_SECONDS)
@@ -221,6 +250,12 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     # ---- what comes ----
+
+    def preface_came(self) -> None:
+        """Greets; raises ConnectionFault where HTTP/2 was not agreed on."""
+        if not self._is_agreed:
+            raise ConnectionFault(PROTOCOL_ERROR, "HTTP/2 was not agreed on (ALPN).")
+        self._greet()
 
     def headers_came(self, number: int, block: bytes, *, is_last: bool) -> None:
         """Begins a call, or ends its request."""

@@ -13,6 +13,7 @@ from gateway_core.grpc_server.frames import (
     ConnectionFault,
     StreamFault,
 )
+from gateway_core.grpc_server.http1 import SpokeHttp1, is_http1
 
 NUMBER_MASK = 0x7FFFFFFF
 PRIORITY_BYTES = 5
@@ -24,6 +25,9 @@ ON_CONNECTIONS = frozenset({frames.SETTINGS, frames.PING, frames.GOAWAY})
 
 class Receiver(Protocol):
     """Who hears of frames; may raise ConnectionFault and StreamFault."""
+
+    def preface_came(self) -> None:
+        """The client speaks HTTP/2; told more than once where it comes in pieces."""
 
     def headers_came(self, number: int, block: bytes, *, is_last: bool) -> None:
         """A whole block of header fields."""
@@ -99,7 +103,11 @@ class FrameReader:
 
     def _begun(self, data: bytes) -> bytes:
         if not PREFACE.startswith(data[: len(PREFACE)]):
-            raise ConnectionFault(PROTOCOL_ERROR, "This port speaks HTTP/2 (gRPC), without an upgrade from HTTP/1.")
+            if is_http1(data):
+                raise SpokeHttp1(data)
+            raise ConnectionFault(PROTOCOL_ERROR, "The client does not begin as HTTP/2 does.")
+        if len(data) >= len(PREFACE):
+            self._receiver.preface_came()
         if len(data) < len(PREFACE) + HEAD_BYTES:
             self._held += data
             self._needed = len(PREFACE) + HEAD_BYTES

@@ -55,7 +55,7 @@ class Attempt(NamedTuple):
     provider: str
     model: str
     status: str
-    """ "ok", "cancelled", or the reason in lower case."""
+    """ "ok", "cancelled", "interrupted", or the reason in lower case."""
     started: float
     ended: float
     http_status: int | None = None
@@ -67,7 +67,7 @@ class Outcome(NamedTuple):
     """How a call ended."""
 
     status: str
-    """ "ok", "cancelled", or the reason in lower case: "provider_broken"."""
+    """ "ok", "cancelled", "interrupted", or the reason in lower case: "provider_broken"."""
     attempts: Sequence[Attempt] = ()
     """In their order. The last is the one that answered, where one did."""
 

@@ -19,7 +19,7 @@ from gateway_core.config import Config
 from gateway_core.telemetry import names
 from gateway_core.telemetry.log import CallLog
 from gateway_core.telemetry.metrics import Metrics
-from gateway_core.telemetry.record import AttemptRecord, CallRecord, Observer, status
+from gateway_core.telemetry.record import AttemptRecord, CallRecord, Ending, Observer, status
 from gateway_core.telemetry.tracing import Address, Tracer, tracer
 
 
@@ -34,6 +34,7 @@ class Telemetry:
         self._tracer: Tracer = tracer(environ, version, provider_addresses(config))
         self.attempts = Attempts(self.metrics)
         self._untold: list[CallRecord] = []
+        self._ending = Ending()
 
     @property
     def calls_in_flight(self) -> int:
@@ -43,8 +44,12 @@ class Telemetry:
     def begin(self, call: Call[Any]) -> CallRecord:
         """Begins the record of a call; it must be given to `end`."""
         self.metrics.calls_in_flight += 1
-        record = call.record = CallRecord(call, self._tracer.begin(call))
+        record = call.record = CallRecord(call, self._tracer.begin(call), self._ending)
         return record
+
+    def end_comes(self) -> None:
+        """Hears that the server's own end cancels calls from now on: they are not cancelled, but interrupted."""
+        self._ending.has_come = True
 
     def end(self, record: CallRecord, error: BaseException | None) -> None:
         """Notes how a call ended, and with it the attempt that answered; only the first time counts.

@@ -242,12 +242,14 @@ class CallLog:
 
 
 def call_level(record: CallRecord) -> int:
-    """info for what went well or is the caller's; warning for the provider's; error for a fault of ours."""
+    """info for what went well or is the caller's; warning for the provider's, and what the server's end has cut; error
+    for a fault of ours."""
     if record.error is None:
         return logging.INFO
     if record.status == names.INTERNAL:
         return logging.ERROR
-    return logging.WARNING if isinstance(record.error, ProviderError) else logging.INFO
+    is_warning = isinstance(record.error, ProviderError) or record.status == names.INTERRUPTED
+    return logging.WARNING if is_warning else logging.INFO
 
 
 def call_fields(record: CallRecord) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 OK: Final = "ok"
 CANCELLED: Final = "cancelled"
+INTERRUPTED: Final = "interrupted"
 INTERNAL: Final = "internal"
 DEADLINE_EXCEEDED: Final = "deadline_exceeded"
 

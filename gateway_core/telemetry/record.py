@@ -44,25 +44,40 @@ class AttemptSpan(Protocol):
         ...
 
 
+class Ending:
+    """Whether the server ends what is cancelled from now on, and not its caller."""
+
+    __slots__ = ("has_come",)
+
+    def __init__(self) -> None:
+        """It does not end yet."""
+        self.has_come = False
+
+
+NEVER = Ending()
+
+
 class CallRecord:
     """A call as the stage `trace` sees it. Times are those of time.perf_counter, in seconds."""
 
     __slots__ = (
-        "attempts", "call", "dialect", "ended", "error", "finish_reasons", "first_event_at", "response_id",
+        "attempts", "call", "dialect", "ended", "ending", "error", "finish_reasons", "first_event_at", "response_id",
         "response_model", "span", "started", "status", "usage",
     )  # fmt: skip
 
-    def __init__(self, call: Call[Any], span: CallSpan) -> None:
+    def __init__(self, call: Call[Any], span: CallSpan, ending: Ending = NEVER) -> None:
         """Begins now."""
         self.call = call
         self.span = span
+        self.ending = ending
+        """The server's."""
         self.dialect = names.known_dialect(call.metadata)
         """What the call came by."""
         self.started = time.perf_counter()
         self.ended = 0.0
         """0 until it has ended."""
         self.status = ""
-        """ "ok", "cancelled" or the reason of its failure, in lower case: "model_not_found"."""
+        """ "ok", "cancelled", "interrupted" or the reason of its failure, in lower case: "model_not_found"."""
         self.error: BaseException | None = None
         self.first_event_at: float | None = None
         self.usage: TokenUsage | None = None
@@ -142,13 +157,19 @@ def failed_attempt(attempt: AttemptRecord, error: BaseException) -> str:
 
 
 def status(error: BaseException | None, call: Call[Any]) -> str:
-    """What ended a call in one word: "ok", "cancelled", or the reason of the contract in lower case, shortened."""
+    """What ended a call in one word: "ok", "cancelled" by its caller, "interrupted" by the end of the server, or why.
+
+    That is the reason of the contract in lower case, shortened.
+    """
     if error is None:
         return names.OK
     if isinstance(error, GatewayError):
         return error.word
     if isinstance(error, asyncio.CancelledError | GeneratorExit):
-        return names.DEADLINE_EXCEEDED if _is_overdue(call) else names.CANCELLED
+        if _is_overdue(call):
+            return names.DEADLINE_EXCEEDED
+        record = call.record
+        return names.INTERRUPTED if isinstance(record, CallRecord) and record.ending.has_come else names.CANCELLED
     return names.INTERNAL
 
 

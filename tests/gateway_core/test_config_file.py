@@ -79,6 +79,7 @@ def test_an_empty_file_is_the_defaults() -> None:
         ("providers:\n  a: {host: azure}", "2: providers.a: base_url is required for host azure"),
         ("providers:\n  a: {host: groq, quirks: {nothing: 1}}", "2: providers.a.quirks.nothing: there is no such key"),
         ("listen:\n  http: localhost\n", '2: listen.http: must be "host:port"'),
+        ("listen:\n  grpc: http://localhost:1\n", '2: listen.grpc: must be "host:port"'),
         ("listen:\n  http: x:99999\n", '2: listen.http: must be "host:port"'),
         ("limits:\n\n  json_depth: 0\n", "3: limits.json_depth: must be at least 1"),
         ("drain_seconds: .inf\n", "1: drain_seconds: must be a finite number"),

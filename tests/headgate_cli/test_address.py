@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from headgate_cli.address import Address, address_of, bound, claimed
+from headgate_cli.address import Address, Place, address_of, bound, claimed
 from headgate_cli.errors import CommandFailed, WrongUse
 
 
@@ -19,10 +19,35 @@ def test_an_address_is_read_and_written_the_same(text: str, address: Address) ->
     assert str(address) == text
 
 
-@pytest.mark.parametrize("text", ["", "8080", ":8080", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:-1", "h:65536", "h:²"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "8080",
+        ":8080",
+        "127.0.0.1:",
+        "127.0.0.1:x",
+        "127.0.0.1:-1",
+        "h:65536",
+        "h:²",
+        "http://h:1",
+        "https://h:1",
+        "h:1/",
+    ],
+)
 def test_what_is_no_address_is_refused_by_name(text: str) -> None:
     with pytest.raises(WrongUse, match="--http must be HOST:PORT"):
         Address.parse(text, "--http")
+
+
+@pytest.mark.parametrize(
+    "text", ["http://h:1", "grpc://h:1", "https://h:1/", "https://h:1/v1", "https://http://h:1", "h"]
+)
+def test_what_is_no_place_of_a_core_is_refused_in_words_that_say_what_is_one(text: str) -> None:
+    with pytest.raises(WrongUse) as refused:
+        Place.parse(text, "--grpc")
+    expected = "--grpc must be HOST:PORT, such as 127.0.0.1:50051, or https://HOST:PORT where it speaks TLS"
+    assert str(refused.value) == f"{expected}, and is {text!r}"
 
 
 def test_every_interface_is_reached_on_this_machine() -> None:

@@ -14,7 +14,7 @@ import pytest
 from gateway_core.config import Config, ProviderConfig
 from headgate_cli.chat import ChatOptions, answer
 from headgate_cli.client import pieces
-from headgate_cli.errors import CommandFailed
+from headgate_cli.errors import CommandFailed, WrongUse
 from tests.headgate_cli.program import Ended, ended, environment, started
 from tests.support.gateway import Gateway, running
 from tests.support.upstream import Silence, Upstream, json_answer, reached, sse_answer
@@ -112,6 +112,21 @@ async def test_without_a_model_the_first_that_is_no_echo_is_asked(way: str, upst
 async def test_nobody_there_is_told_with_what_to_do(chosen: dict[str, str]) -> None:
     with pytest.raises(CommandFailed, match=r"no Headgate answers at .*:9: start one with `headgate serve`"):
         await answer(ChatOptions(model="echo/echo", **chosen), SAID)
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8080", "grpc://127.0.0.1:8080", "http://", "http://[::1"])
+async def test_what_is_no_url_is_refused_by_the_name_of_its_option(url: str) -> None:
+    with pytest.raises(
+        WrongUse, match="--url must be http://HOST:PORT, or https://HOST:PORT where it speaks TLS, and is"
+    ):
+        await answer(ChatOptions(model="echo/echo", url=url), SAID)
+
+
+async def test_a_url_in_the_place_of_the_address_for_grpc_is_refused(tmp_path: Path) -> None:
+    result = await ended("chat", "--grpc", "http://127.0.0.1:50051", home=tmp_path, said="Hello")
+    assert result.code == 2
+    assert result.err.startswith("headgate: --grpc must be HOST:PORT, such as")
+    assert "http://127.0.0.1:50051" in result.err
 
 
 async def test_another_server_is_not_taken_for_a_gateway(upstream: Upstream) -> None:

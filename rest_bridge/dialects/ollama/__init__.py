@@ -11,6 +11,7 @@ from rest_bridge.dialects.ollama.errors import document
 from rest_bridge.dialects.ollama.generate import Generate
 from rest_bridge.dialects.ollama.tags import Tags, greet, refuse_operation, refuse_path, show_loaded, show_version
 from rest_bridge.endpoint import Endpoint
+from rest_bridge.ndjson import line
 
 OWN_PREFIX = "/api/v1/ollama"
 PREFIXES = ("", OWN_PREFIX)
@@ -36,6 +37,8 @@ def routes(channel: aio.Channel, config: BridgeConfig) -> Sequence[BaseRoute]:
         "/api/generate": (WRITE, Generate(channel).create),
     }
     endpoints = {path: Endpoint(config, "ollama", methods, act, document) for path, (methods, act) in work.items()}
+    for endpoint in endpoints.values():
+        endpoint.framed = line
     not_offered = Endpoint(config, "ollama", ANY, refuse_operation, document)
     nowhere = Endpoint(config, "ollama", ANY, refuse_path, document)
     return [

@@ -12,6 +12,7 @@ from rest_bridge.dialects.openai.models import Models
 from rest_bridge.endpoint import Endpoint
 from rest_bridge.errors import Failure, Refused
 from rest_bridge.exchange import Exchange
+from rest_bridge.sse import event
 
 OWN_PREFIX = "/api/v1/open-ai"
 PREFIXES = ("/v1", "/api/v1", OWN_PREFIX)
@@ -23,6 +24,7 @@ def routes(channel: aio.Channel, config: BridgeConfig) -> Sequence[BaseRoute]:
     chat, models = ChatCompletions(channel), Models(channel)
     create = Endpoint(config, "openai", ["POST"], chat.create, document)
     resume = Endpoint(config, "openai", ["GET", "POST"], chat.resume, document)
+    create.framed = resume.framed = event
     list_models = Endpoint(config, "openai", ["GET", "HEAD"], models.list, document)
     get_model = Endpoint(config, "openai", ["GET", "HEAD"], models.get, document)
     nowhere = Endpoint(config, "openai", ALL_METHODS, refuse_path, document)

@@ -13,7 +13,7 @@ import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
 from gateway_core.config_tls import ListenerTlsConfig
-from gateway_core.grpc_server import GrpcServer
+from gateway_core.grpc_server import GrpcServer, frames
 from gateway_core.grpc_server.caller import distinguished_name
 from gateway_core.identity.certificate_name import common_names
 from gateway_core.tls_context import renewed_context
@@ -71,17 +71,37 @@ def test_a_part_without_a_short_name_hides_no_common_name() -> None:
     assert common_names(distinguished_name(subject)) == ["a"]
 
 
-async def test_who_does_not_agree_on_http_2_is_left(authority: Authority, port: int) -> None:
+def told(authority: Authority, port: int, said: bytes, *protocols: str) -> bytes:
+    """What a client hears that offers so many protocols and says something."""
     own = authority.issue("client")
     context = ssl.create_default_context(cafile=authority.file)
     context.load_cert_chain(own.certificate, own.private_key)
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as secure,
+    ):
+        secure.sendall(said)
+        heard = b""
+        while piece := secure.recv(1000):
+            heard += piece
+        return heard
 
-    def answer() -> bytes:
-        with (
-            socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
-            context.wrap_socket(plain, server_hostname="localhost") as secure,
-        ):
-            return secure.recv(100)
 
+async def test_who_does_not_agree_on_http_2_and_speaks_it_is_left(authority: Authority, port: int) -> None:
+    begun = frames.PREFACE + frames.frame(frames.SETTINGS, 0, 0)
     with suppress(OSError):
-        assert await asyncio.to_thread(answer) == b""
+        assert await asyncio.to_thread(told, authority, port, begun) == b""
+    with suppress(OSError):
+        assert await asyncio.to_thread(told, authority, port, b"\x00" * 100) == b""
+
+
+@pytest.mark.parametrize("protocols", [(), ("http/1.1",)])
+async def test_who_speaks_http_1_over_tls_is_told_where_it_is(
+    authority: Authority, port: int, protocols: tuple[str, ...]
+) -> None:
+    asked = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    heard = await asyncio.to_thread(told, authority, port, asked, *protocols)
+    assert heard.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"This is the gRPC listener" in heard
