@@ -2,10 +2,13 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, Self, TypeVar
 
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from headgate.v1.token_usage_pb2 import TokenUsage
+
+from gateway_core.said import Said, said_of
+from gateway_core.tokens import Tokens
 
 Request = TypeVar("Request")
 
@@ -16,23 +19,46 @@ Events = AsyncGenerator[ChatCompletionChunk, None]
 class Given(AsyncGenerator[ChatCompletionChunk, None]):
     """Events that are there already: the answer of a call that is not streamed."""
 
-    __slots__ = ("events", "json")
+    __slots__ = ("_event", "_events", "_said", "json")
 
     def __init__(self, *events: ChatCompletionChunk, json: bytes | None = None) -> None:
         """Takes the events; and the JSON document that says the same, in the format that the call takes."""
-        self.events: Sequence[ChatCompletionChunk] = events
+        self._events: Sequence[ChatCompletionChunk] | None = events
+        self._event: Callable[[], ChatCompletionChunk] | None = None
+        self._said: Said | None = None
         self.json = json
+
+    @classmethod
+    def read(cls, said: Said, event: Callable[[], ChatCompletionChunk], json: bytes | None = None) -> Self:
+        """An answer of which is known what it says, and whose one event is made only if somebody asks for it."""
+        answer = cls(json=json)
+        answer._said, answer._event, answer._events = said, event, None
+        return answer
+
+    @property
+    def events(self) -> Sequence[ChatCompletionChunk]:
+        """The events that nobody has read yet."""
+        if self._events is None:
+            self._events = () if self._event is None else (self._event(),)
+        return self._events
+
+    @property
+    def said(self) -> Said:
+        """What they tell beside their words."""
+        if self._said is None:
+            self._said = said_of(self.events)
+        return self._said
 
     async def asend(self, value: None, /) -> ChatCompletionChunk:
         """The next event; raises StopAsyncIteration where there is none."""
         if not self.events:
             raise StopAsyncIteration
-        event, *self.events = self.events
+        event, *self._events = self.events
         return event
 
     async def athrow(self, *error: Any) -> ChatCompletionChunk:
         """Raises the error: nothing here could handle it."""
-        self.events = ()
+        self._events = ()
         return await super().athrow(*error)
 
 
@@ -212,7 +238,7 @@ class Call(Generic[Request]):
     """Of the caller's plan: numerator, denominator, and as a decimal number (None: 1); set by the stage `admit`."""
     limits_left: Callable[[], Sequence[tuple[str, str]]] | None = None
     """Header fields that tell what is left of the account's limits; set by the stage `admit`. None: it has none."""
-    usage: TokenUsage | None = None
+    usage: Tokens | None = None
     """The tokens that it took, as the answer told them last; set by the stage `trace`. None: not told, or not yet."""
     cost_pico_usd: int | None = None
     """What it cost, once it has ended; set by the stage `meter`. None: not known."""

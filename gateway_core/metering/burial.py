@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from gateway_core.metering.price import UNTOLD, Tokens, multiplier_of, price_of_texts
+from gateway_core.metering.price import multiplier_of, price_of_texts
 from gateway_core.metering.record import COST_AT_MOST, NO_TEXTS
 from gateway_core.metering.usage import charged_tokens
 from gateway_core.storage import journal
@@ -15,6 +15,7 @@ from gateway_core.storage.database import Database
 from gateway_core.storage.errors import Conflict, StorageUnavailable
 from gateway_core.storage.identifier import now_us
 from gateway_core.storage.journal import OPENED, PRICES, TOKENS
+from gateway_core.tokens import UNTOLD, Tokens
 
 log = structlog.get_logger("headgate.ledger")
 

@@ -7,11 +7,12 @@ from typing import NamedTuple
 import orjson
 
 from gateway_core.call import Cover
-from gateway_core.metering.price import UNCHANGED, UNTOLD, Multiple, Price, Tokens
+from gateway_core.metering.price import UNCHANGED, Multiple, Price
 from gateway_core.metering.usage import Measure, charged_tokens
 from gateway_core.storage.identifier import new_id, now_us
 from gateway_core.storage.journal import OPENED, Row
 from gateway_core.storage.ledger import ATTEMPT, ENDED, Closing
+from gateway_core.tokens import UNTOLD, Tokens
 
 CHARACTERS_AT_MOST = 500
 """Of a text that a caller or a provider wrote."""

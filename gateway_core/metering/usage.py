@@ -8,10 +8,9 @@ rather too low than too high. A prompt is estimated by `estimate`, as its limits
 import time
 
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
-from headgate.v1.message_pb2 import ToolCall
-from headgate.v1.token_usage_pb2 import TokenUsage
 
-from gateway_core.metering.price import UNTOLD, Tokens, tokens_of
+from gateway_core.said import Said, delta_characters
+from gateway_core.tokens import UNTOLD, Tokens, tokens_of
 
 CHARACTERS_PER_TOKEN = 4
 
@@ -19,7 +18,7 @@ CHARACTERS_PER_TOKEN = 4
 class Measure:
     """What the events of an answer tell, one after the other."""
 
-    __slots__ = ("_characters_when_told", "_usage", "characters", "finish_reason", "first_event_at", "response_model")
+    __slots__ = ("_characters_when_told", "characters", "finish_reason", "first_event_at", "response_model", "told")
 
     def __init__(self) -> None:
         """Begins with nothing."""
@@ -29,7 +28,8 @@ class Measure:
         self.first_event_at: float | None = None
         """Of time.perf_counter, in seconds."""
         self.response_model = ""
-        self._usage: TokenUsage | None = None
+        self.told: Tokens | None = None
+        """The tokens used, as an event told them last. None: none did."""
         self._characters_when_told = 0
 
     def note(self, event: ChatCompletionChunk) -> None:
@@ -39,18 +39,23 @@ class Measure:
         if not self.response_model:
             self.response_model = event.model
         for choice in event.choices[:]:  # a list: to walk a repeated field itself costs more
-            delta = choice.delta
-            self.characters += len(delta.content) + len(delta.reasoning)
-            refusal, calls = delta.refusal, delta.tool_calls
-            if refusal or calls:
-                self.characters += len(refusal) + sum(map(tool_call_characters, calls))
+            self.characters += delta_characters(choice.delta)
             reason = choice.finish_reason
             if reason:
                 self.finish_reason = reason
         if "usage" in event:
-            self._usage = event.usage
+            self.told = tokens_of(event.usage)
             self.response_model = event.model or self.response_model  # another target may have gone on with the answer
             self._characters_when_told = self.characters
+
+    def note_whole(self, said: Said) -> None:
+        """Takes note of an answer that came whole."""
+        self.first_event_at = time.perf_counter()
+        self.response_model = said.model
+        self.characters = self._characters_when_told = said.characters
+        self.told = said.usage
+        for reason in said.finish_reasons.values():
+            self.finish_reason = reason  # of several the last
 
     @property
     def delivered_tokens(self) -> int:
@@ -62,10 +67,8 @@ class Measure:
 
         Of an answer that broke off, what was delivered since is added, estimated: it had told only what there was then.
         """
-        if self._usage is None:
-            return None
-        told = tokens_of(self._usage)
-        if is_whole:
+        told = self.told
+        if told is None or is_whole:
             return told
         since = token_count(self.characters - self._characters_when_told)
         return told._replace(completion=(told.completion or 0) + since) if since else told
@@ -81,8 +84,3 @@ def charged_tokens(told: Tokens | None, *, estimated_prompt: int, delivered: int
 def token_count(characters: int) -> int:
     """The tokens that so many characters are, estimated."""
     return -(-characters // CHARACTERS_PER_TOKEN)
-
-
-def tool_call_characters(call: ToolCall) -> int:
-    """What a model has written to call a tool."""
-    return len(call.function.name) + len(call.function.arguments) + len(call.custom.input) + len(call.other_json)

@@ -17,8 +17,9 @@ from gateway_core.metering.estimate import output_tokens
 from gateway_core.metering.lease import SharedLimits
 from gateway_core.metering.limit_header import limit_headers
 from gateway_core.metering.plan import NO_PLAN, Plan, Plans
-from gateway_core.metering.price import Price, Tokens, count
+from gateway_core.metering.price import Price
 from gateway_core.metering.reserve import Held, held
+from gateway_core.tokens import Tokens, count
 
 STARTED = ChatCompletionChunk()
 USUAL_OUTPUT_TOKENS = 1000
@@ -89,8 +90,9 @@ class Stage:
         except BaseException:
             self._end(call, admitted)
             raise
-        for event in answer.events:
-            self._correct(call, admitted, event)
+        told = answer.said.usage
+        if told is not None:
+            self._correct(admitted, told.prompt or 0)
         self._end(call, admitted)
         return answer
 
@@ -99,8 +101,9 @@ class Stage:
             try:
                 yield STARTED
                 async for event in events:
-                    if event.HasField("usage"):
-                        self._correct(call, admitted, event)
+                    told = call.operation.usage(event)
+                    if told is not None:
+                        self._correct(admitted, max(0, told.prompt_tokens))
                     yield event
             finally:
                 await events.aclose()
@@ -187,12 +190,12 @@ class Stage:
             raise reached(limit, call.caller.account_id, now_us, limit_headers(limits, now_us))
         admitted.taken.append((limit, units, limit.shared.window.start_us))
 
-    def _correct(self, call: Call[Any], admitted: Admitted, event: ChatCompletionChunk) -> None:
-        usage = call.operation.usage(event)
-        if usage is None or not admitted.taken:
+    def _correct(self, admitted: Admitted, prompt_tokens: int) -> None:
+        """Counts the tokens that the provider has counted, in the place of those that were estimated."""
+        more = prompt_tokens - admitted.tokens
+        if not more or not admitted.taken:
             return
-        more = max(0, usage.prompt_tokens) - admitted.tokens
-        admitted.tokens += more
+        admitted.tokens = prompt_tokens
         for limit, _, start_us in admitted.taken:
             if limit.name == "tokens":
                 limit.shared.window.correct(more, start_us)

@@ -47,20 +47,18 @@ class Stage:
             await anext(watched)
             return watched
         answer = await whole(events)
-        for event in answer.events:
-            self._correct(call, use, event)
+        told = answer.said.usage
+        if told is not None:
+            public.correct(use, told.prompt or 0)
         return answer
 
     async def _watch(self, call: Call[Any], use: Use, events: Events) -> Events:
         try:
             yield STARTED
             async for event in events:
-                self._correct(call, use, event)
+                told = call.operation.usage(event)
+                if told is not None:
+                    self._public.correct(use, max(0, told.prompt_tokens))
                 yield event
         finally:
             await events.aclose()
-
-    def _correct(self, call: Call[Any], use: Use, event: ChatCompletionChunk) -> None:
-        usage = call.operation.usage(event)
-        if usage is not None:
-            self._public.correct(use, max(0, usage.prompt_tokens))

@@ -10,7 +10,7 @@ from gateway_core.call import Call, Events, Next, whole
 from gateway_core.catalog.gateway_endpoint import EndpointTarget
 from gateway_core.errors import GatewayError
 from gateway_core.metering.ledger import Ledger
-from gateway_core.metering.price import Price, tokens_of, usd_text
+from gateway_core.metering.price import Price, usd_text
 from gateway_core.metering.record import Asked, Attempt, Outcome, Record
 from gateway_core.telemetry import names
 from gateway_core.telemetry.record import AttemptRecord, CallRecord, status
@@ -35,8 +35,7 @@ class Stage:
             events = await next(call)
             if not call.stream:
                 answer = await whole(events)
-                for event in answer.events:
-                    record.measure.note(event)
+                record.measure.note_whole(answer.said)
                 await ledger.settle(record, outcome(call, record, None))
                 call.cost_pico_usd = record.cost
                 if answer.json is None and record.cost is not None:
@@ -67,8 +66,8 @@ class Stage:
                     if not is_noted and measure.characters:
                         is_noted = True
                         ledger.note(record)
-                    if price is not None and "usage" in event:
-                        cost = price.cost(tokens_of(event.usage), record.asked.multiplier)
+                    if price is not None and measure.told is not None and "usage" in event:
+                        cost = price.cost(measure.told, record.asked.multiplier)
                         event.usage.cost_usd = usd_text(cost)
                     yield event
             finally:

@@ -28,8 +28,7 @@ class Stage:
             events = await next(call)
             if not call.stream:
                 answer = await whole(events)
-                for event in answer.events:
-                    record.note(event)
+                record.note_whole(answer.said)
                 telemetry.end(record, None)
                 return answer
         except Exception as error:
@@ -80,6 +79,6 @@ def partial(record: CallRecord) -> dict[str, str]:
     """What the caller is told of an answer that has begun and will not end: that it is partial, and what it used."""
     told = {"partial": "true"}
     if record.usage is not None:
-        told["prompt_tokens"] = str(record.usage.prompt_tokens)
-        told["completion_tokens"] = str(record.usage.completion_tokens)
+        told["prompt_tokens"] = str(record.usage.prompt)
+        told["completion_tokens"] = str(record.usage.completion)
     return told

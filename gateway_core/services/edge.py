@@ -106,8 +106,8 @@ def answer_metadata(call: Call[Any]) -> tuple[tuple[str, str], ...]:
     if call.gateway is not None:
         told.append(("x-headgate-gateway", call.gateway.id))
     if call.usage is not None:
-        told.append(("x-headgate-input-tokens", str(call.usage.prompt_tokens)))
-        told.append(("x-headgate-output-tokens", str(call.usage.completion_tokens)))
+        told.append(("x-headgate-input-tokens", str(call.usage.prompt)))
+        told.append(("x-headgate-output-tokens", str(call.usage.completion)))
     if call.cost_pico_usd is not None:
         told.append(("x-headgate-cost", usd_text(call.cost_pico_usd)))
     if call.limits_left is not None:

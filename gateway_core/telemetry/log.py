@@ -17,13 +17,13 @@ from typing import Any, BinaryIO, cast
 
 import orjson
 import structlog
-from headgate.v1.token_usage_pb2 import TokenUsage
 from structlog.typing import FilteringBoundLogger, WrappedLogger
 
 from gateway_core.config import LogConfig
 from gateway_core.errors import GatewayError, ProviderError
 from gateway_core.telemetry import names
 from gateway_core.telemetry.record import CallRecord
+from gateway_core.tokens import Tokens
 
 if sys.platform == "win32":
     fcntl = None
@@ -321,13 +321,11 @@ def milliseconds(seconds: float) -> float:
     return int(seconds * 10_000 + 0.5) / 10
 
 
-def add_usage(fields: dict[str, Any], usage: TokenUsage) -> None:
+def add_usage(fields: dict[str, Any], usage: Tokens) -> None:
     """Adds the fields that tell how many tokens were used; those the provider did not tell of are left out."""
-    fields[names.INPUT_TOKENS] = usage.prompt_tokens
-    fields[names.OUTPUT_TOKENS] = usage.completion_tokens
-    prompt = usage.prompt_tokens_details
-    if "cached_tokens" in prompt:
-        fields[names.CACHED_TOKENS] = prompt.cached_tokens
-    completion = usage.completion_tokens_details
-    if "reasoning_tokens" in completion:
-        fields[names.REASONING_TOKENS] = completion.reasoning_tokens
+    fields[names.INPUT_TOKENS] = usage.prompt
+    fields[names.OUTPUT_TOKENS] = usage.completion
+    if usage.cached is not None:
+        fields[names.CACHED_TOKENS] = usage.cached
+    if usage.reasoning is not None:
+        fields[names.REASONING_TOKENS] = usage.reasoning

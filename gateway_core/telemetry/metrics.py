@@ -184,8 +184,9 @@ class Metrics:
         if call.stream and not error_type and record.first_event_at is not None:
             first = record.first_event_at - record.started
             first_tokens.add(first)
-            if record.usage is not None and record.usage.completion_tokens > 1:
-                output_tokens.add((duration - first) / (record.usage.completion_tokens - 1))
+            written = 0 if record.usage is None else record.usage.completion or 0
+            if written > 1:
+                output_tokens.add((duration - first) / (written - 1))
 
     def record_attempt(self, record: AttemptRecord) -> None:
         """Counts and measures an attempt that has ended."""
@@ -197,8 +198,8 @@ class Metrics:
         ended.value += 1
         durations.add(record.ended - record.started)
         if answer is not None and answer.usage is not None:
-            input_tokens.add(answer.usage.prompt_tokens)
-            output_tokens.add(answer.usage.completion_tokens)
+            input_tokens.add(answer.usage.prompt or 0)
+            output_tokens.add(answer.usage.completion or 0)
 
     def _call(self, wanted: tuple[str, str, str, str, str, str]) -> CallSeries:
         *of_call, dialect = wanted

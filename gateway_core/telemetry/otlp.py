@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf.message import Message
-from headgate.v1.token_usage_pb2 import TokenUsage
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -19,6 +18,7 @@ from gateway_core.call import Call, Target
 from gateway_core.telemetry import names
 from gateway_core.telemetry.record import AttemptRecord, CallRecord
 from gateway_core.telemetry.tracing import Address
+from gateway_core.tokens import Tokens
 
 Attributes = dict[str, AttributeValue]
 
@@ -176,17 +176,13 @@ def answer_attributes(record: CallRecord, since: float) -> Attributes:
     return attributes
 
 
-def usage_attributes(usage: TokenUsage) -> Attributes:
+def usage_attributes(usage: Tokens) -> Attributes:
     """The tokens that a provider told of."""
-    attributes: Attributes = {
-        names.GEN_AI_USAGE_INPUT_TOKENS: usage.prompt_tokens,
-        names.GEN_AI_USAGE_OUTPUT_TOKENS: usage.completion_tokens,
+    told = {
+        names.GEN_AI_USAGE_INPUT_TOKENS: usage.prompt,
+        names.GEN_AI_USAGE_OUTPUT_TOKENS: usage.completion,
+        names.GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS: usage.cached,
+        names.GEN_AI_USAGE_CACHE_CREATION_INPUT_TOKENS: usage.cache_write,
+        names.GEN_AI_USAGE_REASONING_OUTPUT_TOKENS: usage.reasoning,
     }
-    prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
-    if "cached_tokens" in prompt:
-        attributes[names.GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS] = prompt.cached_tokens
-    if "cache_write_tokens" in prompt:
-        attributes[names.GEN_AI_USAGE_CACHE_CREATION_INPUT_TOKENS] = prompt.cache_write_tokens
-    if "reasoning_tokens" in completion:
-        attributes[names.GEN_AI_USAGE_REASONING_OUTPUT_TOKENS] = completion.reasoning_tokens
-    return attributes
+    return {name: count for name, count in told.items() if count is not None}

@@ -2,14 +2,17 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
-from headgate.v1.token_usage_pb2 import TokenUsage
 
 from gateway_core.call import Call, Target
 from gateway_core.errors import GatewayError
+from gateway_core.said import Said
 from gateway_core.telemetry import names
+from gateway_core.tokens import Tokens, tokens_of
 
 # gRPC's timers and the event loop's do not tick together: a call cancelled this little before its deadline, in seconds,
 # was cancelled by it.
@@ -55,6 +58,7 @@ class Ending:
 
 
 NEVER = Ending()
+NO_REASONS: Mapping[int, str] = MappingProxyType({})
 
 
 class CallRecord:
@@ -80,9 +84,9 @@ class CallRecord:
         """ "ok", "cancelled", "interrupted" or the reason of its failure, in lower case: "model_not_found"."""
         self.error: BaseException | None = None
         self.first_event_at: float | None = None
-        self.usage: TokenUsage | None = None
+        self.usage: Tokens | None = None
         """The last that an event told."""
-        self.finish_reasons: dict[int, str] = {}
+        self.finish_reasons: Mapping[int, str] = NO_REASONS
         """By the position of the answer."""
         self.response_model = ""
         self.response_id = ""
@@ -99,9 +103,16 @@ class CallRecord:
         for choice in event.choices[:]:  # a list: to walk a repeated field itself costs more
             reason = choice.finish_reason
             if reason:
-                self.finish_reasons[choice.index] = reason
-        if "usage" in event:
-            self.usage = self.call.usage = self.call.operation.usage(event)
+                self.finish_reasons = {**self.finish_reasons, choice.index: reason}
+        told = self.call.operation.usage(event)
+        if told is not None:
+            self.usage = self.call.usage = tokens_of(told)
+
+    def note_whole(self, said: Said) -> None:
+        """Takes note of what an answer tells that came whole."""
+        self.first_event_at = time.perf_counter()
+        self.response_id, self.response_model, self.finish_reasons, _, usage = said
+        self.usage = self.call.usage = usage
 
     @property
     def provider(self) -> str:

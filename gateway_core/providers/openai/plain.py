@@ -12,6 +12,8 @@ from msgspec.json import Decoder, Encoder
 from msgspec.structs import asdict
 
 from gateway_core.providers.openai.reading import INT64
+from gateway_core.said import Said
+from gateway_core.tokens import Tokens, count
 
 FAILED = frozenset({"error", "abort"})
 """The finish reasons of an answer that failed on its way, beside an error object or alone.
@@ -73,6 +75,23 @@ class PlainAnswer(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=Fal
     service_tier: str | None = None
     system_fingerprint: str | None = None
 
+    def said(self) -> Said:
+        """What it tells beside its words."""
+        choice, used = self.choices[0], self.usage
+        usage = None
+        if used is not None:
+            prompt, completion = used.prompt_tokens_details or {}, used.completion_tokens_details or {}
+            usage = Tokens(
+                count(used.prompt_tokens),
+                told(prompt.get("cached_tokens")),
+                told(prompt.get("cache_write_tokens")),
+                told(prompt.get("audio_tokens")),
+                count(used.completion_tokens),
+                told(completion.get("reasoning_tokens")),
+                told(completion.get("audio_tokens")),
+            )
+        return Said(self.id, self.model, {0: choice.finish_reason}, len(choice.message.content), usage)
+
     def event(self) -> ChatCompletionChunk:
         """What it says: what `chunk` would tell, which is asked for every other answer."""
         used = None if self.usage is None else asdict(self.usage)
@@ -107,3 +126,8 @@ def plain_answer(data: bytes) -> PlainAnswer | None:
     except (DecodeError, UnicodeError):  # that it is not valid is one of the first
         return None
     return None if answer.choices[0].finish_reason in FAILED else answer
+
+
+def told(number: int | None) -> int | None:
+    """A number of tokens that may not have been told."""
+    return None if number is None else count(number)

@@ -88,7 +88,7 @@ class Provider:
         plain = plain_answer(data)
         if plain is None:
             return Given(self._decoder(call, document).whole(data))
-        return Given(plain.event(), json=plain.json() if call.json_format == FORMAT else None)
+        return Given.read(plain.said(), plain.event, json=plain.json() if call.json_format == FORMAT else None)
 
     async def list_models(self) -> Sequence[Model]:
         """The models that the host lists."""

@@ -9,18 +9,16 @@ from hypothesis import strategies as st
 from gateway_core.config import Config, ModelConfig, PriceConfig, ProviderConfig, TargetConfig
 from gateway_core.metering.price import (
     PICO,
-    UNTOLD,
     Price,
-    Tokens,
     decimal_text,
     is_unpriced,
     multiplier_of,
     pico_usd,
     price_of,
     prices,
-    tokens_of,
     usd_text,
 )
+from gateway_core.tokens import UNTOLD, Tokens, tokens_of
 
 ROW = PriceConfig(
     input_per_million=Decimal("0.15"),

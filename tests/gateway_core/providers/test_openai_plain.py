@@ -14,6 +14,7 @@ from gateway_core.completion import fold
 from gateway_core.providers.openai.chunk import chunk
 from gateway_core.providers.openai.plain import plain_answer
 from gateway_core.providers.openai.plain_chunk import plain_chunk
+from gateway_core.said import said_of
 from rest_bridge.dialects.openai.response import completion_document
 from tests.support.json_mutation import mutate
 from tests.support.openai_documents import answers, chunks
@@ -54,6 +55,7 @@ def is_read_alike(data: bytes) -> bool:
         return False
     event = answer.event()
     assert event == chunk(orjson.loads(data)), data
+    assert answer.said() == said_of([event]), data
     assert orjson.loads(answer.json()) == orjson.loads(orjson.dumps(completion_document(fold([event])))), data
     return True
 

@@ -15,6 +15,7 @@ from gateway_core.config import Config, LogConfig
 from gateway_core.errors import DeadlineExceeded, GatewayError, Internal, ModelNotFound, ProviderTimeout
 from gateway_core.telemetry import Telemetry
 from gateway_core.telemetry.log import configure_log
+from gateway_core.tokens import tokens_of
 from tests.gateway_core.telemetry.calls import LAB, finish, new_call
 from tests.gateway_core.telemetry.conftest import Log
 
@@ -40,7 +41,11 @@ def test_a_call_is_one_line_with_all_that_is_known_of_it(log: Log) -> None:
         telemetry.attempts.begin(call), ProviderTimeout("spare was silent.", provider="spare", phase="idle")
     )
     call.target = LAB
-    record.usage, record.response_model, record.finish_reasons = finish().usage, "tiny-2026", {1: "length", 0: "stop"}
+    record.usage, record.response_model, record.finish_reasons = (
+        tokens_of(finish().usage),
+        "tiny-2026",
+        {1: "length", 0: "stop"},
+    )
     record.first_event_at = record.started + 0.25
     telemetry.end(record, None)
     (line,) = log.lines
@@ -115,7 +120,7 @@ def test_what_callers_and_providers_write_is_cut(log: Log) -> None:
     telemetry = Telemetry(Config(), {})
     record = telemetry.begin(new_call("m" * 9999))
     record.response_model = "n" * 9999
-    record.finish_reasons[0] = "f" * 9999
+    record.finish_reasons = {0: "f" * 9999}
     record.call.rewrites.extend(Rewrite("r" * 9999, "") for _ in range(999))
     telemetry.end(record, ModelNotFound("e" * 9999, param="model", model=""))
     assert len(log.text) < 20_000
@@ -229,7 +234,7 @@ def test_an_answer_without_details_has_no_fields_for_them(log: Log) -> None:
     record = telemetry.begin(new_call(stream=False))
     event = ChatCompletionChunk()
     event.usage.prompt_tokens = 3
-    record.usage, record.first_event_at = event.usage, record.started
+    record.usage, record.first_event_at = tokens_of(event.usage), record.started
     telemetry.end(record, None)
     (line,) = log.lines
     assert line["input_tokens"] == 3

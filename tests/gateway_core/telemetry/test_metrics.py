@@ -12,6 +12,7 @@ from gateway_core.errors import GatewayError, ModelNotFound, ProviderTimeout
 from gateway_core.telemetry import Telemetry, configured_models, names
 from gateway_core.telemetry.metrics import LABEL_SETS_AT_MOST, Metrics
 from gateway_core.telemetry.record import CallRecord
+from gateway_core.tokens import tokens_of
 from tests.gateway_core.telemetry.calls import LAB, finish, new_call
 from tests.gateway_core.telemetry.conftest import Log
 
@@ -52,7 +53,7 @@ def answered(telemetry: Telemetry, model: str = "small", *, stream: bool = True,
     call.targets, call.target, call.attempt_count = (LAB,), LAB, 1
     attempt = telemetry.attempts.begin(call)
     telemetry.attempts.opened(attempt)
-    record.usage, record.response_model = finish().usage, "tiny-2026"
+    record.usage, record.response_model = tokens_of(finish().usage), "tiny-2026"
     record.started -= seconds
     record.first_event_at = record.started + 0.5
     return record
@@ -121,7 +122,7 @@ def test_every_attempt_is_counted_with_its_outcome_and_no_tokens_twice(telemetry
     )
     call.target, call.attempt_count = LAB, 2
     telemetry.attempts.opened(telemetry.attempts.begin(call))
-    record.usage = finish().usage
+    record.usage = tokens_of(finish().usage)
     telemetry.end(record, None)
     counted = "headgate_attempts_total"
     assert sample(telemetry, counted, {"provider": "dead", "outcome": "provider_timeout"}) == 1
