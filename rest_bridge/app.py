@@ -1,7 +1,7 @@
 """The root of the bridge: channel → dialects → ASGI app → HTTP server."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import orjson
@@ -21,6 +21,8 @@ from rest_bridge.protocol import limited_protocol
 
 Exposition = Callable[[str], tuple[bytes, str]]
 """The metrics and their content type, for an Accept header."""
+
+App = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
 
 HEALTH_SECONDS = 2.0
 
@@ -62,6 +64,7 @@ def server(app: Router, config: BridgeConfig, host: str, port: int) -> uvicorn.S
             host=host,
             port=port,
             http=limited_protocol(config),
+            interface="asgi3",
             ws="none",
             lifespan="off",
             loop="none",
@@ -85,13 +88,10 @@ class Directory(Router):
         plain = [route for route in routes if isinstance(route, Route) and not route.param_convertors]
         self._endpoints = {route.path: route.endpoint for route in reversed(plain)}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Answers one request."""
-        endpoint = self._endpoints.get(scope.get("path", ""))
-        if endpoint is None:
-            await super().__call__(scope, receive, send)
-        else:
-            await endpoint(scope, receive, send)
+        endpoint: App = self._endpoints.get(scope.get("path", "")) or super().__call__
+        return endpoint(scope, receive, send)
 
     def endpoint(self, method: str, path: str) -> Endpoint | None:
         """The endpoint that a request would be answered by. None: no dialect has the path."""

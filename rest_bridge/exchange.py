@@ -334,6 +334,13 @@ def printable(value: bytes) -> str:
 
 def json_object(body: bytes, depth: int) -> dict[str, Any]:
     """The JSON object that a body is; raises InvalidBody with the place of what is wrong."""
+    document = decoded_object(body)
+    check_depth(body, document, depth)
+    return document
+
+
+def decoded_object(body: bytes) -> dict[str, Any]:
+    """The JSON object that a body is, however deep it nests; raises InvalidBody with the place of what is wrong."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -343,9 +350,13 @@ def json_object(body: bytes, depth: int) -> dict[str, Any]:
         raise InvalidBody(f"The body is not valid JSON: {error.msg} ({place}).") from None
     if type(document) is not dict:
         raise InvalidBody("The body must be a JSON object.")
+    return document
+
+
+def check_depth(body: bytes, document: dict[str, Any], depth: int) -> None:
+    """Raises InvalidBody where arrays and objects of a body nest deeper; takes the body, and what it says."""
     if body.count(b"{") + body.count(b"[") > depth and not _is_within(document, depth):
         raise InvalidBody(f"The body nests deeper than {depth} arrays and objects.")
-    return document
 
 
 def _is_within(document: dict[str, Any], depth: int) -> bool:

@@ -14,7 +14,14 @@ UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
 NO_UPGRADE = b"\r\nx-ignored-upgrade:"
 HEAD_END = b"\r\n\r\n"
 
-ASGI = {"version": "3.0", "spec_version": "2.3"}
+SCOPE: dict[str, Any] = {
+    "type": "http",
+    "asgi": {"version": "3.0", "spec_version": "2.3"},
+    "scheme": "http",
+    "root_path": "",
+    "server": None,
+}
+"""What the ASGI scopes of all requests have."""
 
 
 class Sink(Protocol):
@@ -122,21 +129,11 @@ class RequestReader:
                 raise Unfit(self._head_status())
         self._forget()
         parser = self._parser
-        version = parser.get_http_version()
-        path, raw_path, query = target(url)
-        scope: Scope = {
-            "type": "http",
-            "asgi": ASGI,
-            "http_version": version,
-            "method": parser.get_method().decode(),
-            "scheme": "http",
-            "path": path,
-            "raw_path": raw_path,
-            "query_string": query,
-            "root_path": "",
-            "headers": headers.items(),
-            "server": None,
-        }
+        scope = SCOPE.copy()
+        scope["http_version"] = version = parser.get_http_version()
+        scope["method"] = parser.get_method().decode()
+        scope["path"], scope["raw_path"], scope["query_string"] = target(url)
+        scope["headers"] = headers.items()
         self._sink.request_began(scope, headers, version == "1.1" and parser.should_keep_alive())
 
     def on_body(self, body: bytes) -> None:

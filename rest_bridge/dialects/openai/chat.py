@@ -1,7 +1,7 @@
 """POST /v1/chat/completions (https://platform.openai.com/docs/api-reference/chat)."""
 
 from contextlib import aclosing
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import orjson
 from grpc import aio
@@ -11,16 +11,18 @@ from headgate.v1.chat_completion_service_pb2 import (
     StreamChatCompletionResponse,
 )
 from headgate.v1.chat_completion_service_pb2_grpc import ChatCompletionServiceStub
+from headgate.v1.chat_pb2 import ChatCompletionSpec
 
 from rest_bridge.batches import batches
 from rest_bridge.dialects.openai import errors
 from rest_bridge.dialects.openai.answer import COST, priced
 from rest_bridge.dialects.openai.event import EventWriter
-from rest_bridge.dialects.openai.request import chat_completion_spec, is_stream
+from rest_bridge.dialects.openai.plain import put_plain_spec
+from rest_bridge.dialects.openai.request import any_spec, is_stream
 from rest_bridge.dialects.openai.response import ChunkWriter, completion_document
 from rest_bridge.dialects.openai.resume import DETACH, LAST_EVENT_ID, ResumableStreams, place_of
 from rest_bridge.errors import Failure
-from rest_bridge.exchange import Exchange
+from rest_bridge.exchange import Exchange, check_depth, decoded_object
 from rest_bridge.sse import EventStream, event
 from rest_bridge.told import Told
 
@@ -39,12 +41,13 @@ class ChatCompletions:
 
     async def create(self, exchange: Exchange) -> None:
         """Answers one request."""
-        body = await exchange.body_json()
+        given = await exchange.body()
+        body = decoded_object(given)
         # The spec is read into the request: put there later, it would be copied.
-        if is_stream(body):
+        if body.get("stream") is True:
             streaming = StreamChatCompletionRequest()
-            chat_completion_spec(body, streaming.spec)
-            del body  # a stream may be open for hours
+            read_spec(exchange, given, body, streaming.spec)
+            del given, body  # a stream may be open for hours
             if LAST_EVENT_ID in exchange.headers and (place := place_of(exchange)) is not None:
                 await self._resumable.go_on(exchange, place)
             elif DETACH in exchange.headers:
@@ -60,7 +63,7 @@ class ChatCompletions:
                 await self._stream(exchange, call, writer)
         else:
             request = CreateChatCompletionRequest(json_format="openai")
-            chat_completion_spec(body, request.spec)
+            read_spec(exchange, given, body, request.spec)
             await self._answer(exchange, request)
 
     async def _answer(self, exchange: Exchange, request: CreateChatCompletionRequest) -> None:
@@ -93,6 +96,15 @@ class ChatCompletions:
                 else:
                     exchange.tell_behind(await call.trailing_metadata())
                     await stream.end(writer.finish() + DONE)
+
+
+def read_spec(exchange: Exchange, given: bytes, body: dict[str, Any], spec: ChatCompletionSpec) -> None:
+    """Puts what a body asks for into a spec that is empty; takes the body as it came too. Raises InvalidBody."""
+    if not put_plain_spec(body, spec):
+        # A plain one nests three deep. Counting the brackets takes longer than all of its reading where it is long.
+        check_depth(given, body, exchange.config.json_depth)
+        is_stream(body)
+        spec.CopyFrom(any_spec(body))
 
 
 def framed(writer: EventWriter, group: list[StreamChatCompletionResponse]) -> bytes:

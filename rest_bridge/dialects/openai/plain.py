@@ -26,6 +26,9 @@ def put_plain_spec(body: dict[str, Any], spec: ChatCompletionSpec) -> bool:
     model, documents = body.get("model"), body.get("messages")
     if not model or type(model) is not str or not documents or type(documents) is not list:
         return False
+    stream = body.get("stream")
+    if stream is not None and type(stream) is not bool:
+        return False
     add = spec.messages.add
     try:
         spec.model = model

@@ -38,17 +38,15 @@ def includes_usage(body: dict[str, Any]) -> bool:
     return bool(options and options.boolean("include_usage"))
 
 
-def chat_completion_spec(body: dict[str, Any], into: ChatCompletionSpec | None = None) -> ChatCompletionSpec:
+def chat_completion_spec(body: dict[str, Any]) -> ChatCompletionSpec:
     """What a decoded body asks for; raises InvalidBody, which names the field at fault.
 
     An empty array or map is as absent, and so is null; `stream` is the endpoint's. A `prompt` without `messages` is
     one user message. What has no field in the contract is carried, at every level, as it is. Source: OpenAI's
     CompletionCreateParams; Headgate's own: `prefill`, `top_k` and `min_p` (which vLLM, llama.cpp and others share).
     """
-    spec = ChatCompletionSpec() if into is None else into
-    if not put_plain_spec(body, spec):
-        spec.CopyFrom(any_spec(body))
-    return spec
+    spec = ChatCompletionSpec()
+    return spec if put_plain_spec(body, spec) else any_spec(body)
 
 
 def any_spec(body: dict[str, Any]) -> ChatCompletionSpec:
