@@ -83,8 +83,9 @@ class Provider:
             return events if call.stream else await whole(events)
         try:
             data = await answer.read()
-        finally:
+        except BaseException:
             answer.abort()
+            raise
         plain = plain_answer(data)
         if plain is None:
             return Given(self._decoder(call, document).whole(data))
