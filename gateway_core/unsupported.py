@@ -34,7 +34,8 @@ def found(call: Call[ChatCompletionSpec], unsupported: frozenset[str], *, extra_
     """
     spec, target = call.request, call.target
     assert target is not None, "the stage `fallback` sets the target"
-    unsupported |= target.unsupported
+    if target.unsupported:
+        unsupported |= target.unsupported
     if target.unsupported_while_reasoning and spec.reasoning_effort != "none":
         unsupported |= target.unsupported_while_reasoning
     names = set()

@@ -12,6 +12,8 @@ from gateway_core.upstream.exchange import Exchange
 class Answer:
     """An answer whose status and headers are there: read it to its end, or close it."""
 
+    __slots__ = ("_decoder", "_exchange", "headers", "status")
+
     def __init__(self, exchange: Exchange) -> None:
         """Takes over the exchange."""
         self.status = exchange.status
