@@ -34,10 +34,14 @@ def found(call: Call[ChatCompletionSpec], unsupported: frozenset[str], *, extra_
     """
     spec, target = call.request, call.target
     assert target is not None, "the stage `fallback` sets the target"
-    unsupported |= target.unsupported
+    if target.unsupported:
+        unsupported |= target.unsupported
     if target.unsupported_while_reasoning and spec.reasoning_effort != "none":
         unsupported |= target.unsupported_while_reasoning
-    names = {name for name in unsupported if name in FIELDS and is_set(spec, name)}
+    names = set()
+    for name in unsupported:
+        if name in NAMES and is_set(spec, name):
+            names.add(name)
     if spec.extra_json:
         foreign = (spec.extra_format or "openai") != extra_format
         names.update(name for name in extra_fields(spec.extra_json) if foreign or name in unsupported)
@@ -46,10 +50,14 @@ def found(call: Call[ChatCompletionSpec], unsupported: frozenset[str], *, extra_
 
 FIELDS = ChatCompletionSpec.DESCRIPTOR.fields_by_name
 
+# Asking a descriptor takes longer than finding a name in a set.
+NAMES = frozenset(FIELDS)
+OPTIONAL = frozenset(name for name, field in FIELDS.items() if field.has_presence)
+
 
 def is_set(spec: ChatCompletionSpec, name: str) -> bool:
     """Whether a spec sets a field."""
-    return spec.HasField(name) if FIELDS[name].has_presence else bool(getattr(spec, name))
+    return spec.HasField(name) if name in OPTIONAL else bool(getattr(spec, name))
 
 
 def extra_fields(text: str) -> dict[str, object]:

@@ -12,14 +12,17 @@ from gateway_core.upstream.exchange import Exchange
 class Answer:
     """An answer whose status and headers are there: read it to its end, or close it."""
 
+    __slots__ = ("_decoder", "_exchange", "headers", "status")
+
     def __init__(self, exchange: Exchange) -> None:
         """Takes over the exchange."""
         self.status = exchange.status
         self.headers: Mapping[str, str] = exchange.headers
         """Get and `in` take names in any case."""
         self._exchange = exchange
-        encoding = exchange.headers.get("content-encoding", "identity")
-        self._decoder = None if encoding == "identity" else Decoder(encoding)
+        encoding = exchange.encoding
+        is_plain = encoding is None or encoding == b"identity"
+        self._decoder = None if is_plain else Decoder(exchange.headers["content-encoding"])
 
     def __del__(self) -> None:
         # A generator that was never begun closes nothing when it is closed; what it held ends here.

@@ -12,5 +12,7 @@ def name_of_attempt(headers: Mapping[str, str], field: str) -> str:
     Sources: OpenAI's API reference, "Debugging requests" (x-request-id); AWS's "Common response headers"
     (x-amzn-requestid).
     """
-    name = headers.get(field, "")
+    name = headers.get(field)
+    if name is None:
+        return ""
     return name if len(name) <= REQUEST_ID_AT_MOST and name.isascii() and name.isprintable() else ""

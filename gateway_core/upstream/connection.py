@@ -13,8 +13,8 @@ from gateway_core.upstream.exchange import Exchange, Failure, Headers
 # Most bytes of a head, of what stands between the pieces of a body, and of what follows it.
 HEAD_BYTES = 64 * 1024
 
-# What a header costs beside its bytes, so that there are no more than about five hundred.
-FIELD_BYTES = 128
+# Most headers that a host may send for one request, trailers included.
+FIELDS_AT_MOST = 500
 
 # Most bytes of one read. The loops' own reads take up to 256 KiB, however little is wanted, so that a thousand answers
 # that nobody reads would be held with a quarter of a gigabyte. Who waits for a whole answer wants few reads.
@@ -52,7 +52,7 @@ class Connection(asyncio.BufferedProtocol):
     """Serves one exchange at a time. It is open from `connection_made` until `abort` or the host's end of it."""
 
     __slots__ = (
-        "_checked_at", "_exchange", "_fields", "_head_room", "_is_last", "_is_until_close", "_is_write_paused",
+        "_checked_at", "_exchange", "_fields", "_fields_left", "_is_last", "_is_until_close", "_is_write_paused",
         "_loop", "_narrow", "_owner", "_parser", "_passed", "_timer", "_transport", "_unsent", "early", "has_served",
         "idle_since", "is_lost", "sent_at",
     )  # fmt: skip
@@ -63,10 +63,10 @@ class Connection(asyncio.BufferedProtocol):
         self._loop = loop
         self._narrow = owner.room[:READ_BYTES]
         self._transport: asyncio.Transport | None = None
-        self._parser: Any = httptools.HttpResponseParser(self)
         self._exchange: Exchange | None = None
         self._fields: dict[bytes, bytes] = {}
-        self._head_room = HEAD_BYTES
+        self._fields_left = FIELDS_AT_MOST
+        self._parser: Any = httptools.HttpResponseParser(self)
         self._passed = 0  # bytes since the request, or since the last that were of use
         self._unsent: memoryview | None = None
         self._is_write_paused = self._is_last = self._is_until_close = False
@@ -89,8 +89,8 @@ class Connection(asyncio.BufferedProtocol):
         exchange.carrier = self
         self._exchange = exchange
         self._fields = {}
-        self._head_room, self._passed = HEAD_BYTES, 0
-        self._is_last = self._is_until_close = False
+        self._fields_left = FIELDS_AT_MOST
+        self._passed = 0
         if body is None:
             transport.write(head + b"\r\n")
         elif len(body) <= WRITE_BYTES:
@@ -175,19 +175,19 @@ class Connection(asyncio.BufferedProtocol):
             raise Garbage
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header, or one trailer."""
-        self._head_room -= len(name) + len(value) + FIELD_BYTES
-        if self._head_room < 0:
+        """One header, or one trailer: the first of a name's values counts."""
+        self._fields_left -= 1
+        if self._fields_left < 0:
             raise Garbage
         self._fields.setdefault(name.lower(), value)
 
     def on_headers_complete(self) -> None:
         """Status and headers are there."""
-        exchange = self._exchange
-        status = self._parser.get_status_code()
+        exchange, fields = self._exchange, self._fields
         if exchange is None:
             raise Garbage
-        fields, self._fields = self._fields, {}
+        self._fields = {}
+        status = self._parser.get_status_code()
         if 100 <= status < 200:
             return
         self._passed = 0
@@ -206,6 +206,7 @@ class Connection(asyncio.BufferedProtocol):
             self._is_last = True
         exchange.status = status
         exchange.headers = Headers(fields)
+        exchange.encoding = fields.get(b"content-encoding")
         exchange.wake()
 
     def on_body(self, data: bytes) -> None:
@@ -217,15 +218,17 @@ class Connection(asyncio.BufferedProtocol):
         exchange.pieces.append(data)
         exchange.size += len(data)
         if not exchange.is_whole:
-            exchange.wake()
+            if exchange.waiter is not None:
+                exchange.wake()
             if exchange.size > UNREAD_BYTES and not exchange.is_paused and self._transport is not None:
                 exchange.is_paused = True
                 self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
         """The answer is there, unless it was an informational one."""
-        if self._exchange is not None and self._exchange.status:
-            self._exchange.is_complete = True
+        exchange = self._exchange
+        if exchange is not None and exchange.status:
+            exchange.is_complete = True
 
     def _read(self, exchange: Exchange, data: bytes | memoryview) -> None:
         self._passed += len(data)
@@ -248,7 +251,8 @@ class Connection(asyncio.BufferedProtocol):
     def _finish(self, exchange: Exchange) -> None:
         transport = self._transport
         self._exchange = exchange.carrier = None
-        exchange.wake()
+        if exchange.waiter is not None:
+            exchange.wake()
         self.has_served = True
         if transport is None or self._is_last or self._unsent or self._is_write_paused or transport.is_closing():
             self.abort()

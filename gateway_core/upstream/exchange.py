@@ -74,6 +74,8 @@ class Exchange:
     phase: faults.Phase | None = "total"
     status = 0
     headers: Mapping[str, str] = MappingProxyType({})
+    encoding: bytes | None = None
+    """Of the body, as the headers tell it."""
     carrier: Carrier | None = None
     """None: before the request is sent, and once the answer has ended."""
     size = 0
@@ -189,10 +191,11 @@ class Exchange:
             self.failure = partial(faults.oversized, self.bounds.provider, limit)
             self.abort()
             raise self.failure()
-        if not self.pieces:
-            return b""
-        self._check_time()
-        return self._taken()
+        if self.pieces and self.loop.time() >= self.ends_at:
+            self._check_time()
+        data = b"".join(self.pieces)  # of one piece, that piece itself
+        self.pieces.clear()
+        return data
 
     def _check_time(self) -> None:
         # The timer may be late, and it does not see an answer that has ended and waits for its reader.
@@ -208,7 +211,7 @@ class Exchange:
 
     def _taken(self) -> bytes:
         pieces = self.pieces
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        data = b"".join(pieces)
         pieces.clear()
         self.size = 0
         if self.is_paused:

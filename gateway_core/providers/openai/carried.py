@@ -15,6 +15,8 @@ class Carried:
     the parts and tools of kinds that only that format knows.
     """
 
+    __slots__ = ("_fits", "left_out", "untold")
+
     def __init__(self, extra_format: str) -> None:
         """Takes the wire format that the request's unknown fields belong to."""
         self._fits = extra_format in ("", "openai")

@@ -25,17 +25,6 @@ def plain(message: Message, carried: Carried, path: str) -> Document:
     return carried.merge(document, document.pop("extra_json", ""), path)
 
 
-ROLE, TEXT = (ChatMessage.DESCRIPTOR.fields_by_name[name] for name in ("role", "text"))
-
-
-def text_document(message: ChatMessage) -> Document | None:
-    """A message of the conversation that is a text, as most are; None for one that is anything else or more."""
-    fields = message.ListFields()
-    if len(fields) == 2 and fields[0][0] is ROLE and fields[1][0] is TEXT:
-        return {"role": ROLES[fields[0][1]], "content": fields[1][1]}
-    return None
-
-
 def message_document(message: ChatMessage, carried: Carried, path: str = "messages") -> Document:
     """One message of the conversation."""
     document: Document = {"role": ROLES[message.role]}

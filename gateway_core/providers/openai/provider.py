@@ -83,8 +83,9 @@ class Provider:
             return events if call.stream else await whole(events)
         try:
             data = await answer.read()
-        finally:
+        except BaseException:
             answer.abort()
+            raise
         plain = plain_answer(data)
         if plain is None:
             return Given(self._decoder(call, document).whole(data))
@@ -110,7 +111,9 @@ class Provider:
         spec, target = call.request, call.target
         assert target is not None, "the stage `fallback` sets the target"
         dropped = found(call, self._unsupported, extra_format=FORMAT)
-        left_out = self._unsupported | target.unsupported | dropped
+        left_out = self._unsupported
+        if target.unsupported or dropped:
+            left_out |= target.unsupported | dropped
         carried = Carried(spec.extra_format)
         document = request_document(spec, target.model, stream=call.stream, left_out=left_out, carried=carried)
         if spec.HasField("stream_options"):

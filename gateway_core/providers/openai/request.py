@@ -13,15 +13,18 @@ from headgate.v1.chat_pb2 import (
     StreamOptions,
     WebSearchOptions,
 )
+from headgate.v1.message_pb2 import ChatMessage
 
 from gateway_core.errors import InvalidRequest
 from gateway_core.providers.openai.carried import Carried
-from gateway_core.providers.openai.message import content_parts, message_document, plain, text_document
+from gateway_core.providers.openai.message import ROLES, content_parts, message_document, plain
 from gateway_core.providers.openai.tool import function_choice, function_tool, tool_choice, tool_document
 from gateway_core.upstream.json_text import Document, documents, json_object, placed
 
 # What is not written under its own name, or not by its own value alone.
 APART = frozenset({"model", "stream_options", "extra_json", "extra_format", "prefill"})
+
+ROLE, TEXT = (ChatMessage.DESCRIPTOR.fields_by_name[name] for name in ("role", "text"))
 
 
 def request_document(
@@ -70,9 +73,12 @@ def stream_options(options: StreamOptions, carried: Carried) -> Document:
 def messages(conversation: Any, carried: Carried) -> list[Document]:
     """The conversation."""
     written = []
-    for index, message in enumerate(conversation):
+    for index, fields in enumerate(map(ChatMessage.ListFields, conversation)):
+        if len(fields) == 2 and fields[0][0] is ROLE and fields[1][0] is TEXT:  # as most are
+            written.append({"role": ROLES[fields[0][1]], "content": fields[1][1]})
+            continue
         try:
-            written.append(text_document(message) or message_document(message, carried))
+            written.append(message_document(conversation[index], carried))
         except InvalidRequest as error:
             raise placed(error, "messages", index) from None
     return written

@@ -141,6 +141,25 @@ async def test_a_connection_that_the_host_will_not_keep_is_closed(
     await reached(lambda: all(connection.closed.is_set() for connection in upstream.connections))
 
 
+async def test_trailers_are_no_headers_of_the_next_answer(upstream: Upstream, make_client: MakeClient) -> None:
+    trailers = b"0\r\nx-sum: 1\r\ncontent-encoding: gzip\r\n\r\n"
+    upstream.script([CHUNKED + chunk(b"abc") + trailers], json_answer({"n": 2}, headers={"X-One": "a", "x-one": "b"}))
+    client = make_client(upstream.base_url)
+    first = await client.open("POST", "/x", body=b"{}")
+    assert (await first.read(), dict(first.headers)) == (b"abc", {"transfer-encoding": "chunked"})
+    second = await client.open("POST", "/x", body=b"{}")
+    assert (await second.read(), second.headers["x-one"], "x-sum" in second.headers) == (b'{"n": 2}', "a", False)
+    assert upstream.connection_count == 1
+
+
+async def test_no_more_headers_are_read_than_a_host_needs(upstream: Upstream, make_client: MakeClient) -> None:
+    upstream.script(*(json_answer({}, headers={f"x-{n}": "y" for n in range(count)}) for count in (450, 501)))
+    client = make_client(upstream.base_url)
+    assert len((await client.open("POST", "/x", body=b"{}")).headers) >= 450
+    with pytest.raises(errors.ProviderBroken):
+        await client.open("POST", "/x", body=b"{}")
+
+
 async def test_an_answer_to_head_has_no_body(upstream: Upstream, make_client: MakeClient) -> None:
     upstream.script([head(200, {"content-length": "100"})], [CHUNKED])
     client = make_client(upstream.base_url)
