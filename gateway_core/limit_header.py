@@ -35,7 +35,7 @@ def of_seconds(measure: str, limit: int, seconds: int) -> tuple[tuple[str, str],
 
 
 def fields(measure: str, limit: int, reset: str) -> tuple[tuple[str, str], str, tuple[str, str]]:
-    """The field that tells a limit, the key of that of what remains, and the field that tells when it is there again."""
+    """The field that tells a limit, the key of that of what remains, and the field that tells when it is all there."""
     for_limit, for_remaining, for_reset = KEYS[measure]
     return (for_limit, str(limit)), for_remaining, (for_reset, reset)
 

@@ -22,19 +22,17 @@ class Held:
 class Ended:
     """A call that has ended, and is not in the ledger."""
 
-    __slots__ = ("account_id", "charged", "line", "number", "place")
+    __slots__ = ("charged", "line", "number", "place")
 
-    def __init__(self, number: int, place: Segment | Held | None, closing: Closing, length: int = 0) -> None:
-        """Takes how many had ended before, and where its end is, as a last line so long.
+    def __init__(self, number: int, place: Segment | Held | None, line: tuple[int, int] | None, charged: int) -> None:
+        """Takes how many had ended before, where its end is, and where in that segment the line.
 
-        Or, where there was no room for that, its opening.
+        Or, where there was no room for that, its opening and no line.
         """
         self.number = number
         self.place = place
-        self.line = (place.end - length, place.end) if isinstance(place, Segment) else None
-        """Where in the segment the line is."""
-        self.account_id = closing.account_id
-        self.charged = closing.charged
+        self.line = line
+        self.charged = charged
 
 
 def read_again(ended: Ended) -> Closing:

@@ -87,25 +87,28 @@ class FileWriter:
     def end(self, closing: Closing) -> Waiter | None:
         """Writes how a call has ended. Where it cannot be what is returned tells so, and it is kept for `retry`."""
         line = ended_line(closing)
-        held = self._open.pop(closing.id, None)
-        if held is None and closing.id in self._closed:
+        id_, account_id, charged, _, _ = closing
+        held = self._open.pop(id_, None)
+        if held is None and id_ in self._closed:
             return None  # by `finish`, before whoever held it let it go
         waiter = None
         try:
-            ended = Ended(self._count, self._journal.put(line), closing, len(line))
+            place = self._journal.put(line)
         except StorageUnavailable as error:
             log.error("ledger_not_written", message=str(error), count=1)
             waiter = failed(error)
             closing = undelivered(closing)
+            charged = closing.charged
             # Who dies now leaves the opening at least.
-            ended = Ended(self._count, held, closing)
+            ended = Ended(self._count, held, None, charged)
         else:
+            ended = Ended(self._count, place, (place.end - len(line), place.end), charged)
             if held is not None:
                 self._release(held)
         self._count += 1
-        self._closed[closing.id] = ended
-        if closing.charged:
-            self._pending[closing.account_id] = self._pending.get(closing.account_id, 0) + closing.charged
+        self._closed[id_] = ended
+        if charged:
+            self._pending[account_id] = self._pending.get(account_id, 0) + charged
         self._gathered.append(closing)
         if self._gathering is None:
             self._gathering = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._hand)
@@ -239,20 +242,23 @@ class FileWriter:
         if not waiter.cancelled() and waiter.exception() is None:
             self._take_up()
 
-    def _ended(self, call_id: str) -> None:
-        ended = self._closed.pop(call_id, None)
-        if ended is None:
-            return
-        if ended.charged:
-            pending = self._pending[ended.account_id] - ended.charged
-            if pending:
-                self._pending[ended.account_id] = pending
-            else:
-                del self._pending[ended.account_id]
-        if isinstance(ended.place, Held):
-            self._release(ended.place)
-        elif ended.place is not None:
-            self._journal.release(ended.place)
+    def _ended(self, closings: Iterable[Closing]) -> None:
+        """Calls are in the ledger: what says so in the file is needed no more."""
+        for id_, account_id, _, _, _ in closings:
+            ended = self._closed.pop(id_, None)
+            if ended is None:
+                continue
+            if ended.charged:
+                pending = self._pending[account_id] - ended.charged
+                if pending:
+                    self._pending[account_id] = pending
+                else:
+                    del self._pending[account_id]
+            place = ended.place
+            if isinstance(place, Held):
+                self._release(place)
+            elif place is not None:
+                self._journal.release(place)
         if self._waiting:
             self._take_up()  # the database writes again
 
@@ -276,7 +282,8 @@ class FileWriter:
                 ended = self._closed.get(id_)
                 if ended is not None and ended.place is sparse:
                     line = ended_line(closing)
-                    self._closed[id_] = Ended(ended.number, self._journal.put(line), closing, len(line))
+                    place = self._journal.put(line)
+                    ended.place, ended.line = place, (place.end - len(line), place.end)
                     self._journal.release(sparse)
         except StorageUnavailable as error:
             log.warning("journal_not_shortened", message=str(error))

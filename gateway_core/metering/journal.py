@@ -1,6 +1,6 @@
 """Which rows of the journal a process still needs: a row is deleted when all calls that it speaks of have ended."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from gateway_core.storage.journal import Entry, Row
 
@@ -52,13 +52,16 @@ class Journal:
             self._last += 1
             self._emptied.append((self._process_id, self._last))
 
-    def end(self, call_id: str) -> None:
-        """A call is in the ledger."""
-        opened, noted = self._opened.pop(call_id, None), self._noted.pop(call_id, None)
-        if opened is not None:
-            self._release(opened)
-        if noted is not None:
-            self._release(noted)
+    def end(self, call_ids: Iterable[str]) -> None:
+        """Calls are in the ledger."""
+        if not self._opened:
+            return  # nothing is noted of a call that was not opened here
+        for call_id in call_ids:
+            opened, noted = self._opened.pop(call_id, None), self._noted.pop(call_id, None)
+            if opened is not None:
+                self._release(opened)
+            if noted is not None:
+                self._release(noted)
 
     @property
     def has_emptied(self) -> bool:

@@ -34,8 +34,8 @@ class LedgerWriter:
 
     _directory: Path
 
-    def __init__(self, database: Database, ended: Callable[[str], None] | None = None) -> None:
-        """Takes the database, and what is told the ids of calls that are in the ledger.
+    def __init__(self, database: Database, ended: Callable[[Iterable[rows.Closing]], None] | None = None) -> None:
+        """Takes the database, and what is told the ends that are in the ledger.
 
         Where somebody is, nobody waits for the ends: those that cannot be written are kept as they are.
         """
@@ -276,10 +276,9 @@ class LedgerWriter:
         self._told_at = None
         if entry is not None:
             journal.written(entry)
-        for closing in batch.closed:
-            journal.end(closing.id)
-            if self._told is not None:
-                self._told(closing.id)
+        journal.end(closing.id for closing in batch.closed)
+        if self._told is not None:
+            self._told(batch.closed)
         return None
 
     def _tell_unwritten(self, error: StorageUnavailable, count: int) -> None:

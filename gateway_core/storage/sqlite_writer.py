@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -20,9 +21,21 @@ NULL = float("nan")
 """What SQLite keeps as NULL, since its numbers have no NaN; the driver hands a float on as it is. For None it looks for
 an adapter first, by exceptions: that costs five times as much, and a third of the columns of most calls are NULL."""
 
+# Likewise, for every connection of the process: what the driver does with truth values anyway, once it has given up.
+sqlite3.register_adapter(bool, int)
+
 T = TypeVar("T")
 
 Work = Callable[[Statements], Any]
+
+
+@cache
+def insert_or_fail(table: str, columns: tuple[str, ...], count: int) -> str:
+    """An INSERT of so many rows that leaves it to the transaction to take back those before one that fails.
+
+    Otherwise SQLite copies each page that the statement changes, to be able to do that itself.
+    """
+    return insert_statement(table, columns, count).replace("INSERT", "INSERT OR FAIL", 1)
 
 
 class SqliteStatements:
@@ -50,7 +63,7 @@ class SqliteStatements:
                 size //= 2
                 continue
             values = [NULL if value is None else value for value in chain.from_iterable(rows[start : start + size])]
-            self._connection.execute(insert_statement(table, columns, size), values)
+            self._connection.execute(insert_or_fail(table, columns, size), values)
             start += size
 
     def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

@@ -24,9 +24,9 @@ def write(journal: Journal, new: list[Row], noted: list[Row]) -> None:
 def test_a_row_may_be_deleted_when_all_its_calls_have_ended() -> None:
     journal = Journal(PROCESS)
     write(journal, [opened(1), opened(2)], [])
-    journal.end("1")
+    journal.end(["1"])
     assert journal.emptied() == []
-    journal.end("2")
+    journal.end(["2"])
     assert journal.emptied() == [(PROCESS, 1)]
     assert journal.emptied() == []
 
@@ -37,22 +37,22 @@ def test_a_checkpoint_stands_for_the_one_before_it() -> None:
     for number in range(100):
         write(journal, [], [checkpoint(1, number)])
     assert journal.emptied() == [(PROCESS, number) for number in range(2, 101)]
-    journal.end("1")
+    journal.end(["1"])
     assert sorted(journal.emptied()) == [(PROCESS, 1), (PROCESS, 101)]
 
 
 def test_nothing_is_written_of_a_call_that_has_ended() -> None:
     journal = Journal(PROCESS)
     write(journal, [opened(1)], [])
-    journal.end("1")
-    journal.end("1")
+    journal.end(["1"])
+    journal.end(["1"])
     assert journal.entry([], [checkpoint(1, 5)]) is None
 
 
 def test_what_could_not_be_deleted_is_told_again() -> None:
     journal = Journal(PROCESS)
     write(journal, [opened(1)], [])
-    journal.end("1")
+    journal.end(["1"])
     journal.keep(journal.emptied())
     assert journal.emptied() == [(PROCESS, 1)]
 
@@ -112,7 +112,7 @@ def test_the_rows_that_are_left_tell_of_every_call_that_is_open(data: st.DataObj
                 journal.written(entry)
             last |= dict.fromkeys(new) | dict.fromkeys(noted, step)
             for call in [call for call in last if data.draw(st.booleans())]:
-                journal.end(str(call))
+                journal.end([str(call)])
                 del last[call]
         else:
             journal.keep(emptied)

@@ -1,6 +1,10 @@
 import sqlite3
+from functools import partial
 
-from gateway_core.storage.sqlite_writer import MOST_ROWS, SqliteStatements
+import pytest
+
+from gateway_core.storage.backend import Statements
+from gateway_core.storage.sqlite_writer import MOST_ROWS, SqliteStatements, committed
 
 COLUMNS = ("id", "a_text", "a_number", "a_flag", "anything")
 ROWS = [
@@ -29,3 +33,19 @@ def test_what_is_none_is_null_in_columns_of_every_type_and_what_is_not_is_kept()
         ("3", "text", "integer", "null", "real"),
         ("4", "null", "integer", "integer", "null"),
     }
+
+
+def test_nothing_stays_of_rows_of_which_one_fails() -> None:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.execute("CREATE TABLE things (id TEXT PRIMARY KEY, a_number BIGINT NOT NULL)")
+    rows = [(str(number), number) for number in range(MOST_ROWS + 5)]
+
+    def insert(more: list[tuple[str, int | None]], statements: Statements) -> None:
+        statements.insert("things", ("id", "a_number"), [*rows, *more])
+
+    for failing in (("1", 1), ("another", None)):
+        with pytest.raises(sqlite3.IntegrityError):
+            committed(connection, partial(insert, [failing]))
+        assert connection.execute("SELECT count(*) FROM things").fetchone() == (0,)
+    committed(connection, partial(insert, []))
+    assert sorted(connection.execute("SELECT * FROM things")) == sorted(rows)
