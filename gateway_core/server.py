@@ -256,6 +256,8 @@ class Core:
     def cut(self) -> None:
         """Hears that calls are ended from now on that had the time of `drain`: they count as interrupted."""
         self.telemetry.end_comes()
+        if self._ledger is not None:
+            self._ledger.end_comes()
 
     async def close(self) -> None:
         """Ends what drain left, and everything else."""

@@ -45,6 +45,7 @@ class Ledger:
         self._ticking: asyncio.Task[None] | None = None
         self._root: asyncio.Task[str] | None = None
         self._root_id = ""
+        self._left_as = "cancelled"
 
     async def start(self) -> None:
         """Registers the process, and closes what dead ones left open; raises StorageUnavailable.
@@ -90,10 +91,14 @@ class Ledger:
             log.exception("process_end_not_written")
         return True
 
+    def end_comes(self) -> None:
+        """Hears that the server's own end cancels calls from now on."""
+        self._left_as = rows.INTERRUPTED
+
     async def open(self, asked: Asked) -> Record:
         """Opens a call durably; raises StorageUnavailable. An empty account is the operator's.
 
-        A caller that leaves meanwhile is a call that was cancelled.
+        A caller that leaves meanwhile is a call that was cancelled, or interrupted once `end_comes`.
         """
         if not asked.account_id:
             asked = asked._replace(account_id=self._root_id or await self._root_account_id())
@@ -103,7 +108,7 @@ class Ledger:
             if opened is not None:
                 await opened
         except asyncio.CancelledError:
-            self.end(record, Outcome("cancelled"))
+            self.end(record, Outcome(self._left_as))
             raise
         except Exception:
             record.is_closed = True

@@ -166,6 +166,18 @@ async def test_a_caller_who_cancels_while_it_waits_for_an_event_is_told_as_cance
     assert ended_once(telemetry, log)["status"] == "cancelled"
 
 
+async def test_once_the_server_ends_it_is_not_the_caller_who_cancels(telemetry: Telemetry, log: Log) -> None:
+    upstream = Upstream()
+    events = await Stage(telemetry)(new_call(), attempting(telemetry, (LAB, upstream)))
+    await anext(events)
+    telemetry.end_comes()
+    await events.aclose()
+    line = ended_once(telemetry, log)
+    assert (line["status"], line["level"]) == ("interrupted", "warning")
+    labels = {"provider": "lab", "outcome": "interrupted"}
+    assert telemetry.metrics.registry.get_sample_value("headgate_attempts_total", labels) == 1
+
+
 async def test_a_caller_who_stops_reading_is_told_as_cancelled_and_the_answer_below_is_closed(
     telemetry: Telemetry, log: Log
 ) -> None:
