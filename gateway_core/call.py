@@ -179,7 +179,7 @@ class Operation(Protocol[Request]):
         """What requests have in common that one target should answer: "session", "user", "prompt". Empty: nothing."""
         ...
 
-    async def open(self, provider: object, call: "Call[Request]") -> Events:
+    def open(self, provider: Any, call: "Call[Request]") -> Awaitable[Events]:
         """Asks the provider."""
         ...
 

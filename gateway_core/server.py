@@ -1,7 +1,7 @@
 """The root of the core: config → providers → catalog → pipeline → services → servers."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from grpc import aio
@@ -428,13 +428,13 @@ def with_echo(config: Config) -> Config:
 def innermost(by_name: Mapping[str, Provider]) -> Any:
     """What stands behind the last stage: the provider of the call's target."""
 
-    async def ask(call: Call[Any]) -> Events:
+    def ask(call: Call[Any]) -> Awaitable[Events]:
         assert call.target is not None, "the stage `fallback` sets the target"
         provider = by_name.get(call.target.provider)
         if provider is None:
             assert isinstance(call.target, EndpointTarget), "targets name providers of the configuration"
             provider = call.target.endpoint
-        return await call.operation.open(provider, call)
+        return call.operation.open(provider, call)
 
     return ask
 

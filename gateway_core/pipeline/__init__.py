@@ -4,6 +4,9 @@
 
 Awaiting opens, iterating reads: `events = await next(call)` returns once the provider has accepted. Until then nothing
 has been sent to the caller, so a stage may repeat it; afterwards nothing is repeated.
+
+A stage that has nothing to do behind the next one need not wait for it: it is a plain function, whose last word is
+`return next(call)`. Whatever is resumed later is resumed by way of each coroutine that waits.
 """
 
 from collections.abc import Awaitable, Sequence
@@ -28,7 +31,7 @@ ORDER = (
 class Stage(Protocol):
     """One concern of a call."""
 
-    async def __call__(self, call: Call[Any], next: Next[Any]) -> Events:
+    def __call__(self, call: Call[Any], next: Next[Any]) -> Awaitable[Events]:
         """Opens the call, by way of the stages below."""
         ...
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 
-from gateway_core.call import Call, Events, Next, whole
+from gateway_core.call import Call, Events, Given, Next, whole
 from gateway_core.catalog.gateway_endpoint import EndpointTarget
 from gateway_core.errors import ContextTooLong, ModelNotAllowed, PermissionDenied, RateLimited
 from gateway_core.limit_header import Told, counted, one_limit_headers
@@ -86,7 +86,7 @@ class Stage:
                 # As in the stage `trace`: closing a generator that has not run yet runs none of it.
                 await anext(watched)
                 return watched
-            answer = await whole(events)
+            answer = events if isinstance(events, Given) else await whole(events)
         except BaseException:
             self._end(call, admitted)
             raise

@@ -1,10 +1,11 @@
 """Who calls."""
 
+from collections.abc import Awaitable
 from typing import Any
 
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 
-from gateway_core.call import Call, Events, Next, whole
+from gateway_core.call import Call, Events, Given, Next, whole
 from gateway_core.identity.keyring import Identities
 from gateway_core.identity.public import PublicLimits, Use, check_public
 
@@ -19,16 +20,19 @@ class Stage:
         self._identities = identities
         self._public = public
 
-    async def __call__(self, call: Call[Any], next: Next[Any]) -> Events:
+    def __call__(self, call: Call[Any], next: Next[Any]) -> Awaitable[Events]:
         """Raises Unauthenticated, PermissionDenied, ParameterNotAllowed, RateLimited."""
         authorization = call.metadata.get("authorization")
         caller = None if call.certificate and not authorization else self._identities.remembered(authorization)
         if caller is None:
-            caller = await self._identities.caller(authorization, call.certificate)
+            return self._asked(call, next)
         call.caller = caller
-        if caller.kind == "public":
-            return await self._limited(call, next)
-        return await next(call)
+        return self._limited(call, next) if caller.kind == "public" else next(call)
+
+    async def _asked(self, call: Call[Any], next: Next[Any]) -> Events:
+        """What somebody asks of whom it has to be asked who that is."""
+        call.caller = await self._identities.caller(call.metadata.get("authorization"), call.certificate)
+        return await (self._limited(call, next) if call.caller.kind == "public" else next(call))
 
     async def _limited(self, call: Call[Any], next: Next[Any]) -> Events:
         """What a public key asks, within its windows."""
@@ -46,7 +50,7 @@ class Stage:
             # As in the stage `trace`: closing a generator that has not run yet runs none of it.
             await anext(watched)
             return watched
-        answer = await whole(events)
+        answer = events if isinstance(events, Given) else await whole(events)
         told = answer.said.usage
         if told is not None:
             public.correct(use, told.prompt or 0)

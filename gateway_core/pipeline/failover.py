@@ -1,7 +1,7 @@
 """Goes on at another target where one fails in the midst of a streamed answer."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -64,11 +64,14 @@ class Stage:
         self._board = board
         self._is_on = is_on
 
-    async def __call__(self, call: Call[Any], next: Next[Any]) -> Events:
+    def __call__(self, call: Call[Any], next: Next[Any]) -> Awaitable[Events]:
         """Opens the call."""
-        events = await next(call)
         if not call.stream or len(call.targets) == 1 or not self._is_on:
-            return events
+            return next(call)
+        return self._watched(call, next)
+
+    async def _watched(self, call: Call[Any], next: Next[Any]) -> Events:
+        events = await next(call)
         watched = self._watch(call, events, next)
         # As in the stage `trace`: closing a generator that has not run yet runs none of it.
         await anext(watched)

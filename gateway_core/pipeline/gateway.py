@@ -1,8 +1,9 @@
 """From a gateway's name to what it stands for: the request as the gateway completes it."""
 
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
-from gateway_core.call import Call, Events, Next
+from gateway_core.call import Call, Events, Next, Rewrite
 from gateway_core.catalog.catalog import Catalog
 from gateway_core.catalog.gateway import Version
 from gateway_core.catalog.gateway_cache import GatewayCache
@@ -25,7 +26,7 @@ class Stage:
         self._catalog = catalog
         self._endpoints = endpoints
 
-    async def __call__(self, call: Call[Any], next: Next[Any]) -> Events:
+    def __call__(self, call: Call[Any], next: Next[Any]) -> Awaitable[Events]:
         """Raises ModelNotAllowed, InvalidRequest, ContextTooLong."""
         version = self._cache.find(call.caller.account_id, call.model)
         allowed = call.caller.allowed_models
@@ -33,10 +34,10 @@ class Stage:
             model = call.model[:200]
             raise ModelNotAllowed(f"The key may not ask the model {model!r}.", param="model", model=model)
         if version is None:
-            return await next(call)
-        return await self._ask(version, call, next)
+            return next(call)
+        return self._ask(version, call, next)
 
-    async def _ask(self, version: Version, call: Call[Any], next: Next[Any]) -> Events:
+    def _ask(self, version: Version, call: Call[Any], next: Next[Any]) -> Awaitable[Events]:
         # What is wrong is told by the places of the caller's own messages.
         call.check()
         completed = merged(call.request, version, is_public=call.caller.kind == "public")
@@ -48,10 +49,16 @@ class Stage:
             call.targets = (self._endpoints.target(version),)
         if completed.echoed:
             call.json_format = ""  # the document is the provider's, which does not begin with the prefill
-        events = await next(call)
-        if completed.rewrites or left_out:
-            call.rewrites[:0] = [*completed.rewrites, *left_out]
-        return await echoed(events, completed.echoed) if completed.echoed else events
+        if completed.echoed or completed.rewrites or left_out:
+            return told(next(call), call, [*completed.rewrites, *left_out], completed.echoed)
+        return next(call)
+
+
+async def told(opening: Awaitable[Events], call: Call[Any], rewrites: Sequence[Rewrite], beginning: str) -> Events:
+    """The events, with what was made of the request told first, and with the beginning that the caller wants back."""
+    events = await opening
+    call.rewrites[:0] = rewrites
+    return await echoed(events, beginning) if beginning else events
 
 
 def names(asked: str, version: Version | None) -> tuple[str, ...]:

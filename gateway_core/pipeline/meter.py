@@ -6,7 +6,7 @@ from typing import Any
 
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 
-from gateway_core.call import Call, Events, Next, whole
+from gateway_core.call import Call, Events, Given, Next, whole
 from gateway_core.catalog.gateway_endpoint import EndpointTarget
 from gateway_core.errors import GatewayError
 from gateway_core.metering.ledger import Ledger
@@ -34,7 +34,7 @@ class Stage:
         try:
             events = await next(call)
             if not call.stream:
-                answer = await whole(events)
+                answer = events if isinstance(events, Given) else await whole(events)
                 record.measure.note_whole(answer.said)
                 await ledger.settle(record, outcome(call, record, None))
                 call.cost_pico_usd = record.cost

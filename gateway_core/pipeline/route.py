@@ -1,5 +1,6 @@
 """From a model's name to the targets that can answer, the first choice first."""
 
+from collections.abc import Awaitable
 from typing import Any
 
 from gateway_core.call import Call, Events, Next
@@ -15,7 +16,7 @@ class Stage:
         self._catalog = catalog
         self._board = board
 
-    async def __call__(self, call: Call[Any], next: Next[Any]) -> Events:
+    def __call__(self, call: Call[Any], next: Next[Any]) -> Awaitable[Events]:
         """Raises ModelNotFound where nothing can answer."""
         if not call.targets:
             model = call.model
@@ -24,4 +25,4 @@ class Stage:
                 route = self._board.made_route(model, self._catalog.targets(model))
             call.route = route
             call.targets = route.targets
-        return await next(call)
+        return next(call)

@@ -4,7 +4,7 @@ from typing import Any
 
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 
-from gateway_core.call import Call, Events, Next, whole
+from gateway_core.call import Call, Events, Given, Next, whole
 from gateway_core.errors import GatewayError, Internal
 from gateway_core.telemetry import Telemetry
 from gateway_core.telemetry.record import CallRecord, failed_attempt
@@ -27,7 +27,7 @@ class Stage:
         try:
             events = await next(call)
             if not call.stream:
-                answer = await whole(events)
+                answer = events if isinstance(events, Given) else await whole(events)
                 record.note_whole(answer.said)
                 telemetry.end(record, None)
                 return answer

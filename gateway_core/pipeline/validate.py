@@ -1,6 +1,7 @@
 """Refuses what no provider could answer, before anything is asked for it."""
 
 import re
+from collections.abc import Awaitable
 from typing import Any
 
 from gateway_core.call import Call, Events, Next
@@ -13,7 +14,7 @@ TAG = re.compile(r"[\x20-\x7e]{1,64}")
 class Stage:
     """Checks the request as its operation says, and the metadata that goes with every request."""
 
-    async def __call__(self, call: Call[Any], next: Next[Any]) -> Events:
+    def __call__(self, call: Call[Any], next: Next[Any]) -> Awaitable[Events]:
         """Raises InvalidRequest, which names the field."""
         given = call.metadata.get("x-request-id")
         # One that could be taken is the call's own.
@@ -27,4 +28,4 @@ class Stage:
                 )
             call.tag = tag
         call.check()
-        return await next(call)
+        return next(call)

@@ -1,8 +1,8 @@
 """ChatCompletionService: what is asked becomes a call, and its events become the answer."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import aclosing
-from typing import cast
+from typing import Any
 
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from headgate.v1.chat_completion_service_pb2 import (
@@ -18,7 +18,7 @@ from headgate.v1.chat_completion_service_pb2_grpc import ChatCompletionServiceSe
 from headgate.v1.chat_pb2 import ChatCompletionSpec
 from headgate.v1.token_usage_pb2 import TokenUsage
 
-from gateway_core.call import Call, Caller, Events, Next, Rewrite, whole
+from gateway_core.call import Call, Caller, Events, Given, Next, Rewrite, whole
 from gateway_core.completion import fold
 from gateway_core.completion.affinity import affinity
 from gateway_core.errors import InvalidRequest, NotFound
@@ -71,9 +71,10 @@ class ChatCompletion:
         """What requests have in common that one target should answer: "session", "user", "prompt". Empty: nothing."""
         return affinity(request, by)
 
-    async def open(self, provider: object, call: Call[ChatCompletionSpec]) -> Events:
+    def open(self, provider: Any, call: Call[ChatCompletionSpec]) -> Awaitable[Events]:
         """Asks the provider."""
-        return await cast(Provider, provider).open_chat_completion(call)
+        asked: Provider = provider
+        return asked.open_chat_completion(call)
 
 
 class ChatCompletionService(ChatCompletionServiceServicer):
@@ -99,7 +100,8 @@ class ChatCompletionService(ChatCompletionServiceServicer):
         call = self._call(request.spec, context, stream=False)
         call.json_format = request.json_format
         try:
-            answer = await whole(await self._pipeline(call))
+            events = await self._pipeline(call)
+            answer = events if isinstance(events, Given) else await whole(events)
             context.set_trailing_metadata(answer_metadata(call))
             response = CreateChatCompletionResponse()
             if answer.json is not None:

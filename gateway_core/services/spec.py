@@ -64,10 +64,10 @@ def within(name: str, low: float, high: float) -> Check:
 
 def check_messages(messages: Sequence[ChatMessage]) -> None:
     """Somebody speaks in each message, and each part of it is something."""
-    for index, message in enumerate(messages):
+    for index, message in enumerate(messages[:]):  # a list: to walk a repeated field itself costs more
         if message.role not in ROLES:
             raise missing(f"messages[{index}].role")
-        if message.HasField("parts"):
+        if "parts" in message:
             for position, part in enumerate(message.parts.parts):
                 if part.WhichOneof("part") is None:
                     raise missing(f"messages[{index}].parts[{position}].part")
