@@ -249,18 +249,17 @@ class Exchange:
     async def respond(self, status: int, body: bytes, headers: Headers = JSON, told: Lines = b"") -> None:
         """Sends the whole answer, with header fields and the lines of what an RPC told."""
         self.status = status
-        own = b"x-request-id: %b\r\n" % self.request_id.encode()
-        if status != 204:  # an answer without content has no length either (RFC 9110, 8.6)
-            own = b"content-length: %d\r\n%b" % (len(body), own)
+        # An answer without content has no length either (RFC 9110, 8.6).
+        length = "" if status == 204 else f"content-length: {len(body)}\r\n"
         if self._body_left and (status == 408 or b"expect" in self.headers):
             self._connection.keep_alive = False  # what comes next on it could be body or request
         self._ended = True
-        lines = self._lines(headers, told, own)
+        lines = self._lines(headers, told, length)
         await self._connection.respond(status, lines, b"" if self.method == "HEAD" else body)
 
     async def start_stream(self, status: int, headers: Headers, told: Lines = b"") -> None:
         """Sends status, header fields and what an RPC told, of an answer in pieces."""
-        lines = self._lines(headers, told, b"x-request-id: %b\r\n" % self.request_id.encode())
+        lines = self._lines(headers, told, "")
         if self.takes_trailers:
             lines += TRAILER
         # A stream may be open for hours, and thousands of them: of the request only what is asked for later is kept.
@@ -270,9 +269,10 @@ class Exchange:
         await self._connection.start(status, lines)
         self.status = status
 
-    def _lines(self, headers: Headers, told: Lines, own: Lines) -> Lines:
+    def _lines(self, headers: Headers, told: Lines, length: str) -> Lines:
         """All header lines; raises ValueError for a field that would be more than one."""
-        lines = (JSON_LINE if headers is JSON else header_lines(headers)) + told + own
+        given = JSON_LINE if headers is JSON else header_lines(headers)
+        lines = given + told + f"{length}x-request-id: {self.request_id}\r\n".encode("ascii")
         if self.config.allowed_origins:
             lines += header_lines(answer_fields(self.config.allowed_origins, self.headers))
         return lines

@@ -294,8 +294,9 @@ class LimitedHttpProtocol(asyncio.Protocol):
                 self.transport.write(own_answer(500))
         finally:
             del cycle.scope["extensions"]  # the two would hold each other
-            if cycle.task is not None:
-                self._state.tasks.discard(cycle.task)
+            task, cycle.task = cycle.task, None
+            if task is not None:
+                self._state.tasks.discard(task)
             if not cycle.is_complete and not cycle.is_gone:
                 cycle.is_gone = True
                 self._close()

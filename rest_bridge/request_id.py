@@ -7,8 +7,8 @@ from functools import lru_cache
 RANDOM_BYTES = 10
 AT_ONCE = 256
 """Ids for which randomness is fetched together: a system call each would be most of the cost."""
-FORM = b"-7vvv-Vvvv-vvvvvvvvvvvv"
-"""What follows the time: version and variant (V), and random digits (v)."""
+FORM = b"-7vvv-Vvvv-vvvvvvvvvvvv "
+"""What follows the time: version and variant (V), and random digits (v). The space parts one id from the next."""
 VARIANT = bytes.maketrans(b"0123456789abcdef", b"89ab" * 4)
 
 _tails: list[str] = []
@@ -33,8 +33,7 @@ def _new_tails() -> list[str]:
     for column, place in enumerate(columns):
         random = digits[column :: 2 * RANDOM_BYTES]
         tails[place::size] = random.translate(VARIANT) if FORM[place] == ord("V") else random
-    text = tails.decode("ascii")
-    return [text[start : start + size] for start in range(0, len(text), size)]
+    return tails.decode("ascii").split()
 
 
 @lru_cache(8)

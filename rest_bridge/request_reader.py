@@ -50,6 +50,10 @@ class Unfit(Exception):
         self.caller = caller
 
 
+class Offered(Exception):
+    """The head that is complete offers another protocol."""
+
+
 class RequestReader:
     """Parses what it is fed, and tells the sink at once."""
 
@@ -61,14 +65,14 @@ class RequestReader:
         """Bytes since there was something to tell: an unfinished head, or trailers."""
         self._sink = sink
         self._header_bytes = header_bytes
-        self._parser: Any = httptools.HttpRequestParser(self)
-        # What follows a request that asks to close is not served; it must not keep that request from its answer.
-        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._parser = self._new_parser()
         self._url = b""
         self._headers: Fields = {}
         self._repeated_bytes = 0
         """Of fields in whose place others with their names came."""
         self._told = False
+        self._can_strike = False
+        """Whether what is fed begins with a head, from which an offer can be struck still."""
         self._head_bytes_at_most = 0
 
     def feed(self, data: bytes) -> bool:
@@ -76,15 +80,14 @@ class RequestReader:
 
         Raises Unfit: 400 for what is no HTTP, 414 or 431 for a head that is too large, and what the sink raises.
         """
-        # `in` would try first whether the bytes are a number, and fail at some cost.
-        if self.in_head and (data.find(b"pgrade") >= 0 or data.find(b"PGRADE") >= 0):
-            head, end, rest = data.partition(HEAD_END)
-            data = UPGRADE.sub(NO_UPGRADE, head) + end + rest
+        if self.in_head and self.quiet_bytes:  # a head in pieces: what it offers is known too late
+            data = without_offer(data)
         size = len(data)
         self._told = False
+        self._can_strike = self.in_head and not self.quiet_bytes
         self._head_bytes_at_most = self.quiet_bytes + size
         try:
-            self._parser.feed_data(data)
+            self._feed(data)
         except httptools.HttpParserUpgrade:
             # An upgrade that was offered in pieces, or a CONNECT: where the body would begin is not known.
             return False
@@ -98,6 +101,24 @@ class RequestReader:
             if self.quiet_bytes > self._header_bytes:
                 raise Unfit(self._head_status() if self.in_head else 400)
         return True
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            if not isinstance(error.__context__, Offered):
+                raise
+            # Nothing was told of the request: it is read again, as if nothing were offered.
+            self._forget()
+            self._can_strike = False
+            self._parser = self._new_parser()
+            self._parser.feed_data(without_offer(data))
+
+    def _new_parser(self) -> Any:
+        parser = httptools.HttpRequestParser(self)
+        # What follows a request that asks to close is not served; it must not keep that request from its answer.
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser
 
     def close(self) -> None:
         """Reads no more, and lets go of the parser and the sink, which hold this object too."""
@@ -120,6 +141,9 @@ class RequestReader:
 
     def on_headers_complete(self) -> None:
         """Tells of a request."""
+        parser = self._parser
+        if self._can_strike and not self._told and parser.should_upgrade() and parser.get_method() != b"CONNECT":
+            raise Offered
         self._told = True
         self.in_head = False
         url, headers = self._url, self._headers
@@ -128,7 +152,6 @@ class RequestReader:
             if size + self._repeated_bytes > self._header_bytes:
                 raise Unfit(self._head_status())
         self._forget()
-        parser = self._parser
         scope = SCOPE.copy()
         scope["http_version"] = version = parser.get_http_version()
         scope["method"] = parser.get_method().decode()
@@ -158,3 +181,9 @@ class RequestReader:
     def _head_status(self) -> int:
         """The status for a head that is too large."""
         return 414 if len(self._url) > self._header_bytes // 2 else 431
+
+
+def without_offer(data: bytes) -> bytes:
+    """The bytes of a head, and of what is behind it, without the offer of another protocol."""
+    head, end, rest = data.partition(HEAD_END)
+    return UPGRADE.sub(NO_UPGRADE, head) + end + rest

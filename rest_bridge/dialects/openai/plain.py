@@ -64,19 +64,17 @@ def _is_filled(message: ChatMessage, document: Any) -> bool:
 def _are_set(spec: ChatCompletionSpec, body: dict[str, Any]) -> bool:
     """Sets the options as most requests have them; whether all of them were. May raise what is ODD."""
     for name, value in body.items():
-        if name in NO_OPTIONS:
-            continue
-        if name not in BOUNDS:
-            if name == "stream_options" and _has_set_usage(spec, value):
+        bounds = BOUNDS.get(name)
+        if bounds is not None:
+            if value is None:
                 continue
+            types, low, high = bounds
+            kind = type(value)
+            if kind not in types or (kind is not str and kind is not bool and not low <= value <= high):
+                return False
+            setattr(spec, name, value)
+        elif name not in NO_OPTIONS and not (name == "stream_options" and _has_set_usage(spec, value)):
             return False
-        if value is None:
-            continue
-        types, low, high = BOUNDS[name]
-        kind = type(value)
-        if kind not in types or (kind is not str and kind is not bool and not low <= value <= high):
-            return False
-        setattr(spec, name, value)
     return True
 
 

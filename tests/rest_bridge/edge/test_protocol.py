@@ -113,7 +113,7 @@ def test_too_many_pipelined_requests_close_the_connection(run: Run) -> None:
     run(test())
 
 
-@pytest.mark.parametrize("upgrade", [b"Upgrade: h2c", b"upgrade: websocket", b"UPGRADE: anything"])
+@pytest.mark.parametrize("upgrade", [b"Upgrade: h2c", b"upgrade: websocket", b"UPGRADE: anything", b"uPgRaDe: x"])
 def test_an_offered_upgrade_is_passed_over_and_the_body_kept(run: Run, upgrade: bytes) -> None:
     async def test() -> None:
         async with serving() as server:
