@@ -116,7 +116,7 @@ class Provider:
             left_out |= target.unsupported | dropped
         carried = Carried(spec.extra_format)
         document = request_document(spec, target.model, stream=call.stream, left_out=left_out, carried=carried)
-        if spec.HasField("stream_options"):
+        if "stream_options" in spec:
             if not call.stream:
                 dropped.discard("stream_options")
                 refuse_or_drop(call, ["stream_options"], "the answer is not streamed")

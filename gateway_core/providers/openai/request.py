@@ -73,7 +73,7 @@ def stream_options(options: StreamOptions, carried: Carried) -> Document:
 def messages(conversation: Any, carried: Carried) -> list[Document]:
     """The conversation."""
     written = []
-    for index, fields in enumerate(map(ChatMessage.ListFields, conversation)):
+    for index, fields in enumerate(map(ChatMessage.ListFields, conversation[:])):  # a list is walked for less
         if len(fields) == 2 and fields[0][0] is ROLE and fields[1][0] is TEXT:  # as most are
             written.append({"role": ROLES[fields[0][1]], "content": fields[1][1]})
             continue
