@@ -57,7 +57,7 @@ OPTIONAL = frozenset(name for name, field in FIELDS.items() if field.has_presenc
 
 def is_set(spec: ChatCompletionSpec, name: str) -> bool:
     """Whether a spec sets a field."""
-    return spec.HasField(name) if name in OPTIONAL else bool(getattr(spec, name))
+    return name in spec if name in OPTIONAL else bool(getattr(spec, name))
 
 
 def extra_fields(text: str) -> dict[str, object]:

@@ -6,29 +6,37 @@ from typing import Any
 from gateway_core import errors
 from gateway_core.upstream import faults
 from gateway_core.upstream.encoding import Decoder
-from gateway_core.upstream.exchange import Exchange
+from gateway_core.upstream.exchange import Exchange, Headers
 
 
 class Answer:
     """An answer whose status and headers are there: read it to its end, or close it."""
 
-    __slots__ = ("_decoder", "_exchange", "headers", "status")
+    __slots__ = ("_decoder", "_exchange", "_fields", "status")
 
     def __init__(self, exchange: Exchange) -> None:
         """Takes over the exchange."""
         self.status = exchange.status
-        self.headers: Mapping[str, str] = exchange.headers
-        """Get and `in` take names in any case."""
         self._exchange = exchange
-        encoding = exchange.encoding
-        is_plain = encoding is None or encoding == b"identity"
-        self._decoder = None if is_plain else Decoder(exchange.headers["content-encoding"])
+        self._fields = exchange.fields
+        is_plain = self._fields.get(b"content-encoding", b"identity") == b"identity"
+        self._decoder = None if is_plain else Decoder(self.header("content-encoding"))
 
     def __del__(self) -> None:
         # A generator that was never begun closes nothing when it is closed; what it held ends here.
         exchange = self._exchange
         if exchange.carrier is not None and not exchange.loop.is_closed():
             exchange.abort()
+
+    def header(self, name: str) -> str:
+        """The first value of a header, by its name in lower case. Empty: there is none."""
+        value = self._fields.get(name.encode())
+        return "" if value is None else value.decode("utf-8", "replace")
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """All of them. Get and `in` take names in any case."""
+        return Headers(self._fields)
 
     async def read(self) -> bytes:
         """The whole body, decoded; raises ProviderBroken beyond config.answer_bytes, and what `pieces` raises."""

@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 import httptools
 
 from gateway_core.upstream import faults
-from gateway_core.upstream.exchange import Exchange, Failure, Headers
+from gateway_core.upstream.exchange import Exchange, Failure
 
 # Most bytes of a head, of what stands between the pieces of a body, and of what follows it.
 HEAD_BYTES = 64 * 1024
@@ -205,8 +205,7 @@ class Connection(asyncio.BufferedProtocol):
             self._unsent = None
             self._is_last = True
         exchange.status = status
-        exchange.headers = Headers(fields)
-        exchange.encoding = fields.get(b"content-encoding")
+        exchange.fields = fields
         exchange.wake()
 
     def on_body(self, data: bytes) -> None:

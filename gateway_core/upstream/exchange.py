@@ -41,7 +41,7 @@ class Headers(Mapping[str, str]):
 
     __slots__ = ("_fields",)
 
-    def __init__(self, fields: dict[bytes, bytes]) -> None:
+    def __init__(self, fields: Mapping[bytes, bytes]) -> None:
         """Takes values by names in lower case."""
         self._fields = fields
 
@@ -73,9 +73,8 @@ class Exchange:
     # Class attributes are the state of an exchange to which nothing has happened: nothing to set up for most.
     phase: faults.Phase | None = "total"
     status = 0
-    headers: Mapping[str, str] = MappingProxyType({})
-    encoding: bytes | None = None
-    """Of the body, as the headers tell it."""
+    fields: Mapping[bytes, bytes] = MappingProxyType({})
+    """The headers, by their names in lower case."""
     carrier: Carrier | None = None
     """None: before the request is sent, and once the answer has ended."""
     size = 0

@@ -77,10 +77,10 @@ class Provider:
         answer = await self._upstream.open(
             "POST", "/messages", body=body, deadline=call.deadline, headers=self._headers(carried)
         )
-        call.upstream_request_id = name_of_attempt(answer.headers, REQUEST_ID)
+        call.upstream_request_id = name_of_attempt(answer.header(REQUEST_ID))
         if answer.status >= 400:
             raise await refused(answer, self._refusals)
-        content_type = answer.headers.get("content-type", "")
+        content_type = answer.header("content-type")
         if "event-stream" in content_type or (call.stream and "json" not in content_type):
             reader = EventReader(self._event_bytes, self._name)
             events = streamed(answer, reader, decoder, self._refusals, begins)

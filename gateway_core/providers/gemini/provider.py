@@ -28,9 +28,6 @@ from gateway_core.upstream.stream import refused, streamed
 
 KEY = "x-goog-api-key"
 
-NAME = "responseId"
-"""What the host calls an answer, in the answer."""
-
 MEANT = frozenset({"reasoning_effort"})
 """What is not put in other words where the configuration says reject: it would be less than was asked for."""
 
@@ -59,7 +56,7 @@ class Provider:
         answer = await self._upstream.open("POST", path, body=self._body(call), deadline=call.deadline)
         if answer.status >= 400:
             raise await refused(answer, self._refusals)
-        content_type = answer.headers.get("content-type", "")
+        content_type = answer.header("content-type")
         try:
             if "event-stream" in content_type or (call.stream and "json" not in content_type):
                 reader = EventReader(self._event_bytes, self._name)
@@ -72,7 +69,7 @@ class Provider:
                 answer.abort()
         finally:
             # No header tells it: the answer itself does.
-            call.upstream_request_id = name_of_attempt({NAME: decoder.name}, NAME)
+            call.upstream_request_id = name_of_attempt(decoder.name)
 
     async def list_models(self) -> Sequence[Model]:
         """The models that the host lists, of all pages."""

@@ -71,11 +71,11 @@ class Provider:
         body = orjson.dumps(document)
         path = self._path.replace(MODEL_IN_URL, quote(document["model"], safe="")) if self._path else COMPLETIONS
         answer = await self._upstream.open("POST", path, body=body, deadline=call.deadline)
-        call.upstream_request_id = name_of_attempt(answer.headers, REQUEST_ID)
+        call.upstream_request_id = name_of_attempt(answer.header(REQUEST_ID))
         if answer.status >= 400:
             raise await refused(answer, self._refusals)
         # Some hosts do not stream, whatever they are asked, and some always do.
-        content_type = answer.headers.get("content-type", "")
+        content_type = answer.header("content-type")
         if "event-stream" in content_type or (call.stream and "json" not in content_type):
             reader = EventReader(self._event_bytes, self._name)
             events = streamed(answer, reader, self._decoder(call, document), self._refusals, begins)
@@ -116,7 +116,7 @@ class Provider:
             left_out |= target.unsupported | dropped
         carried = Carried(spec.extra_format)
         document = request_document(spec, target.model, stream=call.stream, left_out=left_out, carried=carried)
-        if spec.HasField("stream_options"):
+        if "stream_options" in spec:
             if not call.stream:
                 dropped.discard("stream_options")
                 refuse_or_drop(call, ["stream_options"], "the answer is not streamed")

@@ -73,10 +73,12 @@ def stream_options(options: StreamOptions, carried: Carried) -> Document:
 def messages(conversation: Any, carried: Carried) -> list[Document]:
     """The conversation."""
     written = []
-    for index, fields in enumerate(map(ChatMessage.ListFields, conversation)):
-        if len(fields) == 2 and fields[0][0] is ROLE and fields[1][0] is TEXT:  # as most are
-            written.append({"role": ROLES[fields[0][1]], "content": fields[1][1]})
-            continue
+    for index, fields in enumerate(map(ChatMessage.ListFields, conversation[:])):  # a list is walked for less
+        if len(fields) == 2:
+            (first, role), (second, text) = fields
+            if first is ROLE and second is TEXT:  # as in most
+                written.append({"role": ROLES[role], "content": text})
+                continue
         try:
             written.append(message_document(conversation[index], carried))
         except InvalidRequest as error:
