@@ -8,11 +8,11 @@ import errno
 import fcntl
 import mmap
 import os
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from struct import Struct
+from zlib import crc32
 
 from gateway_core.storage.errors import StorageUnavailable
 
@@ -23,6 +23,8 @@ MOST_SEGMENTS = 256
 """A gigabyte: then the database has been away for too long."""
 HEAD = Struct("<II")
 """Before a line: its length in bytes, at least 1, and its CRC-32. Zeros: there is no more."""
+HEAD_BYTES = HEAD.size
+pack_head = HEAD.pack
 INSTEAD = "give `data_directory` a local disk that can be written on, or set `ledger_journal: database`"
 LOCK = ".lock"
 UNFINISHED = ".new"
@@ -111,12 +113,13 @@ class JournalFile:
         """
         if not self._segments:
             raise StorageUnavailable(f"{self._directory}: the journal is closed.")
-        segment = self._segments[-1]
-        end = segment.end + HEAD.size + len(line)
+        segment, length = self._segments[-1], len(line)
+        start = segment.end
+        end = start + HEAD_BYTES + length
         if end > SEGMENT_BYTES:
-            segment = self._next(len(line))
-            end = HEAD.size + len(line)
-        segment.map[segment.end : end] = HEAD.pack(len(line), zlib.crc32(line)) + line
+            segment = self._next(length)
+            start, end = 0, HEAD_BYTES + length
+        segment.map[start:end] = pack_head(length, crc32(line)) + line
         segment.end = end
         segment.lines += 1
         return segment
@@ -185,7 +188,7 @@ class JournalFile:
 
     def _next(self, length: int) -> Segment:
         spare = self._spare
-        if spare is None or length > SEGMENT_BYTES - HEAD.size:
+        if spare is None or length > SEGMENT_BYTES - HEAD_BYTES:
             raise StorageUnavailable(f"{self._directory}: there is no room for another line of the journal.")
         full = self._segments[-1]
         self._segments.append(spare)
@@ -247,10 +250,10 @@ def all_lines(directory: Path) -> Iterator[bytes]:
 def lines_of(content: bytes) -> Iterator[bytes]:
     """The lines of a file."""
     start = 0
-    while start + HEAD.size < len(content):
+    while start + HEAD_BYTES < len(content):
         length, check = HEAD.unpack_from(content, start)
-        line = content[start + HEAD.size : start + HEAD.size + length]
-        if not length or len(line) != length or zlib.crc32(line) != check:
+        line = content[start + HEAD_BYTES : start + HEAD_BYTES + length]
+        if not length or len(line) != length or crc32(line) != check:
             return
         yield line
-        start += HEAD.size + length
+        start += HEAD_BYTES + length
