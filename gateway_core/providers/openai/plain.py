@@ -7,13 +7,12 @@ from typing import Annotated, Literal
 
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from headgate.v1.message_pb2 import ROLE_ASSISTANT
-from msgspec import UNSET, DecodeError, Meta, Struct, UnsetType
+from msgspec import UNSET, DecodeError, Meta, Struct, UnsetType, to_builtins
 from msgspec.json import Decoder, Encoder
-from msgspec.structs import asdict
 
 from gateway_core.providers.openai.reading import INT64
 from gateway_core.said import Said
-from gateway_core.tokens import Tokens, count
+from gateway_core.tokens import TOKENS_AT_MOST, Tokens
 
 FAILED = frozenset({"error", "abort"})
 """The finish reasons of an answer that failed on its way, beside an error object or alone.
@@ -23,15 +22,7 @@ FAILED = frozenset({"error", "abort"})
 
 Text = Annotated[str, Meta(min_length=1)]
 Time = Annotated[int, Meta(gt=0, le=INT64 - 1)]
-Count = Annotated[int, Meta(ge=-INT64, le=INT64 - 1)]
-PromptKind = Literal["cached_tokens", "audio_tokens", "cache_write_tokens", "text_tokens", "image_tokens"]
-CompletionKind = Literal[
-    "reasoning_tokens",
-    "audio_tokens",
-    "text_tokens",
-    "accepted_prediction_tokens",
-    "rejected_prediction_tokens",
-]
+Count = Annotated[int, Meta(ge=0, le=TOKENS_AT_MOST)]
 
 
 class Message(Struct, forbid_unknown_fields=True, kw_only=True, gc=False):
@@ -53,14 +44,52 @@ class Choice(Struct, forbid_unknown_fields=True, kw_only=True, gc=False):
     finish_reason: Text
 
 
+class PromptDetails(Struct, forbid_unknown_fields=True, gc=False):
+    """Of the tokens of the prompt, by kinds that are known."""
+
+    cached_tokens: Count | UnsetType = UNSET
+    audio_tokens: Count | UnsetType = UNSET
+    cache_write_tokens: Count | UnsetType = UNSET
+    text_tokens: Count | UnsetType = UNSET
+    image_tokens: Count | UnsetType = UNSET
+
+
+class CompletionDetails(Struct, forbid_unknown_fields=True, gc=False):
+    """Likewise, of those of the completion."""
+
+    reasoning_tokens: Count | UnsetType = UNSET
+    audio_tokens: Count | UnsetType = UNSET
+    accepted_prediction_tokens: Count | UnsetType = UNSET
+    rejected_prediction_tokens: Count | UnsetType = UNSET
+    text_tokens: Count | UnsetType = UNSET
+
+
 class Usage(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
-    """The tokens used, by kinds that are known."""
+    """The tokens used, within what can be meant."""
 
     prompt_tokens: Count
     completion_tokens: Count
     total_tokens: Count
-    prompt_tokens_details: dict[PromptKind, Count] | None = None
-    completion_tokens_details: dict[CompletionKind, Count] | None = None
+    prompt_tokens_details: PromptDetails | None = None
+    completion_tokens_details: CompletionDetails | None = None
+
+    def tokens(self) -> Tokens:
+        """The same in plain numbers, of the classes that have a price."""
+        cached = cache_write = prompt_audio = reasoning = completion_audio = None
+        prompt, completion = self.prompt_tokens_details, self.completion_tokens_details
+        if prompt is not None:
+            cached, cache_write, prompt_audio = prompt.cached_tokens, prompt.cache_write_tokens, prompt.audio_tokens
+        if completion is not None:
+            reasoning, completion_audio = completion.reasoning_tokens, completion.audio_tokens
+        return Tokens(
+            self.prompt_tokens,
+            cached if cached is not UNSET else None,
+            cache_write if cache_write is not UNSET else None,
+            prompt_audio if prompt_audio is not UNSET else None,
+            self.completion_tokens,
+            reasoning if reasoning is not UNSET else None,
+            completion_audio if completion_audio is not UNSET else None,
+        )
 
 
 class PlainAnswer(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
@@ -77,24 +106,13 @@ class PlainAnswer(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=Fal
 
     def said(self) -> Said:
         """What it tells beside its words."""
-        choice, used = self.choices[0], self.usage
-        usage = None
-        if used is not None:
-            prompt, completion = used.prompt_tokens_details or {}, used.completion_tokens_details or {}
-            usage = Tokens(
-                count(used.prompt_tokens),
-                told(prompt.get("cached_tokens")),
-                told(prompt.get("cache_write_tokens")),
-                told(prompt.get("audio_tokens")),
-                count(used.completion_tokens),
-                told(completion.get("reasoning_tokens")),
-                told(completion.get("audio_tokens")),
-            )
-        return Said(self.id, self.model, {0: choice.finish_reason}, len(choice.message.content), usage)
+        choice, usage = self.choices[0], self.usage
+        told = None if usage is None else usage.tokens()
+        return Said(self.id, self.model, {0: choice.finish_reason}, len(choice.message.content), told)
 
     def event(self) -> ChatCompletionChunk:
         """What it says: what `chunk` would tell, which is asked for every other answer."""
-        used = None if self.usage is None else asdict(self.usage)
+        used = None if self.usage is None else to_builtins(self.usage)
         event = ChatCompletionChunk(id=self.id, created=self.created, model=self.model, usage=used)
         if self.service_tier is not None:
             event.service_tier = self.service_tier
@@ -126,8 +144,3 @@ def plain_answer(data: bytes) -> PlainAnswer | None:
     except (DecodeError, UnicodeError):  # that it is not valid is one of the first
         return None
     return None if answer.choices[0].finish_reason in FAILED else answer
-
-
-def told(number: int | None) -> int | None:
-    """A number of tokens that may not have been told."""
-    return None if number is None else count(number)

@@ -118,8 +118,8 @@ def test_each_class_is_what_was_told_of_it_within_what_can_be_meant(
 ) -> None:
     prompt, completion, *subsets = numbers
     usage = TokenUsage(prompt_tokens=prompt, completion_tokens=completion)
-    of_prompt = dict(zip(PROMPT, subsets[:3], strict=True)) if has_prompt else {}
-    of_completion = dict(zip(COMPLETION, subsets[3:], strict=True)) if has_completion else {}
+    of_prompt: dict[str, Any] = dict(zip(PROMPT, subsets[:3], strict=True)) if has_prompt else {}
+    of_completion: dict[str, Any] = dict(zip(COMPLETION, subsets[3:], strict=True)) if has_completion else {}
     if has_prompt:
         usage.prompt_tokens_details.CopyFrom(PromptTokensDetails(**of_prompt))
     if has_completion:

@@ -76,7 +76,7 @@ def test_a_usual_answer_is_read_and_written_in_one_pass() -> None:
         {"usage": None},
         {"usage": {**USUAL["usage"], "prompt_tokens_details": None}},
         {"usage": {**USUAL["usage"], "prompt_tokens_details": {}}},
-        {"usage": {"prompt_tokens": -1, "completion_tokens": 2**63 - 1, "total_tokens": -(2**63)}},
+        {"usage": {"prompt_tokens": 0, "completion_tokens": 10**9, "total_tokens": 1}},
         {"service_tier": None, "system_fingerprint": ""},
         {"choices": [{"message": {"role": "assistant", "content": ""}, "finish_reason": "a word of the host's own"}]},
         {"choices": [{**USUAL["choices"][0], "message": {**MESSAGE, "annotations": None, "tool_calls": []}}]},
@@ -86,6 +86,11 @@ def test_a_usual_answer_is_read_and_written_in_one_pass() -> None:
 )
 def test_an_answer_that_tells_less_or_more_is_read_in_one_pass(change: dict[str, Any]) -> None:
     assert is_read_alike(json.dumps({**USUAL, **change}).encode())
+
+
+@pytest.mark.parametrize("number", [-1, 10**9 + 1, 2**63 - 1, -(2**63)])
+def test_numbers_of_tokens_that_cannot_be_meant_are_not_read_in_one_pass(number: int) -> None:
+    assert not is_read_alike(orjson.dumps({**USUAL, "usage": {**USUAL["usage"], "completion_tokens": number}}))
 
 
 @pytest.mark.parametrize("seed", range(20))
