@@ -109,6 +109,32 @@ def test_a_number_that_cannot_be_meant_is_not_believed() -> None:
     assert tokens_of(TokenUsage(prompt_tokens=-5, completion_tokens=2**62)) == Tokens(prompt=0, completion=10**9)
 
 
+NUMBERS = st.none() | st.sampled_from([0, 1, -1, 10**9, 10**9 + 1, 2**62, -(2**63)]) | st.integers(0, 10**6)
+PROMPT = ("cached_tokens", "cache_write_tokens", "audio_tokens")
+COMPLETION = ("reasoning_tokens", "audio_tokens")
+
+
+@given(st.tuples(*[NUMBERS] * 7), st.booleans(), st.booleans())
+def test_each_class_is_what_was_told_of_it_within_what_can_be_meant(
+    numbers: tuple[int | None, ...], has_prompt: bool, has_completion: bool
+) -> None:
+    prompt, completion, *subsets = numbers
+    usage = TokenUsage(prompt_tokens=prompt, completion_tokens=completion)
+    of_prompt: dict[str, Any] = dict(zip(PROMPT, subsets[:3], strict=True)) if has_prompt else {}
+    of_completion: dict[str, Any] = dict(zip(COMPLETION, subsets[3:], strict=True)) if has_completion else {}
+    if has_prompt:
+        usage.prompt_tokens_details.CopyFrom(PromptTokensDetails(**of_prompt))
+    if has_completion:
+        usage.completion_tokens_details.CopyFrom(CompletionTokensDetails(**of_completion))
+
+    def within(told: int | None) -> int | None:
+        return None if told is None else min(max(told, 0), 10**9)
+
+    expected = [within(prompt or 0), *(within(of_prompt.get(name)) for name in PROMPT)]
+    expected += [within(completion or 0), *(within(of_completion.get(name)) for name in COMPLETION)]
+    assert list(tokens_of(usage)) == expected
+
+
 def configured(**settings: Any) -> Config:
     both = (TargetConfig(provider="lab", model="x"), TargetConfig(provider="other", model="x"))
     return Config(

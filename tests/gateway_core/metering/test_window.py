@@ -1,3 +1,6 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
 from gateway_core.metering.window import SECOND_US, Window
 
 
@@ -49,3 +52,20 @@ def test_tokens_are_corrected_in_their_own_window_only() -> None:
 
 def test_a_limit_of_none_admits_nothing() -> None:
     assert not window(0).take(1)
+
+
+@given(st.integers(1, 10_000), st.lists(st.integers(0, 10**11), min_size=1))
+def test_whatever_the_clock_tells_a_window_begins_at_a_multiple_and_never_before_the_last(
+    seconds: int, times: list[int]
+) -> None:
+    limited = Window(3, seconds)
+    length_us, start_us = seconds * SECOND_US, 0
+    for now_us in times:
+        limited.used = 1
+        begins_us = now_us - now_us % length_us
+        assert limited.turn(now_us) == (begins_us > start_us)
+        assert limited.used == (0 if begins_us > start_us else 1)
+        start_us = max(start_us, begins_us)
+        assert limited.start_us == start_us
+        since_us = now_us - start_us
+        assert limited.reset_us(now_us) == length_us - (since_us % length_us if since_us > 0 else since_us)
