@@ -5,10 +5,13 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
+import orjson
+
 from rest_bridge.head import header_lines
 
 Metadata = Iterable[tuple[str, str | bytes]]
 
+DELETE = "\x7f"
 FOR_CALLERS = re.compile(r"x-(headgate|ratelimit)-[0-9a-z_.-]*")
 """The keys whose values are header fields too."""
 TOLD_BEHIND = ("x-headgate-attempts", "x-headgate-cost", "x-headgate-input-tokens", "x-headgate-output-tokens")
@@ -53,12 +56,18 @@ class Told:
 
 
 def are_printable(values: tuple[str | bytes, ...]) -> bool:
-    """Whether all values are text in printable ASCII."""
+    """Whether all values are text in printable ASCII.
+
+    JSON tells most: it has what is not printable escaped, and only quotes and backslashes beside; orjson looks for them
+    in many characters at once.
+    """
     try:
         text = "".join(values)  # type: ignore[arg-type]  # what else there is, is found out so
     except TypeError:
         return False
-    return text.isascii() and text.isprintable()
+    return text.isascii() and (
+        (len(orjson.dumps(text)) == len(text) + len('""') and DELETE not in text) or text.isprintable()
+    )
 
 
 @lru_cache(256)

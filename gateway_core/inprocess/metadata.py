@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 import grpc.aio
+import orjson
 
 # The alphabet of keys; that of values is printable ASCII: gRPC over HTTP/2, "Custom-Metadata"
 # (doc/PROTOCOL-HTTP2.md in grpc/grpc).
@@ -13,6 +14,8 @@ KEY = re.compile(r"[0-9a-z_.-]+")
 # The transport's own keys, which it replaces or drops where an application sets them.
 RESERVED = frozenset({"content-type", "te", "user-agent"})
 
+
+DELETE = "\x7f"
 
 Metadatum: TypeAlias = tuple[str, str | bytes]
 """A key and its value: bytes where the key ends in -bin, printable ASCII elsewhere."""
@@ -54,9 +57,20 @@ def plain_pairs(sent: object) -> tuple[Metadatum, ...] | None:
         text = "".join(values)
     except (TypeError, ValueError):
         return None
-    if is_distinct is None or not (text.isascii() and text.isprintable()):
+    if is_distinct is None or not is_printable(text):
         return None
     return DistinctPairs(sent) if is_distinct else sent
+
+
+def is_printable(text: str) -> bool:
+    """Whether a text is printable ASCII.
+
+    JSON tells most: it has what is not printable escaped, and only quotes and backslashes beside; orjson looks for them
+    in many characters at once.
+    """
+    return text.isascii() and (
+        (len(orjson.dumps(text)) == len(text) + len('""') and DELETE not in text) or text.isprintable()
+    )
 
 
 class ReceivedMetadata(grpc.aio.Metadata):

@@ -7,7 +7,10 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from gateway_core.inprocess.metadata import ReceivedMetadata, is_printable, plain_pairs, received
 from tests.gateway_core.inprocess.conftest import CREATE, STREAM, Connect, answer, event, eventually, texts
 
 BOTH_KINDS = (("x-request-id", "abc"), ("trace-bin", b"\x00\xff"), ("x-tag", "1"), ("x-tag", "2"), ("x-empty", ""))
@@ -210,3 +213,48 @@ async def test_aborting_takes_trailing_metadata_as_a_tuple_only(connect: Connect
 
     _, stub = await connect(create=create)
     await stub.CreateChatCompletion(CREATE)
+
+
+def looked_at_one_by_one(sent: Any) -> Any:
+    """What becomes of pairs of which none has keys that were looked at before."""
+    try:
+        return [pair for each in sent for pair in received([each])]
+    except (TypeError, ValueError, grpc.aio.InternalError) as error:
+        return type(error)
+
+
+KEYS = st.sampled_from(["a", "b", "x-c", "d-bin", "Upper", "te", 1])
+VALUES = st.text('aB "\\\n\x7fé', max_size=3) | st.binary(max_size=2) | st.just(1)
+
+
+@given(st.lists(st.tuples(KEYS, VALUES), max_size=4).map(tuple))
+def test_metadata_with_known_keys_are_seen_as_those_with_new_ones_are(sent: Any) -> None:
+    expected = looked_at_one_by_one(sent)
+    for _ in range(2):
+        try:
+            seen: Any = list(received(sent))
+        except (TypeError, grpc.aio.InternalError) as error:
+            seen = type(error)
+        assert seen == expected
+    if isinstance(expected, list):
+        told = received(sent)
+        assert list(ReceivedMetadata(told)) == list(grpc.aio.Metadata(*told))
+
+
+@pytest.mark.parametrize("odd", [["k", "v"], ("k",), ("k", "v", "w"), None, ("k", ["v"]), (["k"], "v")])
+def test_what_is_no_pair_is_never_taken_for_one_that_was_looked_at(odd: Any) -> None:
+    received((("k", "v"), ("l", "v")))
+    assert plain_pairs((("k", "v"), ("l", "v"))) is not None
+    assert plain_pairs((odd, ("l", "v"))) is None
+    assert plain_pairs((("k", "v"), odd)) is None
+
+
+def test_every_ascii_character_is_known_to_be_printable_or_not() -> None:
+    assert [is_printable(chr(code)) for code in range(128)] == [chr(code).isprintable() for code in range(128)]
+    assert is_printable("")
+    assert not is_printable("é")
+
+
+@given(st.text(st.characters(max_codepoint=0x100), max_size=8))
+def test_a_text_is_printable_where_python_says_so(text: str) -> None:
+    assert is_printable(text) is (text.isascii() and text.isprintable())

@@ -5,7 +5,7 @@ from grpc import aio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rest_bridge.told import Told
+from rest_bridge.told import Told, are_printable
 
 PAIRS: list[tuple[str, str | bytes]] = [
     ("x-headgate-warning", "n: dropped"),
@@ -63,3 +63,13 @@ def test_metadata_of_grpc_are_told_as_pairs_are() -> None:
 )
 def test_the_first_text_of_a_key_is_known(pairs: Any, text: str) -> None:
     assert Told(pairs).text("x-headgate-cost") == text
+
+
+@given(st.text(st.characters(max_codepoint=0x100), max_size=8))
+def test_values_are_printable_where_python_says_so(text: str) -> None:
+    assert are_printable((text, "a")) is (text.isascii() and text.isprintable())
+
+
+def test_every_ascii_character_is_known_to_be_printable_or_not() -> None:
+    assert [are_printable((chr(code),)) for code in range(128)] == [chr(code).isprintable() for code in range(128)]
+    assert not are_printable(("a", b"b"))
