@@ -159,7 +159,7 @@ class Operation(Protocol[Request]):
         """The model that is asked for."""
         ...
 
-    def check(self, request: Request) -> None:
+    def check(self, call: "Call[Request]") -> None:
         """Raises InvalidRequest, which names the field, for what no provider could answer."""
         ...
 
@@ -171,7 +171,7 @@ class Operation(Protocol[Request]):
         """Names and values of the caller's, which are kept with what the call cost."""
         ...
 
-    def prompt_token_count(self, request: Request) -> int:
+    def prompt_token_count(self, call: "Call[Request]") -> int:
         """The tokens of what is asked, estimated."""
         ...
 
@@ -245,6 +245,8 @@ class Call(Generic[Request]):
     record: object = None
     """What the telemetry knows of it, while it runs; the stage `meter` reads the attempts in it, and nobody else looks.
     A copy of the call has the same."""
+    turns: tuple[object, Sequence[Any]] | None = None
+    """A request and what its messages say; kept by whoever reads them, for the others. None: nobody has."""
     is_checked: bool = False
     """Whether the request is what some provider could answer; set by whoever has asked the operation."""
     model: str = ""
@@ -262,7 +264,7 @@ class Call(Generic[Request]):
     def check(self) -> None:
         """Raises InvalidRequest, which names the field, for what no provider could answer; asks once."""
         if not self.is_checked:
-            self.operation.check(self.request)
+            self.operation.check(self)
             self.is_checked = True
 
 

@@ -10,6 +10,7 @@ from headgate.v1.message_pb2 import ROLE_SYSTEM, ChatMessage
 
 from gateway_core.call import GatewayUse
 from gateway_core.storage.gateway import GatewayRow
+from gateway_core.turn import Turn, turns_of
 
 DEFAULT_OVERRIDES = frozenset(
     {
@@ -58,6 +59,8 @@ class Version:
     """What stands around a prompt. Empty: nothing."""
     instructions: ChatMessage | None = field(repr=False)
     """What is said to the model beside what the caller says. None: nothing."""
+    turn: Turn
+    """The same, as those read it who look at each message."""
     is_behind: bool
     """Whether that stands behind the caller's own instructions."""
     is_begun: bool
@@ -74,7 +77,7 @@ class Version:
         message.id, message.account_id, message.slug, message.version = row.id, row.account_id, row.slug, row.version
         message.create_time.FromMicroseconds(row.created_us)
         message.update_time.FromMicroseconds(row.updated_us)
-        is_own = message.HasField("endpoint")
+        is_own, said = message.HasField("endpoint"), instructions(message)
         return cls(
             use=GatewayUse(row.id, row.slug, row.version),
             account_id=row.account_id,
@@ -85,7 +88,8 @@ class Version:
             model=message.endpoint.model if is_own else message.model,
             is_own=is_own,
             template=message.user_prompt_template,
-            instructions=instructions(message),
+            instructions=said,
+            turn=turns_of([said])[0] if said is not None else None,
             is_behind=message.instructions_placement == INSTRUCTIONS_PLACEMENT_AFTER,
             is_begun=message.HasField("prefill"),
             limit_tokens=message.context_limit_tokens if message.HasField("context_limit_tokens") else None,

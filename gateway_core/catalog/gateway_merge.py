@@ -17,6 +17,7 @@ from headgate.v1.message_pb2 import (
 from gateway_core.call import Rewrite
 from gateway_core.catalog.gateway import Version
 from gateway_core.catalog.gateway_check import PROMPT
+from gateway_core.turn import Turn
 from gateway_core.unsupported import FIELDS, extra_fields, is_set
 
 INSTRUCTING = frozenset({ROLE_SYSTEM, ROLE_DEVELOPER})
@@ -32,14 +33,17 @@ class Merged(NamedTuple):
     spec: ChatCompletionSpec
     rewrites: list[Rewrite]
     """What of the request counted less than the gateway."""
+    turns: Sequence[Turn] | None
+    """Of the request, where they are known without reading it again."""
     echoed: str
     """What the answer is to begin with, before what the model says. Empty: nothing."""
 
 
-def merged(request: ChatCompletionSpec, version: Version, *, is_public: bool = False) -> Merged:
+def merged(request: ChatCompletionSpec, turns: Sequence[Turn], version: Version, *, is_public: bool = False) -> Merged:
     """The request with what its gateway adds. A public key gets none of the gateway's tools.
 
-    The request itself is left as it is. Raises InvalidRequest where its extra_json is no JSON object.
+    Takes the turns of the request, which itself is left as it is. Raises InvalidRequest where its extra_json is no JSON
+    object.
     """
     spec = ChatCompletionSpec()
     spec.CopyFrom(request)
@@ -53,9 +57,13 @@ def merged(request: ChatCompletionSpec, version: Version, *, is_public: bool = F
             if message.role == ROLE_USER:
                 apply_template(message, version.template)
     if version.instructions is not None:
-        messages = spec.messages
-        messages.insert(place(messages) if version.is_behind else 0, version.instructions)
-    return Merged(spec, rewrites, begun(spec, version, rewrites) if version.is_begun else "")
+        at = place(spec.messages) if version.is_behind else 0
+        spec.messages.insert(at, version.instructions)
+        turns = [*turns[:at], version.turn, *turns[at:]]
+    is_known = not (version.template or version.is_begun)
+    return Merged(
+        spec, rewrites, turns if is_known else None, begun(spec, version, rewrites) if version.is_begun else ""
+    )
 
 
 def merge_parameter(spec: ChatCompletionSpec, version: Version, name: str, rewrites: list[Rewrite]) -> None:

@@ -6,11 +6,13 @@ OpenAI's cookbook, "How to count tokens with tiktoken": three tokens for a messa
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from headgate.v1.chat_pb2 import ChatCompletionSpec
 from headgate.v1.message_pb2 import ChatMessage, ContentPart
+
+from gateway_core.turn import Turn, turns_of
 
 MILLI = 1000
 SAMPLED_CHARACTERS = 4096
@@ -23,10 +25,6 @@ KNOWN_AT_MOST = 10_000
 MESSAGE_TOKENS = 3
 NAME_TOKENS = 1
 OPENING_TOKENS = 3
-MORE_BYTES = 6
-"""What a message with a role and a text of less than 16,384 ASCII characters has beside that, at least, where it says
-more: two tags, the role, and a length are 4 or 5 bytes, and any other field is 2."""
-byte_size = ChatMessage.ByteSize  # a message looks for a field of that name first
 TOOL_TOKENS = 8
 IMAGE_TOKENS = {"low": 85}
 IMAGE_TOKENS_OTHERWISE = 765
@@ -122,11 +120,17 @@ def weight(text: str) -> int:
     return sum(WEIGHTS[match.lastgroup](match[0]) for match in PIECES.finditer(text))
 
 
-def input_tokens(spec: ChatCompletionSpec) -> int:
-    """The tokens of a request, about: messages, tools and the form of the answer."""
+def input_tokens(spec: ChatCompletionSpec, turns: Sequence[Turn] | None = None) -> int:
+    """The tokens of a request, about: messages, tools and the form of the answer.
+
+    Takes its turns, where they are read already.
+    """
     total = OPENING_TOKENS
-    for message in spec.messages[:]:  # a list: to walk a repeated field itself costs more
-        total += message_tokens(message)
+    for index, turn in enumerate(turns_of(spec.messages) if turns is None else turns):
+        if turn is None:
+            total += message_tokens(spec.messages[index])
+        else:
+            total += MESSAGE_TOKENS + text_tokens(turn[1])
     for tool in spec.tools[:]:
         total += TOOL_TOKENS + text_tokens(written(tool))
     for function in spec.functions[:]:
@@ -144,8 +148,6 @@ def message_tokens(message: ChatMessage) -> int:
     text = message.text
     if text:
         total += text_tokens(text)
-        if message.role and byte_size(message) - len(text) < MORE_BYTES:
-            return total  # nearly all
     elif "parts" in message:
         total += sum(part_tokens(part) for part in message.parts.parts)
     if message.name:

@@ -116,7 +116,7 @@ class Stage:
             call.limits_left = lambda: limit_headers(limits, self._limits.now_us())
         price = self._price(call, plan)
         if price is not None or most_tokens is not None or plan.context_limit_tokens is not None:
-            admitted.tokens = call.prompt_tokens = call.operation.prompt_token_count(call.request)
+            admitted.tokens = call.prompt_tokens = call.operation.prompt_token_count(call)
             check_context(plan, admitted.tokens)
             if most_tokens is not None and admitted.tokens > most_tokens:
                 raise too_long(limits, admitted.tokens)

@@ -38,7 +38,7 @@ class Stage:
         """What a public key asks, within its windows."""
         check_public(call)
         public, key_id = self._public, call.caller.key_id
-        tokens = call.operation.prompt_token_count(call.request) if public.counts_tokens else 0
+        tokens = call.operation.prompt_token_count(call) if public.counts_tokens else 0
         use = public.admit(key_id, call.address, tokens=tokens)
         if public.shares is not None:
             await public.share(use, public.shares)

@@ -13,6 +13,7 @@ from gateway_core.catalog.gateway_endpoint import Endpoints
 from gateway_core.catalog.gateway_merge import merged
 from gateway_core.errors import ModelNotAllowed
 from gateway_core.metering.estimate import input_tokens, message_tokens
+from gateway_core.turn import turns
 
 ESTIMATE = Estimate(input_tokens, message_tokens)
 
@@ -40,11 +41,13 @@ class Stage:
     def _ask(self, version: Version, call: Call[Any], next: Next[Any]) -> Awaitable[Events]:
         # What is wrong is told by the places of the caller's own messages.
         call.check()
-        completed = merged(call.request, version, is_public=call.caller.kind == "public")
+        completed = merged(call.request, turns(call), version, is_public=call.caller.kind == "public")
         limit = version.most_tokens(None if version.is_own else self._catalog.context_length(version.model))
         left_out = [] if limit is None else fit(completed.spec, limit, ESTIMATE, truncates=version.truncates)
         call.gateway = version.use
         call.ask(completed.spec)
+        if completed.turns is not None and not left_out:
+            call.turns = (completed.spec, completed.turns)
         if version.is_own:
             call.targets = (self._endpoints.target(version),)
         if completed.echoed:

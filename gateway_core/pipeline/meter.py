@@ -120,7 +120,7 @@ class Stage:
 
 def prompt_tokens(call: Call[Any]) -> int:
     """The tokens of what is asked, estimated."""
-    return call.operation.prompt_token_count(call.request) if call.prompt_tokens is None else call.prompt_tokens
+    return call.operation.prompt_token_count(call) if call.prompt_tokens is None else call.prompt_tokens
 
 
 def labels(call: Call[Any]) -> dict[str, str]:

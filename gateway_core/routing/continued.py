@@ -50,9 +50,9 @@ class Continued:
         """As the operation says."""
         return self._operation.model(request)
 
-    def check(self, request: Any) -> None:
+    def check(self, call: Call[Any]) -> None:
         """As the operation does."""
-        self._operation.check(request)
+        self._operation.check(call)
 
     def usage(self, event: ChatCompletionChunk) -> TokenUsage | None:
         """As the operation says."""
@@ -62,9 +62,9 @@ class Continued:
         """As the operation says."""
         return self._operation.labels(request)
 
-    def prompt_token_count(self, request: Any) -> int:
+    def prompt_token_count(self, call: Call[Any]) -> int:
         """As the operation says."""
-        return self._operation.prompt_token_count(request)
+        return self._operation.prompt_token_count(call)
 
     def affinity(self, request: Any, by: str) -> str:
         """As the operation says."""

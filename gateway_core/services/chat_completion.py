@@ -40,6 +40,7 @@ from gateway_core.services.edge import (
     metadata_of,
 )
 from gateway_core.services.spec import check
+from gateway_core.turn import turns
 
 
 class ChatCompletion:
@@ -51,9 +52,9 @@ class ChatCompletion:
         """The model that is asked for."""
         return request.model
 
-    def check(self, request: ChatCompletionSpec) -> None:
+    def check(self, call: Call[ChatCompletionSpec]) -> None:
         """Raises InvalidRequest, which names the field, for what no provider could answer."""
-        check(request)
+        check(call.request, turns(call))
 
     def usage(self, event: ChatCompletionChunk) -> TokenUsage | None:
         """The tokens used, where the event tells."""
@@ -63,9 +64,9 @@ class ChatCompletion:
         """Names and values of the caller's, which are kept with what the call cost."""
         return dict(request.metadata) if request.metadata else {}
 
-    def prompt_token_count(self, request: ChatCompletionSpec) -> int:
+    def prompt_token_count(self, call: Call[ChatCompletionSpec]) -> int:
         """The tokens of what is asked, estimated."""
-        return input_tokens(request)
+        return input_tokens(call.request, turns(call))
 
     def affinity(self, request: ChatCompletionSpec, by: str) -> str:
         """What requests have in common that one target should answer: "session", "user", "prompt". Empty: nothing."""

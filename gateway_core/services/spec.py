@@ -6,10 +6,10 @@ from typing import Any
 
 from headgate.v1 import message_pb2
 from headgate.v1.chat_pb2 import ChatCompletionSpec, Moderation, ResponseFormat
-from headgate.v1.message_pb2 import ChatMessage
 from headgate.v1.tool_pb2 import FunctionTool, Tool, ToolChoice
 
 from gateway_core.errors import InvalidRequest
+from gateway_core.turn import Turn, turns_of
 from gateway_core.unsupported import extra_fields
 
 Check = Callable[[Any], None]
@@ -32,12 +32,18 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 
 
-def check(spec: ChatCompletionSpec) -> None:
-    """Raises InvalidRequest, which names the field, for what no provider could answer."""
+def check(spec: ChatCompletionSpec, turns: Sequence[Turn] | None = None) -> None:
+    """Raises InvalidRequest, which names the field, for what no provider could answer.
+
+    Takes the turns of the messages, where they are read already.
+    """
     if not spec.model:
         raise missing("model")
-    if not spec.messages:
+    if turns is None:
+        turns = turns_of(spec.messages)
+    if not turns:
         raise InvalidRequest("messages must have at least one message.", param="messages")
+    check_messages(spec, turns)
     for field, value in spec.ListFields():
         check_value = CHECKS.get(field)
         if check_value is not None:
@@ -62,9 +68,14 @@ def within(name: str, low: float, high: float) -> Check:
     return check_value
 
 
-def check_messages(messages: Sequence[ChatMessage]) -> None:
+def check_messages(spec: ChatCompletionSpec, turns: Sequence[Turn]) -> None:
     """Somebody speaks in each message, and each part of it is something."""
-    for index, message in enumerate(messages[:]):  # a list: to walk a repeated field itself costs more
+    for index, turn in enumerate(turns):
+        if turn is not None:
+            if turn[0] not in ROLES:
+                raise missing(f"messages[{index}].role")
+            continue
+        message = spec.messages[index]
         if message.role not in ROLES:
             raise missing(f"messages[{index}].role")
         if "parts" in message:
@@ -129,7 +140,6 @@ OWN = frozenset(ChatCompletionSpec.DESCRIPTOR.fields_by_name) - {"extra_json", "
 
 CHECKS_BY_NAME: dict[str, Check] = {
     **{name: within(name, *limits) for name, limits in RANGES.items()},
-    "messages": check_messages,
     "tools": check_tools,
     "tool_choice": check_tool_choice,
     "response_format": check_response_format,

@@ -18,6 +18,7 @@ from gateway_core.providers.openai.plain import plain_answer
 from gateway_core.providers.openai.quirk import adapt
 from gateway_core.providers.openai.reading import Fields, read, skip
 from gateway_core.providers.openai.request import request_document
+from gateway_core.turn import turns
 from gateway_core.unsupported import found, refuse_or_drop
 from gateway_core.upstream.attempt import name_of_attempt
 from gateway_core.upstream.http import Upstream
@@ -115,7 +116,8 @@ class Provider:
         if target.unsupported or dropped:
             left_out |= target.unsupported | dropped
         carried = Carried(spec.extra_format)
-        document = request_document(spec, target.model, stream=call.stream, left_out=left_out, carried=carried)
+        document = request_document(spec, turns(call), stream=call.stream, left_out=left_out, carried=carried)
+        document["model"] = target.model
         if "stream_options" in spec:
             if not call.stream:
                 dropped.discard("stream_options")

@@ -1,6 +1,6 @@
 """A chat completion spec becomes OpenAI's JSON."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from headgate.v1.chat_pb2 import (
@@ -13,23 +13,21 @@ from headgate.v1.chat_pb2 import (
     StreamOptions,
     WebSearchOptions,
 )
-from headgate.v1.message_pb2 import ChatMessage
 
 from gateway_core.errors import InvalidRequest
 from gateway_core.providers.openai.carried import Carried
 from gateway_core.providers.openai.message import ROLES, content_parts, message_document, plain
 from gateway_core.providers.openai.tool import function_choice, function_tool, tool_choice, tool_document
+from gateway_core.turn import Turn
 from gateway_core.upstream.json_text import Document, documents, json_object, placed
 
 # What is not written under its own name, or not by its own value alone.
-APART = frozenset({"model", "stream_options", "extra_json", "extra_format", "prefill"})
-
-ROLE, TEXT = (ChatMessage.DESCRIPTOR.fields_by_name[name] for name in ("role", "text"))
+APART = frozenset({"model", "messages", "stream_options", "extra_json", "extra_format", "prefill"})
 
 
 def request_document(
     spec: ChatCompletionSpec,
-    model: str,
+    turns: Sequence[Turn],
     *,
     stream: bool,
     left_out: frozenset[str] = frozenset(),
@@ -37,11 +35,12 @@ def request_document(
 ) -> Document:
     """The body of a request to an OpenAI-compatible host. Source: OpenAI's CompletionCreateParams.
 
-    Takes the model as the host names it, the names of parameters to leave out, and what tells what could not be
-    carried. A stream is always asked for its usage. Raises InvalidRequest where JSON text in the spec is none.
+    The place of the model's name is left empty, since the host has one of its own for it. Takes the spec's turns, the
+    names of parameters to leave out, and what tells what could not be carried. A stream is always asked for its usage.
+    Raises InvalidRequest where JSON text in the spec is none.
     """
     carried = carried or Carried(spec.extra_format)
-    document: Document = {"model": model}
+    document: Document = {"model": "", "messages": messages(spec, turns, carried)}
     for field, value in spec.ListFields():
         name, write = WRITTEN[field]
         if name in APART or name in left_out:
@@ -70,17 +69,15 @@ def stream_options(options: StreamOptions, carried: Carried) -> Document:
     return plain(options, carried, "stream_options")
 
 
-def messages(conversation: Any, carried: Carried) -> list[Document]:
+def messages(spec: ChatCompletionSpec, turns: Sequence[Turn], carried: Carried) -> list[Document]:
     """The conversation."""
     written = []
-    for index, fields in enumerate(map(ChatMessage.ListFields, conversation[:])):  # a list is walked for less
-        if len(fields) == 2:
-            (first, role), (second, text) = fields
-            if first is ROLE and second is TEXT:  # as in most
-                written.append({"role": ROLES[role], "content": text})
-                continue
+    for index, turn in enumerate(turns):
+        if turn is not None:
+            written.append({"role": ROLES[turn[0]], "content": turn[1]})
+            continue
         try:
-            written.append(message_document(conversation[index], carried))
+            written.append(message_document(spec.messages[index], carried))
         except InvalidRequest as error:
             raise placed(error, "messages", index) from None
     return written
@@ -184,7 +181,6 @@ def texts(values: Any, _: Carried) -> list[str]:
 
 
 WRITERS: dict[str, Callable[[Any, Carried], Any]] = {
-    "messages": messages,
     "tools": tools,
     "tool_choice": tool_choice,
     "functions": functions,

@@ -19,6 +19,7 @@ from headgate.v1.tool_pb2 import FunctionTool, Tool
 from gateway_core.catalog.gateway import Version, stored
 from gateway_core.catalog.gateway_merge import Merged, merged
 from gateway_core.storage.gateway import GatewayRow
+from gateway_core.turn import turns_of
 
 ID = "01900000-0000-7000-8000-0000000050c3"
 WEATHER = Tool(function=FunctionTool(name="weather"))
@@ -41,8 +42,9 @@ def asked(*messages: ChatMessage, **values: Any) -> ChatCompletionSpec:
 
 def result(request: ChatCompletionSpec, **gateway: Any) -> Merged:
     before = request.SerializeToString(deterministic=True)
-    made = merged(request, version(**gateway))
+    made = merged(request, turns_of(request.messages), version(**gateway))
     assert request.SerializeToString(deterministic=True) == before
+    assert made.turns is None or list(made.turns) == turns_of(made.spec.messages)
     return made
 
 
@@ -114,7 +116,7 @@ def test_a_list_is_replaced_as_a_whole() -> None:
 
 def test_a_public_key_gets_none_of_the_gateways_tools() -> None:
     given = parameters(tools=[WEATHER], functions=[FunctionTool(name="f")], seed=1)
-    made = merged(asked(), version(parameters=given), is_public=True)
+    made = merged(asked(), turns_of(asked().messages), version(parameters=given), is_public=True)
     assert not made.spec.tools
     assert not made.spec.functions
     assert made.spec.seed == 1

@@ -21,7 +21,7 @@ class Chat:
     def model(self, request: ChatCompletionSpec) -> str:
         return request.model
 
-    def check(self, request: ChatCompletionSpec) -> None:
+    def check(self, call: Call[ChatCompletionSpec]) -> None:
         pass
 
     def usage(self, event: ChatCompletionChunk) -> TokenUsage | None:
@@ -30,7 +30,7 @@ class Chat:
     def labels(self, request: ChatCompletionSpec) -> dict[str, str]:
         return {}
 
-    def prompt_token_count(self, request: ChatCompletionSpec) -> int:
+    def prompt_token_count(self, call: Call[ChatCompletionSpec]) -> int:
         return 1
 
     def affinity(self, request: ChatCompletionSpec, by: str) -> str:
