@@ -196,5 +196,7 @@ def output_tokens(spec: ChatCompletionSpec, usual: int) -> int:
 
     What is below 1 names no limit: some hosts take -1 for that.
     """
-    named = spec.max_completion_tokens if spec.max_completion_tokens > 0 else spec.max_tokens
-    return (named if named > 0 else usual) * max(1, spec.n)
+    named, answers = spec.max_completion_tokens, spec.n
+    if named <= 0:
+        named = spec.max_tokens
+    return (named if named > 0 else usual) * (answers if answers > 1 else 1)

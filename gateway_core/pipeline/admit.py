@@ -260,7 +260,7 @@ def too_long(limits: Iterable[Limit], tokens: int) -> ContextTooLong:
 def expected(call: Call[Any], admitted: Admitted) -> Tokens:
     """What a call is expected to take."""
     completion = count(output_tokens(call.request, USUAL_OUTPUT_TOKENS))
-    return Tokens(prompt=admitted.tokens, completion=completion)
+    return Tokens(admitted.tokens, None, None, None, completion)
 
 
 def give_back(admitted: Admitted) -> None:

@@ -81,7 +81,7 @@ class Usage(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
             cached, cache_write, prompt_audio = prompt.cached_tokens, prompt.cache_write_tokens, prompt.audio_tokens
         if completion is not None:
             reasoning, completion_audio = completion.reasoning_tokens, completion.audio_tokens
-        return Tokens(
+        told = (
             self.prompt_tokens,
             cached if cached is not UNSET else None,
             cache_write if cache_write is not UNSET else None,
@@ -90,6 +90,7 @@ class Usage(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
             reasoning if reasoning is not UNSET else None,
             completion_audio if completion_audio is not UNSET else None,
         )
+        return tuple.__new__(Tokens, told)  # as in `tokens_of`
 
 
 class PlainAnswer(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
