@@ -7,8 +7,7 @@ from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from gateway_core.call import Given
 from gateway_core.metering.usage import Measure
 from gateway_core.said import Said, said_of
-from gateway_core.telemetry.record import CallRecord
-from gateway_core.telemetry.tracing import NO_SPAN
+from gateway_core.telemetry.record import NO_SPAN, CallRecord
 from gateway_core.tokens import Tokens
 from tests.gateway_core.telemetry.calls import new_call
 
