@@ -14,14 +14,12 @@ from grpc import StatusCode
 
 from gateway_core.inprocess.context import Context, SentMetadata
 from gateway_core.inprocess.driving import DRIVEN, ENDED, NEW, PEEKED, Driving, Servicing
-from gateway_core.inprocess.metadata import Metadatum, ReceivedMetadata, received
+from gateway_core.inprocess.metadata import Received, ReceivedMetadata, received
 
 logger = logging.getLogger(__name__)
 
 LOCALLY_CANCELLED = "Locally cancelled by application!"
 COLLECTED = "Cancelled upon garbage collection!"
-
-Trailing = tuple[Metadatum, ...]
 
 
 class Owner(Protocol):
@@ -41,7 +39,7 @@ class Call(Servicing, grpc.aio.Call):
     # Class attributes are the state of a call to which nothing has happened: nothing to set up for most calls.
     _code: StatusCode | None = None
     _details = ""
-    _trailing: Trailing = ()
+    _trailing: Received = ()
     sent: SentMetadata | None = None
     """The caller's metadata."""
     _deadline: float | None = None
@@ -193,7 +191,7 @@ class Call(Servicing, grpc.aio.Call):
 
     def _admit(self) -> Context[Any, Any]:
         """Begins the call on the servicer's side; raises what grpc.aio raises for illegal metadata."""
-        if self.sent:
+        if self.sent is not None:
             try:
                 self._context.invocation = received(self.sent)
             except (TypeError, grpc.aio.InternalError):
@@ -245,7 +243,7 @@ class Call(Servicing, grpc.aio.Call):
             del error  # as in _settle
         self._reported = False
 
-    def _outcome(self, error: BaseException | None) -> tuple[StatusCode, str, Trailing]:
+    def _outcome(self, error: BaseException | None) -> tuple[StatusCode, str, Received]:
         context = self._context
         if context.invalid:
             return StatusCode.INTERNAL, "Invalid metadata", ()
@@ -258,7 +256,7 @@ class Call(Servicing, grpc.aio.Call):
         logger.error("Unexpected [%s] raised by servicer method [%s]", type(error).__name__, self._path, exc_info=error)
         return StatusCode.UNKNOWN if code is StatusCode.OK else code, context.status_details, context.trailing
 
-    def _end(self, code: StatusCode, details: str, trailing: Trailing = ()) -> None:
+    def _end(self, code: StatusCode, details: str, trailing: Received = ()) -> None:
         self._state = ENDED
         self._code = self._context.ended = code
         self._details = details

@@ -8,7 +8,7 @@ import grpc
 import grpc.aio
 from grpc import StatusCode
 
-from gateway_core.inprocess.metadata import Metadatum, plain_pairs, received
+from gateway_core.inprocess.metadata import Received, Texts, received
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -25,16 +25,16 @@ class Context(grpc.aio.ServicerContext[Request, Response]):
     status_code: StatusCode | None = None
     """Code that the servicer chose."""
     status_details = ""
-    initial: tuple[Metadatum, ...] | None = None
+    initial: Received | None = None
     """Initial metadata, once they were sent."""
-    trailing: tuple[Metadatum, ...] = ()
+    trailing: Received = ()
     is_aborted = False
     """Whether abort has ended the call, whatever the servicer does after it."""
     invalid = False
     """Whether the servicer sent metadata that no transport would take."""
     ended: StatusCode | None = None
     """Status of the call, once it is decided."""
-    invocation: tuple[Metadatum, ...] = ()
+    invocation: Received = ()
     """The caller's metadata."""
     deadline: float | None = None
     """Time of the loop's clock, in seconds, until which the caller waits. None: for ever."""
@@ -88,14 +88,11 @@ class Context(grpc.aio.ServicerContext[Request, Response]):
 
     def set_trailing_metadata(self, trailing_metadata: SentMetadata) -> None:
         """Sets the metadata that the call ends with, in place of any set before."""
-        if trailing_metadata is self._sent and type(trailing_metadata) is tuple:
-            self.trailing = self.initial or ()  # the same again, which was looked at
-            return
-        plain = plain_pairs(trailing_metadata)
-        if plain is not None:
-            self.trailing = plain
-            return
-        _check_pairs(trailing_metadata)
+        if type(trailing_metadata) is not Texts:
+            if trailing_metadata is self._sent and type(trailing_metadata) is tuple:
+                self.trailing = self.initial or ()  # the same again, which was looked at
+                return
+            _check_pairs(trailing_metadata)
         try:
             self.trailing = received(trailing_metadata)
         except grpc.aio.InternalError:
