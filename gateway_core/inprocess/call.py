@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 LOCALLY_CANCELLED = "Locally cancelled by application!"
 COLLECTED = "Cancelled upon garbage collection!"
+OK = StatusCode.OK
+"""Looked up once: a member of an enumeration takes longer than any other attribute."""
 
 
 class Owner(Protocol):
@@ -129,7 +131,7 @@ class Call(Servicing, grpc.aio.Call):
     async def wait_for_connection(self) -> None:
         """Waits as initial_metadata does; raises the call's failure where it has failed by then."""
         await self._beginning()
-        if self._state == ENDED and self._code is not StatusCode.OK:
+        if self._state == ENDED and self._code is not OK:
             raise self._failure()
 
     def interrupt(self, code: StatusCode, details: str) -> None:
@@ -209,8 +211,9 @@ class Call(Servicing, grpc.aio.Call):
         context = self._context
         if error is None and self._state == DRIVEN and not (self._locally_cancelled or context.invalid):
             # Nearly all calls: the rest would come to the same.
-            self._end(context.status_code or StatusCode.OK, context.status_details, context.trailing)
-            context.finish()
+            self._end(context.status_code or OK, context.status_details, context.trailing)
+            if context.callbacks:
+                context.finish()
             return
         try:
             if isinstance(error, GeneratorExit):
@@ -247,14 +250,14 @@ class Call(Servicing, grpc.aio.Call):
         context = self._context
         if context.invalid:
             return StatusCode.INTERNAL, "Invalid metadata", ()
-        code = context.status_code or StatusCode.OK
+        code = context.status_code or OK
         if context.is_aborted or error is None:
             return code, context.status_details, context.trailing
         if not isinstance(error, Exception):
             return StatusCode.CANCELLED, "Cancelled by the servicer.", context.trailing
         # Its words are for the log only: they may tell of what no caller should know.
         logger.error("Unexpected [%s] raised by servicer method [%s]", type(error).__name__, self._path, exc_info=error)
-        return StatusCode.UNKNOWN if code is StatusCode.OK else code, context.status_details, context.trailing
+        return StatusCode.UNKNOWN if code is OK else code, context.status_details, context.trailing
 
     def _end(self, code: StatusCode, details: str, trailing: Received = ()) -> None:
         self._state = ENDED

@@ -38,7 +38,8 @@ class Context(grpc.aio.ServicerContext[Request, Response]):
     """The caller's metadata."""
     deadline: float | None = None
     """Time of the loop's clock, in seconds, until which the caller waits. None: for ever."""
-    _callbacks: tuple[Callable[[Any], None], ...] = ()
+    callbacks: tuple[Callable[[Any], None], ...] = ()
+    """Who hears that the servicer has ended."""
     _sent: SentMetadata | None = None
     """What the servicer gave for initial metadata."""
 
@@ -48,10 +49,10 @@ class Context(grpc.aio.ServicerContext[Request, Response]):
 
     def finish(self) -> None:
         """Tells the servicer's callbacks that the servicer has ended."""
-        if self._callbacks and not self._loop.is_closed():
-            for callback in self._callbacks:
+        if self.callbacks and not self._loop.is_closed():
+            for callback in self.callbacks:
                 self._loop.call_soon(callback, self)
-            self._callbacks = ()
+            self.callbacks = ()
 
     async def send_initial_metadata(self, initial_metadata: SentMetadata) -> None:
         """Sends the initial metadata; raises UsageError the second time."""
@@ -131,7 +132,7 @@ class Context(grpc.aio.ServicerContext[Request, Response]):
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
         """Has the callback called with this context when the servicer has ended."""
-        self._callbacks = (*self._callbacks, callback)
+        self.callbacks = (*self.callbacks, callback)
 
     def done(self) -> bool:
         """Whether the status is decided."""

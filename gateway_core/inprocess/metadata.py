@@ -54,24 +54,19 @@ def received(sent: Any) -> Received:
     character: the errors that grpc.aio raises.
     """
     columns = getattr(sent, "columns", None)
-    if columns is not None and _are_texts(*columns):
-        return sent  # type: ignore[no-any-return]  # or what has the same columns
+    if columns is None:
+        return tuple([(key, _value(key, value)) for key, value in sent if key not in RESERVED])
+    keys, values = columns
+    if keys in _text_keys and len(keys) == len(values):
+        try:
+            if is_printable("".join(values)):
+                return sent  # type: ignore[no-any-return]  # or what has the same columns
+        except TypeError:
+            pass  # one by one it is found which it is
     pairs = tuple([(key, _value(key, value)) for key, value in sent if key not in RESERVED])
-    if columns is not None and len(pairs) == len(columns[0]) and len(_text_keys) < TEXT_KEYS_AT_MOST:
-        keys: tuple[str, ...] = columns[0]
-        if not any(map(_is_binary, keys)):
-            _text_keys.add(keys)
+    if len(pairs) == len(keys) and len(_text_keys) < TEXT_KEYS_AT_MOST and not any(map(_is_binary, keys)):
+        _text_keys.add(keys)
     return pairs
-
-
-def _are_texts(keys: tuple[str, ...], values: list[str]) -> bool:
-    """Whether the keys were looked at before, and the values are text as it may be. If not, all may still be right."""
-    if keys not in _text_keys or len(keys) != len(values):
-        return False
-    try:
-        return is_printable("".join(values))
-    except TypeError:
-        return False
 
 
 def is_printable(text: str) -> bool:

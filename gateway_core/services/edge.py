@@ -33,6 +33,7 @@ TELLING_SHARE = 0.05
 ADDRESS_AT_MOST = 64
 """Characters of a caller's address, as a bridge tells it."""
 Context = aio.ServicerContext[Any, Any]
+TEXT = frozenset({str})
 
 
 def request_id() -> str:
@@ -50,7 +51,10 @@ def metadata_of(context: Context) -> dict[str, str]:
     columns = getattr(pairs, "columns", None)
     if columns is not None:
         return dict(zip(*columns))  # noqa: B905  # of one length, as the channel knows
-    return {key: value for key, value in pairs or () if isinstance(value, str)}
+    found: dict[str, Any] = dict(pairs or ())
+    if TEXT.issuperset(map(type, found.values())):
+        return found
+    return {key: value for key, value in pairs if isinstance(value, str)}
 
 
 class Bridges:
