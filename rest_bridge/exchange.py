@@ -27,7 +27,7 @@ from rest_bridge.cors import answer_fields
 from rest_bridge.errors import Failure, Refused
 from rest_bridge.head import header_lines
 from rest_bridge.request_id import new_request_id
-from rest_bridge.texts import Texts, is_printable
+from rest_bridge.texts import Texts
 from rest_bridge.told import TOLD_BEHIND, Metadata, Told
 
 JSON: Headers = ((b"content-type", b"application/json"),)
@@ -334,7 +334,7 @@ def printable(value: bytes) -> str:
     if not value.isascii():
         return ""
     text = value.decode("ascii")
-    return text if is_printable(text) else ""
+    return text if text.isprintable() else ""
 
 
 def json_object(body: bytes, depth: int) -> dict[str, Any]:

@@ -1,22 +1,7 @@
-"""The metadata of a call to the core, which are all text, and what text they may have."""
+"""The metadata of a call to the core, which are all text."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
-
-import orjson
-
-DELETE = "\x7f"
-
-
-def is_printable(text: str) -> bool:
-    """Whether a text is printable ASCII.
-
-    JSON tells most: it has what is not printable escaped, and only quotes and backslashes beside; orjson looks for them
-    in many characters at once.
-    """
-    return text.isascii() and (
-        (len(orjson.dumps(text)) == len(text) + len('""') and DELETE not in text) or text.isprintable()
-    )
 
 
 class Texts(Sequence[tuple[str, str]]):

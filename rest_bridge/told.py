@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 
 from rest_bridge.head import header_lines
-from rest_bridge.texts import DELETE, is_printable
 
 Metadata = Iterable[tuple[str, str | bytes]]
 
+DELETE = "\x7f"
 FOR_CALLERS = re.compile(r"x-(headgate|ratelimit)-[0-9a-z_.-]*")
 """The keys whose values are header fields too."""
 TOLD_BEHIND = ("x-headgate-attempts", "x-headgate-cost", "x-headgate-input-tokens", "x-headgate-output-tokens")
@@ -88,6 +88,6 @@ def _form(keys: tuple[str, ...]) -> list[str] | None:
 
 def _field(key: str, value: str | bytes) -> tuple[bytes, bytes] | None:
     """The header field that tells one pair of the metadata. None: none does."""
-    if FOR_CALLERS.fullmatch(key) and isinstance(value, str) and is_printable(value):
+    if FOR_CALLERS.fullmatch(key) and isinstance(value, str) and value.isascii() and value.isprintable():
         return key.encode("ascii"), value.encode("ascii")
     return None

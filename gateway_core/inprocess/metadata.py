@@ -123,7 +123,7 @@ def _value(key: str, value: str | bytes) -> str | bytes:
         value = value.decode("latin-1")
     if not isinstance(value, str):
         raise TypeError(f"Expected str, not {type(value)}")
-    if not is_printable(value):
+    if not (value.isascii() and value.isprintable()):
         raise grpc.aio.InternalError(f"metadata was invalid: the value of {key!r} has an illegal character")
     return value
 

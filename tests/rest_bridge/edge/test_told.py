@@ -5,7 +5,7 @@ from grpc import aio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rest_bridge.texts import Texts, is_printable
+from rest_bridge.texts import Texts
 from rest_bridge.told import Told
 
 PAIRS: list[tuple[str, str | bytes]] = [
@@ -84,12 +84,3 @@ def test_columns_are_told_as_pairs_are(pairs: list[tuple[str, str]]) -> None:
     assert (list(columns), len(columns), tuple(columns[:1])) == (pairs, len(pairs), tuple(pairs[:1]))
     assert Told(columns).lines() == Told(pairs).lines()
     assert Told(columns).text("x-headgate-cost") == Told(pairs).text("x-headgate-cost")
-
-
-@given(st.text(st.characters(max_codepoint=0x100), max_size=8))
-def test_a_text_is_printable_where_python_says_so(text: str) -> None:
-    assert is_printable(text) is (text.isascii() and text.isprintable())
-
-
-def test_every_ascii_character_is_known_to_be_printable_or_not() -> None:
-    assert [is_printable(chr(code)) for code in range(128)] == [chr(code).isprintable() for code in range(128)]
