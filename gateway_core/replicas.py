@@ -11,7 +11,7 @@ from gateway_core.resume.streams import Streams
 from gateway_core.routing.board import Board
 from gateway_core.routing.sharing import SharedCircuits
 from gateway_core.services.copies import CopiedStreams
-from gateway_core.services.edge import answer_metadata
+from gateway_core.services.edge import answer_pairs
 from gateway_core.storage.errors import StorageUnavailable
 from gateway_core.storage.ledger import root_account_id
 from gateway_core.storage.store import Store
@@ -37,7 +37,7 @@ class Replicas:
             metrics.tell_redis("circuits", lambda: circuits.link.is_up)
         if config.detach.shared and config.detach.calls and config.detach.at_most_seconds:
             copies = CopyStore(url)
-            self._copies = streams.copies = Copies(copies, store.box, answer_metadata, config.detach.calls)
+            self._copies = streams.copies = Copies(copies, store.box, answer_pairs, config.detach.calls)
             self.copied = CopiedStreams(self._copies)
             metrics.tell_redis("streams", lambda: copies.link.is_up)
 

@@ -27,6 +27,7 @@ from rest_bridge.cors import answer_fields
 from rest_bridge.errors import Failure, Refused
 from rest_bridge.head import header_lines
 from rest_bridge.request_id import new_request_id
+from rest_bridge.texts import Texts
 from rest_bridge.told import TOLD_BEHIND, Metadata, Told
 
 JSON: Headers = ((b"content-type", b"application/json"),)
@@ -194,31 +195,35 @@ class Exchange:
             raise Refused(Failure.deadline_exceeded())
         return left
 
-    def metadata(self) -> tuple[tuple[str, str], ...]:
+    def metadata(self) -> Texts:
         """The RPC's metadata: who calls, through which dialect, under which id; printable ASCII, of bounded length.
 
         Raises InvalidBody for a tag that is none.
         """
-        pairs = [("x-headgate-dialect", self.dialect), ("x-request-id", self.request_id)]
+        keys, values = ["x-headgate-dialect", "x-request-id"], [self.dialect, self.request_id]
         headers = self.headers
         for name in PASSED_ON_NAMES.intersection(headers):
             key, longest = PASSED_ON[name]
             value = headers[name]
             if value and len(value) <= longest and (text := printable(value)):
-                pairs.append((key, text))
+                keys.append(key)
+                values.append(text)
             elif value and key is TAG:
                 raise InvalidBody(f"{TAG} must be 1 to 64 printable ASCII characters.", TAG)
         if b"authorization" not in headers:
             key_given = headers.get(b"x-api-key") or headers.get(b"api-key") or self._key_in_query()
             if key_given and len(key_given) <= 8192 and (text := printable(key_given)):
-                pairs.append(("authorization", "Bearer " + text))
+                keys.append("authorization")
+                values.append("Bearer " + text)
         client = self.client
         if client:
-            pairs.append(("x-headgate-client", client))
+            keys.append("x-headgate-client")
+            values.append(client)
         certificate = self.scope.get(CERTIFICATE)
-        if certificate and (told := forwarded(certificate, headers, self.config.certificate_proxies)):
-            pairs.append((FORWARDED, told))
-        return tuple(pairs)
+        if certificate and (shown := forwarded(certificate, headers, self.config.certificate_proxies)):
+            keys.append(FORWARDED)
+            values.append(shown)
+        return Texts(tuple(keys), values)
 
     @property
     def has_key(self) -> bool:

@@ -153,11 +153,14 @@ class RequestReader:
                 raise Unfit(self._head_status())
         self._forget()
         scope = SCOPE.copy()
-        scope["http_version"] = version = parser.get_http_version()
+        keep_alive = parser.should_keep_alive()
+        # Where nothing is said of it, only HTTP/1.1 keeps a connection. The parser takes its time to write a version.
+        version = "1.1" if keep_alive and b"connection" not in headers else parser.get_http_version()
+        scope["http_version"] = version
         scope["method"] = parser.get_method().decode()
         scope["path"], scope["raw_path"], scope["query_string"] = target(url)
         scope["headers"] = headers.items()
-        self._sink.request_began(scope, headers, version == "1.1" and parser.should_keep_alive())
+        self._sink.request_began(scope, headers, keep_alive and version == "1.1")
 
     def on_body(self, body: bytes) -> None:
         """Tells of a piece."""

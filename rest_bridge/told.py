@@ -1,7 +1,7 @@
 """What an RPC's metadata tell the caller too, as header lines of the answer."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -25,12 +25,15 @@ class Told:
 
     def __init__(self, metadata: Metadata | None) -> None:
         """Takes pairs, if there are any."""
-        self._keys: tuple[str, ...] = ()
-        self._values: tuple[str | bytes, ...] = ()
-        # Asked for its length, as tuple() does, grpc.aio's metadata become a mapping first.
-        pairs = () if metadata is None else tuple(iter(metadata))
-        if pairs:
-            self._keys, self._values = zip(*pairs)  # noqa: B905  # pairs they are
+        # What comes from a core in the same process has all keys, and all values, together already.
+        columns = getattr(metadata, "columns", None)
+        if columns is None:
+            # Asked for its length, as tuple() does, grpc.aio's metadata become a mapping first.
+            pairs = () if metadata is None else tuple(iter(metadata))
+            columns = zip(*pairs) if pairs else ((), ())  # noqa: B905  # pairs they are
+        self._keys: tuple[str, ...]
+        self._values: Sequence[str | bytes]
+        self._keys, self._values = columns
 
     def text(self, key: str) -> str:
         """The first value of a key; empty where there is none that is text."""
@@ -42,10 +45,9 @@ class Told:
         if not self._keys:
             return b""
         form = _form(self._keys)
-        if form is not None and are_printable(self._values):
-            pieces: list[Any] = form.copy()
-            pieces[1::2] = self._values
-            return "".join(pieces).encode("ascii")
+        lines = None if form is None else _filled(form, self._values)
+        if lines is not None:
+            return lines
         pairs = zip(self._keys, self._values, strict=True)
         return header_lines([pair for key, value in pairs if (pair := _field(key, value)) is not None])
 
@@ -55,19 +57,21 @@ class Told:
         return Told([(key, value) for key, value in pairs if key in TOLD_BEHIND]).lines()
 
 
-def are_printable(values: tuple[str | bytes, ...]) -> bool:
-    """Whether all values are text in printable ASCII.
+def _filled(form: list[str], values: Sequence[str | bytes]) -> bytes | None:
+    """The header lines that a form is with these values in it. None: they have more in them than plain text.
 
-    JSON tells most: it has what is not printable escaped, and only quotes and backslashes beside; orjson looks for them
-    in many characters at once.
+    JSON tells: it has line ends written with two characters more, and everything else as long as it is but quotes,
+    backslashes and what is not printable. orjson looks for them in many characters at once.
     """
+    pieces: list[Any] = form.copy()
+    pieces[1::2] = values
     try:
-        text = "".join(values)  # type: ignore[arg-type]  # what else there is, is found out so
+        lines = "".join(pieces)
     except TypeError:
-        return False
-    return text.isascii() and (
-        (len(orjson.dumps(text)) == len(text) + len('""') and DELETE not in text) or text.isprintable()
-    )
+        return None
+    if not lines.isascii() or DELETE in lines or len(orjson.dumps(lines)) != len(lines) + 2 * len(values) + len('""'):
+        return None
+    return lines.encode("ascii")
 
 
 @lru_cache(256)

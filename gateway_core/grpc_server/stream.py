@@ -18,8 +18,9 @@ from gateway_core.grpc_server.message import ENCODINGS, Unacceptable
 from gateway_core.grpc_server.method import Method, request_of
 from gateway_core.grpc_server.outlet import Outlet
 from gateway_core.grpc_server.wire import Wire
+from gateway_core.inprocess.call import OK
 from gateway_core.inprocess.context import Context, SentMetadata
-from gateway_core.inprocess.metadata import Metadatum
+from gateway_core.inprocess.metadata import Metadatum, Texts
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class Stream(Inlet, Outlet, Context[Any, Any]):
                         await self.sent()
         else:
             await answer
-        self.end(self.status_code or StatusCode.OK, self.status_details, self.trailing)
+        self.end(self.status_code or OK, self.status_details, self.trailing)
 
     def _give(self, answer: Any) -> None:
         if self.ended is not None:
@@ -113,10 +114,10 @@ class Stream(Inlet, Outlet, Context[Any, Any]):
         message = self._method.serialize(answer)
         if self.status_code is not None or self.initial is not None or self.invalid:
             self._send(message)
-            self.end(self.status_code or StatusCode.OK, self.status_details, self.trailing)
+            self.end(self.status_code or OK, self.status_details, self.trailing)
             return
         self._check_length(message)
-        self.ended = StatusCode.OK
+        self.ended = OK
         self.send_whole(ANSWER, message, trailer_fields(OK_FIELD, self.status_details, self.trailing))
 
     def _fail(self, error: Exception) -> None:
@@ -228,6 +229,8 @@ def trailer_fields(status: Field, details: str, trailing: Sequence[Metadatum]) -
 
 def texts(metadata: Sequence[Metadatum]) -> Sequence[Field]:
     """Metadata as header fields."""
+    if type(metadata) is Texts:
+        return metadata
     for _, value in metadata:
         if type(value) is not str:
             break

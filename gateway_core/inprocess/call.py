@@ -14,14 +14,14 @@ from grpc import StatusCode
 
 from gateway_core.inprocess.context import Context, SentMetadata
 from gateway_core.inprocess.driving import DRIVEN, ENDED, NEW, PEEKED, Driving, Servicing
-from gateway_core.inprocess.metadata import Metadatum, ReceivedMetadata, received
+from gateway_core.inprocess.metadata import Received, ReceivedMetadata, received
 
 logger = logging.getLogger(__name__)
 
 LOCALLY_CANCELLED = "Locally cancelled by application!"
 COLLECTED = "Cancelled upon garbage collection!"
-
-Trailing = tuple[Metadatum, ...]
+OK = StatusCode.OK
+"""Looked up once: a member of an enumeration takes longer than any other attribute."""
 
 
 class Owner(Protocol):
@@ -41,7 +41,7 @@ class Call(Servicing, grpc.aio.Call):
     # Class attributes are the state of a call to which nothing has happened: nothing to set up for most calls.
     _code: StatusCode | None = None
     _details = ""
-    _trailing: Trailing = ()
+    _trailing: Received = ()
     sent: SentMetadata | None = None
     """The caller's metadata."""
     _deadline: float | None = None
@@ -131,7 +131,7 @@ class Call(Servicing, grpc.aio.Call):
     async def wait_for_connection(self) -> None:
         """Waits as initial_metadata does; raises the call's failure where it has failed by then."""
         await self._beginning()
-        if self._state == ENDED and self._code is not StatusCode.OK:
+        if self._state == ENDED and self._code is not OK:
             raise self._failure()
 
     def interrupt(self, code: StatusCode, details: str) -> None:
@@ -193,7 +193,7 @@ class Call(Servicing, grpc.aio.Call):
 
     def _admit(self) -> Context[Any, Any]:
         """Begins the call on the servicer's side; raises what grpc.aio raises for illegal metadata."""
-        if self.sent:
+        if self.sent is not None:
             try:
                 self._context.invocation = received(self.sent)
             except (TypeError, grpc.aio.InternalError):
@@ -211,8 +211,9 @@ class Call(Servicing, grpc.aio.Call):
         context = self._context
         if error is None and self._state == DRIVEN and not (self._locally_cancelled or context.invalid):
             # Nearly all calls: the rest would come to the same.
-            self._end(context.status_code or StatusCode.OK, context.status_details, context.trailing)
-            context.finish()
+            self._end(context.status_code or OK, context.status_details, context.trailing)
+            if context.callbacks:
+                context.finish()
             return
         try:
             if isinstance(error, GeneratorExit):
@@ -245,20 +246,20 @@ class Call(Servicing, grpc.aio.Call):
             del error  # as in _settle
         self._reported = False
 
-    def _outcome(self, error: BaseException | None) -> tuple[StatusCode, str, Trailing]:
+    def _outcome(self, error: BaseException | None) -> tuple[StatusCode, str, Received]:
         context = self._context
         if context.invalid:
             return StatusCode.INTERNAL, "Invalid metadata", ()
-        code = context.status_code or StatusCode.OK
+        code = context.status_code or OK
         if context.is_aborted or error is None:
             return code, context.status_details, context.trailing
         if not isinstance(error, Exception):
             return StatusCode.CANCELLED, "Cancelled by the servicer.", context.trailing
         # Its words are for the log only: they may tell of what no caller should know.
         logger.error("Unexpected [%s] raised by servicer method [%s]", type(error).__name__, self._path, exc_info=error)
-        return StatusCode.UNKNOWN if code is StatusCode.OK else code, context.status_details, context.trailing
+        return StatusCode.UNKNOWN if code is OK else code, context.status_details, context.trailing
 
-    def _end(self, code: StatusCode, details: str, trailing: Trailing = ()) -> None:
+    def _end(self, code: StatusCode, details: str, trailing: Received = ()) -> None:
         self._state = ENDED
         self._code = self._context.ended = code
         self._details = details

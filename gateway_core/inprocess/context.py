@@ -8,7 +8,7 @@ import grpc
 import grpc.aio
 from grpc import StatusCode
 
-from gateway_core.inprocess.metadata import Metadatum, plain_pairs, received
+from gateway_core.inprocess.metadata import Received, Texts, received
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -25,20 +25,21 @@ class Context(grpc.aio.ServicerContext[Request, Response]):
     status_code: StatusCode | None = None
     """Code that the servicer chose."""
     status_details = ""
-    initial: tuple[Metadatum, ...] | None = None
+    initial: Received | None = None
     """Initial metadata, once they were sent."""
-    trailing: tuple[Metadatum, ...] = ()
+    trailing: Received = ()
     is_aborted = False
     """Whether abort has ended the call, whatever the servicer does after it."""
     invalid = False
     """Whether the servicer sent metadata that no transport would take."""
     ended: StatusCode | None = None
     """Status of the call, once it is decided."""
-    invocation: tuple[Metadatum, ...] = ()
+    invocation: Received = ()
     """The caller's metadata."""
     deadline: float | None = None
     """Time of the loop's clock, in seconds, until which the caller waits. None: for ever."""
-    _callbacks: tuple[Callable[[Any], None], ...] = ()
+    callbacks: tuple[Callable[[Any], None], ...] = ()
+    """Who hears that the servicer has ended."""
     _sent: SentMetadata | None = None
     """What the servicer gave for initial metadata."""
 
@@ -48,10 +49,10 @@ class Context(grpc.aio.ServicerContext[Request, Response]):
 
     def finish(self) -> None:
         """Tells the servicer's callbacks that the servicer has ended."""
-        if self._callbacks and not self._loop.is_closed():
-            for callback in self._callbacks:
+        if self.callbacks and not self._loop.is_closed():
+            for callback in self.callbacks:
                 self._loop.call_soon(callback, self)
-            self._callbacks = ()
+            self.callbacks = ()
 
     async def send_initial_metadata(self, initial_metadata: SentMetadata) -> None:
         """Sends the initial metadata; raises UsageError the second time."""
@@ -88,14 +89,11 @@ class Context(grpc.aio.ServicerContext[Request, Response]):
 
     def set_trailing_metadata(self, trailing_metadata: SentMetadata) -> None:
         """Sets the metadata that the call ends with, in place of any set before."""
-        if trailing_metadata is self._sent and type(trailing_metadata) is tuple:
-            self.trailing = self.initial or ()  # the same again, which was looked at
-            return
-        plain = plain_pairs(trailing_metadata)
-        if plain is not None:
-            self.trailing = plain
-            return
-        _check_pairs(trailing_metadata)
+        if type(trailing_metadata) is not Texts:
+            if trailing_metadata is self._sent and type(trailing_metadata) is tuple:
+                self.trailing = self.initial or ()  # the same again, which was looked at
+                return
+            _check_pairs(trailing_metadata)
         try:
             self.trailing = received(trailing_metadata)
         except grpc.aio.InternalError:
@@ -134,7 +132,7 @@ class Context(grpc.aio.ServicerContext[Request, Response]):
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
         """Has the callback called with this context when the servicer has ended."""
-        self._callbacks = (*self._callbacks, callback)
+        self.callbacks = (*self.callbacks, callback)
 
     def done(self) -> bool:
         """Whether the status is decided."""

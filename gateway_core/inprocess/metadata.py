@@ -1,7 +1,7 @@
 """Metadata as it would have come over a socket: checked, and typed by its keys."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -21,45 +21,52 @@ Metadatum: TypeAlias = tuple[str, str | bytes]
 """A key and its value: bytes where the key ends in -bin, printable ASCII elsewhere."""
 
 
-def received(sent: Iterable[tuple[str, str | bytes]]) -> tuple[Metadatum, ...]:
-    """What the other side gets to see of the metadata that this side sent.
+class Texts(Sequence[tuple[str, str]]):
+    """Metadata whose values are all text, in columns: who looks at all keys, or all values, has them together.
+
+    Nobody changes them once they are sent. Those of another package may come in their place: what has such `columns`.
+    """
+
+    __slots__ = ("columns",)
+
+    def __init__(self, keys: tuple[str, ...], values: list[str]) -> None:
+        """Takes all keys, and the value of each."""
+        self.columns = (keys, values)
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return zip(*self.columns, strict=True)
+
+    def __getitem__(self, index: Any) -> Any:
+        return tuple(self)[index]
+
+
+Received: TypeAlias = tuple[Metadatum, ...] | Texts
+"""Metadata as the other side sees them: pairs."""
+
+
+def received(sent: Any) -> Received:
+    """What the other side gets to see of the metadata, pairs, that this side sent.
 
     Raises TypeError where a key or value has the wrong type, and grpc.aio.InternalError where it has an illegal
     character: the errors that grpc.aio raises.
     """
-    plain = plain_pairs(sent)
-    if plain is not None:
-        return plain
+    columns = getattr(sent, "columns", None)
+    if columns is None:
+        return tuple([(key, _value(key, value)) for key, value in sent if key not in RESERVED])
+    keys, values = columns
+    if keys in _text_keys and len(keys) == len(values):
+        try:
+            if is_printable("".join(values)):
+                return sent  # type: ignore[no-any-return]  # or what has the same columns
+        except TypeError:
+            pass  # one by one it is found which it is
     pairs = tuple([(key, _value(key, value)) for key, value in sent if key not in RESERVED])
-    keys = tuple([key for key, _ in pairs])
-    if len(_plain_keys) < PLAIN_KEYS_AT_MOST and not any(map(_is_binary, keys)):
-        _plain_keys[keys] = len(set(keys)) == len(keys)
+    if len(pairs) == len(keys) and len(_text_keys) < TEXT_KEYS_AT_MOST and not any(map(_is_binary, keys)):
+        _text_keys.add(keys)
     return pairs
-
-
-class DistinctPairs(tuple[Metadatum, ...]):
-    """Pairs as the other side sees them, each with a key of its own."""
-
-    __slots__ = ()
-
-
-def plain_pairs(sent: object) -> tuple[Metadatum, ...] | None:
-    """A tuple of pairs whose keys were looked at before, and whose values are text: as nearly all metadata are.
-
-    None: it may be right or wrong.
-    """
-    if type(sent) is not tuple:
-        return None
-    try:
-        hash(sent)  # a list in the place of a pair has none
-        keys, values = zip(*sent, strict=True)
-        is_distinct = _plain_keys.get(keys)
-        text = "".join(values)
-    except (TypeError, ValueError):
-        return None
-    if is_distinct is None or not is_printable(text):
-        return None
-    return DistinctPairs(sent) if is_distinct else sent
 
 
 def is_printable(text: str) -> bool:
@@ -76,30 +83,35 @@ def is_printable(text: str) -> bool:
 class ReceivedMetadata(grpc.aio.Metadata):
     """What a call received, as grpc.aio gives it; a mapping only when somebody asks for one, which few do."""
 
-    def __init__(self, received: tuple[Metadatum, ...]) -> None:
+    columns: tuple[tuple[str, ...], list[str]] | None = None
+    """As `Texts` have them. None: not all are text, or somebody may have changed them."""
+
+    def __init__(self, received: Received) -> None:
         """Takes the pairs."""
-        # Of keys that are there several times the values are told together.
-        is_distinct = type(received) is DistinctPairs or len(dict(received)) == len(received)
-        self._pairs = received if is_distinct else None
-        if not is_distinct:
+        self.columns = columns = getattr(received, "columns", None)
+        if columns is None:
             super().__init__(*received)
 
     def __iter__(self) -> Iterator[tuple[str, str | bytes]]:
-        return super().__iter__() if self._pairs is None else iter(self._pairs)
+        columns = self.columns
+        # Of keys that are there several times the values are told together.
+        if columns is None or len(set(columns[0])) != len(columns[0]):
+            return super().__iter__()
+        return zip(*columns, strict=True)
 
     def __getattr__(self, name: str) -> Any:
         # Only what is not there comes here: the mapping that all other methods look into.
-        pairs = self.__dict__.get("_pairs")
-        if name != "_metadata" or pairs is None:
+        columns = self.columns
+        if name != "_metadata" or columns is None:
             raise AttributeError(name)
-        self._pairs = None
-        super().__init__(*pairs)
+        self.columns = None
+        super().__init__(*zip(*columns, strict=True))
         return self._metadata
 
 
-_plain_keys: dict[tuple[str, ...], bool] = {}
-"""Legal keys of values that are text, as they came together, and whether each is another one."""
-PLAIN_KEYS_AT_MOST = 1024
+_text_keys: set[tuple[str, ...]] = set()
+"""Legal keys of text, as they came together."""
+TEXT_KEYS_AT_MOST = 1024
 
 
 def _value(key: str, value: str | bytes) -> str | bytes:

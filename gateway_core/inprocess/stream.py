@@ -6,9 +6,8 @@ from types import coroutine
 from typing import Any, Literal, TypeVar
 
 import grpc.aio
-from grpc import StatusCode
 
-from gateway_core.inprocess.call import Call
+from gateway_core.inprocess.call import OK, Call
 from gateway_core.inprocess.driving import DRIVEN, ENDED, NEW, NOTHING, OPEN, PARKED, PEEKED, Driving, Step
 
 Request = TypeVar("Request")
@@ -60,7 +59,7 @@ class UnaryStreamCall(Call, grpc.aio.UnaryStreamCall[Request, Response]):
             event = await self._taken()
         if event is not NOTHING:
             return event
-        if self._code is not StatusCode.OK:
+        if self._code is not OK:
             raise self._failure()
         return grpc.aio.EOF
 
@@ -71,7 +70,7 @@ class UnaryStreamCall(Call, grpc.aio.UnaryStreamCall[Request, Response]):
 
     def _verdict(self) -> BaseException:
         """What iteration ends with; a failure is raised once, as by an asynchronous generator."""
-        if self._code is StatusCode.OK or self._reported:
+        if self._code is OK or self._reported:
             return StopAsyncIteration()
         self._reported = True
         return self._failure()

@@ -4,9 +4,8 @@ from collections.abc import Generator
 from typing import Any, TypeVar
 
 import grpc.aio
-from grpc import StatusCode
 
-from gateway_core.inprocess.call import Call
+from gateway_core.inprocess.call import OK, Call
 from gateway_core.inprocess.driving import ENDED, NEW, Driving
 
 Request = TypeVar("Request")
@@ -24,7 +23,7 @@ class UnaryUnaryCall(Call, grpc.aio.UnaryUnaryCall[Request, Response]):
             yield from self._peek(False)
         elif self._state != ENDED:
             yield from self._wait_for_turn()
-        if self._code is not StatusCode.OK:
+        if self._code is not OK:
             raise self._failure()
         return self._response
 

@@ -15,6 +15,7 @@ from grpc import aio
 
 from gateway_core.call import Call, Rewrite
 from gateway_core.errors import GatewayError, Internal
+from gateway_core.inprocess.metadata import Texts
 from gateway_core.metering.price import usd_text
 from gateway_core.pipeline.validate import REQUEST_ID
 from gateway_core.storage.errors import StorageUnavailable
@@ -46,10 +47,13 @@ def request_id() -> str:
 
 def metadata_of(context: Context) -> dict[str, str]:
     """The caller's metadata, without binary values; of several with one key the last."""
-    found: dict[str, Any] = dict(context.invocation_metadata() or ())
+    pairs: Any = context.invocation_metadata()
+    columns = getattr(pairs, "columns", None)
+    if columns is not None:
+        return dict(zip(*columns))  # noqa: B905  # of one length, as the channel knows
+    found: dict[str, Any] = dict(pairs or ())
     if TEXT.issuperset(map(type, found.values())):
         return found
-    pairs = context.invocation_metadata() or ()
     return {key: value for key, value in pairs if isinstance(value, str)}
 
 
@@ -96,25 +100,40 @@ def chosen_request_id(metadata: Mapping[str, str]) -> str:
     return given if REQUEST_ID.fullmatch(given) else request_id()
 
 
-def answer_metadata(call: Call[Any]) -> tuple[tuple[str, str], ...]:
+def answer_metadata(call: Call[Any]) -> Texts:
     """What an answer tells beside itself: the request's id, who answers, failed attempts, cost, limits, rewrites."""
-    told = [("x-headgate-request-id", call.request_id)]
+    keys: tuple[str, ...] = ("x-headgate-request-id",)
+    values = [call.request_id]
     if call.target is not None:
-        told.append(("x-headgate-provider", call.target.provider))
+        keys += ("x-headgate-provider",)
+        values.append(call.target.provider)
     if call.failed_attempts:
-        told.append(("x-headgate-attempts", attempts_text(call)))
+        keys += ("x-headgate-attempts",)
+        values.append(attempts_text(call))
     if call.gateway is not None:
-        told.append(("x-headgate-gateway", call.gateway.id))
-    if call.usage is not None:
-        told.append(("x-headgate-input-tokens", str(call.usage.prompt)))
-        told.append(("x-headgate-output-tokens", str(call.usage.completion)))
+        keys += ("x-headgate-gateway",)
+        values.append(call.gateway.id)
+    usage = call.usage
+    if usage is not None:
+        keys += ("x-headgate-input-tokens", "x-headgate-output-tokens")
+        values += str(usage.prompt), str(usage.completion)
     if call.cost_pico_usd is not None:
-        told.append(("x-headgate-cost", usd_text(call.cost_pico_usd)))
-    if call.limits_left is not None:
-        told.extend(call.limits_left())
+        keys += ("x-headgate-cost",)
+        values.append(usd_text(call.cost_pico_usd))
+    if call.limits_left is not None and (left := call.limits_left()):
+        limit_keys, limit_values = zip(*left)  # noqa: B905  # pairs they are
+        keys += limit_keys
+        values += limit_values
     if call.rewrites:
-        told.extend([("x-headgate-warning", warning) for warning in warnings(call.rewrites)])
-    return tuple(told)
+        told = warnings(call.rewrites)
+        keys += ("x-headgate-warning",) * len(told)
+        values += told
+    return Texts(keys, values)
+
+
+def answer_pairs(call: Call[Any]) -> tuple[tuple[str, str], ...]:
+    """The same, to be kept."""
+    return tuple(answer_metadata(call))
 
 
 def attempts_text(call: Call[Any]) -> str:
@@ -168,7 +187,7 @@ class Rpc:
         log.info(names.CALL, **self._fields, **{names.STATUS: status, names.DURATION_MS: duration_ms}, **more)
 
 
-async def fail(context: Context, error: Exception, metadata: tuple[tuple[str, str], ...] = ()) -> NoReturn:
+async def fail(context: Context, error: Exception, metadata: Sequence[tuple[str, str]] = ()) -> NoReturn:
     """Ends the RPC with the status of what failed: what every service does with whatever it catches.
 
     An error that is not a GatewayError is a fault of ours: it is logged in full and leaves as INTERNAL, without detail.

@@ -62,7 +62,8 @@ class ChatCompletions:
                 del streaming
                 await self._stream(exchange, call, writer)
         else:
-            request = CreateChatCompletionRequest(json_format="openai")
+            request = CreateChatCompletionRequest()
+            request.json_format = "openai"
             read_spec(exchange, given, body, request.spec)
             await self._answer(exchange, request)
 
@@ -71,8 +72,9 @@ class ChatCompletions:
         response = await call
         told = Told(await call.trailing_metadata())
         # Where the provider speaks the same JSON, it is there already, but for the cost.
-        if response.json:
-            body = priced(response.json, told.text(COST))
+        body = response.json
+        if body:
+            body = priced(body, told.text(COST))
         else:
             body = orjson.dumps(
                 completion_document(response.completion, request.spec.model, exchange.config.reasoning_fields)

@@ -42,7 +42,7 @@ class ResumableStreams:
 
     def __init__(self, stub: ChatCompletionServiceStub) -> None:
         """Takes the way to the core."""
-        self._stub = stub
+        self._stub: Any = stub  # the type stubs take it for one of grpc, where it is one of grpc.aio
 
     async def begin(self, exchange: Exchange, request: StreamChatCompletionRequest) -> None:
         """Answers a request whose caller asks that it goes on without its connection."""

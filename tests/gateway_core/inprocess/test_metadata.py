@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway_core.inprocess.metadata import ReceivedMetadata, is_printable, plain_pairs, received
+from gateway_core.inprocess.metadata import ReceivedMetadata, Texts, is_printable, received
 from tests.gateway_core.inprocess.conftest import CREATE, STREAM, Connect, answer, event, eventually, texts
 
 BOTH_KINDS = (("x-request-id", "abc"), ("trace-bin", b"\x00\xff"), ("x-tag", "1"), ("x-tag", "2"), ("x-empty", ""))
@@ -228,25 +228,74 @@ VALUES = st.text('aB "\\\n\x7fé', max_size=3) | st.binary(max_size=2) | st.just
 
 
 @given(st.lists(st.tuples(KEYS, VALUES), max_size=4).map(tuple))
-def test_metadata_with_known_keys_are_seen_as_those_with_new_ones_are(sent: Any) -> None:
+def test_metadata_are_seen_as_they_would_be_one_by_one(sent: Any) -> None:
     expected = looked_at_one_by_one(sent)
-    for _ in range(2):
-        try:
-            seen: Any = list(received(sent))
-        except (TypeError, grpc.aio.InternalError) as error:
-            seen = type(error)
-        assert seen == expected
+    assert seen_of(sent) == expected
     if isinstance(expected, list):
         told = received(sent)
         assert list(ReceivedMetadata(told)) == list(grpc.aio.Metadata(*told))
 
 
-@pytest.mark.parametrize("odd", [["k", "v"], ("k",), ("k", "v", "w"), None, ("k", ["v"]), (["k"], "v")])
-def test_what_is_no_pair_is_never_taken_for_one_that_was_looked_at(odd: Any) -> None:
-    received((("k", "v"), ("l", "v")))
-    assert plain_pairs((("k", "v"), ("l", "v"))) is not None
-    assert plain_pairs((odd, ("l", "v"))) is None
-    assert plain_pairs((("k", "v"), odd)) is None
+@given(st.lists(st.tuples(KEYS, VALUES), max_size=4).map(tuple))
+def test_metadata_in_columns_are_seen_as_pairs_are(sent: Any) -> None:
+    in_columns = columns_of(sent)
+    assert (list(in_columns), len(in_columns)) == (list(sent), len(sent))
+    for _ in range(2):  # the first time the keys are new
+        assert seen_of(in_columns) == seen_of(sent)
+    if isinstance(seen_of(sent), list):
+        of_columns, of_pairs = ReceivedMetadata(received(in_columns)), ReceivedMetadata(received(sent))
+        assert list(of_columns) == list(of_pairs)
+        assert of_columns == of_pairs
+
+
+def seen_of(sent: Any) -> Any:
+    """What becomes of metadata."""
+    try:
+        return list(received(sent))
+    except (TypeError, grpc.aio.InternalError) as error:
+        return type(error)
+
+
+def columns_of(pairs: Any) -> Texts:
+    """Pairs in columns."""
+    return Texts(tuple(key for key, _ in pairs), [value for _, value in pairs])
+
+
+@pytest.mark.parametrize("odd", ["line\nbreak", "\x7f", "é", b"text", 1, None])
+def test_what_is_no_text_is_never_taken_for_it_under_keys_that_are_known(odd: Any) -> None:
+    known = columns_of((("k", "v"), ("l", "v")))
+    received(known)
+    assert received(known) is known
+    assert seen_of(columns_of((("k", "v"), ("l", odd)))) == seen_of((("k", "v"), ("l", odd)))
+
+
+def test_columns_of_two_lengths_are_refused() -> None:
+    received(Texts(("k", "l"), ["v", "v"]))
+    for values in ([], ["v"], ["v"] * 3):
+        with pytest.raises(ValueError, match="argument"):
+            received(Texts(("k", "l"), values))
+
+
+async def test_a_servicer_sends_columns_and_sees_those_of_its_caller(connect: Connect) -> None:
+    seen: list[Any] = []
+
+    async def create(request: Any, context: Any) -> Any:
+        seen.append([pair for pair in context.invocation_metadata() if pair[0] != "user-agent"])
+        await context.send_initial_metadata(Texts(("i",), ["1"]))
+        context.set_trailing_metadata(Texts(("t", "u", "u"), ["1", "2", "3"]))
+        return answer()
+
+    _, stub = await connect(create=create)
+    for _ in range(2):
+        call = stub.CreateChatCompletion(CREATE, metadata=Texts(("a", "b"), ["1", "2"]))
+        await call
+        assert seen.pop() == [("a", "1"), ("b", "2")]
+        assert tuple(await call.initial_metadata()) == (("i", "1"),)
+        trailing = await call.trailing_metadata()
+        assert tuple(trailing) == (("t", "1"), ("u", "2"), ("u", "3"))
+        trailing["t"] = "changed"
+        assert (trailing["t"], trailing.get_all("u")) == ("changed", ["2", "3"])
+        assert tuple(await call.trailing_metadata()) == (("t", "1"), ("u", "2"), ("u", "3"))
 
 
 def test_every_ascii_character_is_known_to_be_printable_or_not() -> None:

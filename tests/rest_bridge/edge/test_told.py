@@ -5,7 +5,8 @@ from grpc import aio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rest_bridge.told import Told, are_printable
+from rest_bridge.texts import Texts
+from rest_bridge.told import Told
 
 PAIRS: list[tuple[str, str | bytes]] = [
     ("x-headgate-warning", "n: dropped"),
@@ -66,10 +67,20 @@ def test_the_first_text_of_a_key_is_known(pairs: Any, text: str) -> None:
 
 
 @given(st.text(st.characters(max_codepoint=0x100), max_size=8))
-def test_values_are_printable_where_python_says_so(text: str) -> None:
-    assert are_printable((text, "a")) is (text.isascii() and text.isprintable())
+def test_values_are_told_where_python_says_that_they_are_printable(text: str) -> None:
+    pairs = [("x-headgate-cost", text), ("x-headgate-provider", "a")]
+    assert Told(pairs).lines() == one_by_one(pairs)
 
 
-def test_every_ascii_character_is_known_to_be_printable_or_not() -> None:
-    assert [are_printable((chr(code),)) for code in range(128)] == [chr(code).isprintable() for code in range(128)]
-    assert not are_printable(("a", b"b"))
+def test_every_ascii_character_is_told_where_it_is_printable() -> None:
+    for code in range(128):
+        pairs = [("x-headgate-cost", chr(code)), ("x-headgate-provider", "")]
+        assert Told(pairs).lines() == one_by_one(pairs)
+
+
+@given(st.lists(st.tuples(st.sampled_from(KEYS), st.text("aB 0%s\r\n\0\x7fé", max_size=4)), max_size=5))
+def test_columns_are_told_as_pairs_are(pairs: list[tuple[str, str]]) -> None:
+    columns = Texts(tuple(key for key, _ in pairs), [value for _, value in pairs])
+    assert (list(columns), len(columns), tuple(columns[:1])) == (pairs, len(pairs), tuple(pairs[:1]))
+    assert Told(columns).lines() == Told(pairs).lines()
+    assert Told(columns).text("x-headgate-cost") == Told(pairs).text("x-headgate-cost")
