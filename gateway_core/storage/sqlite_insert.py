@@ -15,6 +15,9 @@ LEARNED_AGAIN_AFTER = 4096
 """Statements, after which columns that once differed may be alike again."""
 STATEMENTS_AT_MOST = 256
 
+Split = tuple[tuple[int, ...], tuple[int, ...]]
+"""The places of columns: of those that differ, and of those that have been alike."""
+
 
 class Insertion:
     """Adds rows to one table. To bind a value costs more than to keep it, and calls have most columns alike.
@@ -27,8 +30,9 @@ class Insertion:
         """Takes the columns, of which the first is the key, or a part of it."""
         self._table = table
         self._columns = columns
-        self._split = self._all_alike = ((0,), tuple(range(1, len(columns))))
-        """The places of the columns that differ, and of those that have been alike. Threads take it as a whole."""
+        self._all_alike: Split = ((0,), tuple(range(1, len(columns))))
+        self._split: Split = self._all_alike
+        """Threads take it as a whole."""
         self._left = LEARNED_AGAIN_AFTER
 
     def statement(self, rows: Sequence[tuple[Any, ...]]) -> tuple[str, list[Any]]:
@@ -44,7 +48,7 @@ class Insertion:
         values += chain.from_iterable(zip(*(without_none(columns[place]) for place in apart), strict=True))
         return insert_or_fail(self._table, self._columns, apart, alike, count), values
 
-    def _known(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def _known(self) -> Split:
         self._left -= 1
         if self._left <= 0:
             self._left, self._split = LEARNED_AGAIN_AFTER, self._all_alike
