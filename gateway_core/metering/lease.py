@@ -51,9 +51,12 @@ class SharedLimit:
 
     def turn(self, now_us: int) -> None:
         """Begins the window that the time is in. A lease is of one window."""
-        if self.window.turn(now_us):
-            self.window.granted = self._leased = self._alone = 0
-            self._elsewhere = self._empty_until_us = 0
+        window = self.window
+        if now_us < window.start_us + window.length_us:
+            return
+        window.turn(now_us)
+        window.granted = self._leased = self._alone = 0
+        self._elsewhere = self._empty_until_us = 0
 
     def remaining(self, now_us: int) -> int:
         """What is left of the limit, less what other processes held when the last lease was taken."""
