@@ -13,6 +13,8 @@ FIELDS_AT_MOST = 1024
 """Likewise, of plans, and of the seconds until their windows end."""
 
 Told = tuple[tuple[str, str], ...]
+Fields = tuple[tuple[str, str], str, tuple[str, str]]
+"""Of one limit: what it is, the key of what remains of it, and when all of it is there again."""
 KEYS = {
     measure: tuple(f"x-ratelimit-{what}-{measure}" for what in ("limit", "remaining", "reset"))
     for measure in ("requests", "tokens")
@@ -21,20 +23,24 @@ KEYS = {
 
 def one_limit_headers(measure: str, limit: int, remaining: int, reset_us: int) -> Told:
     """The three of one limit on "requests" or "tokens"; the time is until all of it is there again."""
-    if reset_us > SECOND_US - 1000:
-        of_limit, key, of_reset = of_seconds(measure, limit, -(-reset_us // SECOND_US))
-    else:
-        of_limit, key, of_reset = fields(measure, limit, duration_text(reset_us))
+    of_limit, key, of_reset = limit_fields(measure, limit, reset_us)
     return of_limit, (key, str(remaining)), of_reset
 
 
+def limit_fields(measure: str, limit: int, reset_us: int) -> Fields:
+    """Those of one limit, of which so much remains as only the call itself can tell."""
+    if reset_us > SECOND_US - 1000:
+        return of_seconds(measure, limit, -(-reset_us // SECOND_US))
+    return fields(measure, limit, duration_text(reset_us))
+
+
 @lru_cache(FIELDS_AT_MOST)
-def of_seconds(measure: str, limit: int, seconds: int) -> tuple[tuple[str, str], str, tuple[str, str]]:
+def of_seconds(measure: str, limit: int, seconds: int) -> Fields:
     """The fields of a limit that is there again in so many seconds."""
     return fields(measure, limit, seconds_text(seconds))
 
 
-def fields(measure: str, limit: int, reset: str) -> tuple[tuple[str, str], str, tuple[str, str]]:
+def fields(measure: str, limit: int, reset: str) -> Fields:
     """The field that tells a limit, the key of that of what remains, and the field that tells when it is all there."""
     for_limit, for_remaining, for_reset = KEYS[measure]
     return (for_limit, str(limit)), for_remaining, (for_reset, reset)

@@ -214,12 +214,14 @@ class Balances:
             balance = balance or self._woken(account_id)
             if balance is not None and balance.read_at < self._outage.began - BELIEVED_SECONDS:
                 return None  # others may have spent all of it
-        return None if balance is None or balance.is_stale else self._shared(balance)
-
-    def _shared(self, balance: Balance) -> Balance:
+        if balance is None or balance.is_stale:
+            return None
         if self._is_alone:
-            balance.share(self._database.processes or 1)
+            self._share(balance)
         return balance
+
+    def _share(self, balance: Balance) -> None:
+        balance.share(self._database.processes or 1)
 
     @property
     def _is_alone(self) -> bool:
@@ -238,7 +240,9 @@ class Balances:
         if known is None:
             await self._read([account_id])
             read = self._balances.get(account_id)
-            known = None if read is None else self._shared(read)
+            if read is not None and self._is_alone:
+                self._share(read)
+            known = read
         return known
 
     async def refresh(self) -> None:

@@ -131,10 +131,9 @@ def input_tokens(spec: ChatCompletionSpec, turns: Sequence[Turn] | None = None) 
             total += message_tokens(spec.messages[index])
         else:
             total += MESSAGE_TOKENS + text_tokens(turn[1])
-    for tool in spec.tools[:]:
-        total += TOOL_TOKENS + text_tokens(written(tool))
-    for function in spec.functions[:]:
-        total += TOOL_TOKENS + text_tokens(written(function))
+    for tools in (spec.tools, spec.functions):
+        if tools:
+            total += sum(TOOL_TOKENS + text_tokens(written(tool)) for tool in tools)
     if "response_format" in spec:
         total += text_tokens(spec.response_format.json_schema.schema_json)
     if spec.prefill:

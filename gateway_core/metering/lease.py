@@ -6,6 +6,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
+from gateway_core.limit_header import Fields
 from gateway_core.metering.alone import may_use
 from gateway_core.metering.window import SECOND_US, Window
 from gateway_core.storage.database import Database
@@ -30,7 +31,7 @@ class SharedLimit:
 
     __slots__ = (
         *("__weakref__", "_alone", "_clock", "_elsewhere", "_empty_until_us", "_leased", "_owner", "_refilling"),
-        *("_scope", "_size", "window"),
+        *("_scope", "_size", "told", "window"),
     )
 
     def __init__(self, owner: "SharedLimits", scope: str, limit: int, seconds: int) -> None:
@@ -45,12 +46,17 @@ class SharedLimit:
         self._alone = 0
         self._refilling: asyncio.Task[None] | None = None
         self.window = Window(limit, seconds, shared=True)
+        self.told: tuple[int, int, Fields | None] = (0, 0, None)
+        """How it is told in header fields: from when, until when; kept by whoever tells it."""
 
     def turn(self, now_us: int) -> None:
         """Begins the window that the time is in. A lease is of one window."""
-        if self.window.turn(now_us):
-            self.window.granted = self._leased = self._alone = 0
-            self._elsewhere = self._empty_until_us = 0
+        window = self.window
+        if now_us < window.start_us + window.length_us:
+            return
+        window.turn(now_us)
+        window.granted = self._leased = self._alone = 0
+        self._elsewhere = self._empty_until_us = 0
 
     def remaining(self, now_us: int) -> int:
         """What is left of the limit, less what other processes held when the last lease was taken."""

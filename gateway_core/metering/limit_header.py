@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from gateway_core.limit_header import Told, one_limit_headers
+from gateway_core.limit_header import SECOND_US, Fields, Told, limit_fields
 from gateway_core.metering.lease import SharedLimit
 
 
@@ -14,9 +14,25 @@ def limit_headers(limits: Sequence[tuple[str, SharedLimit]], now_us: int) -> Tol
     tightest: dict[str, tuple[int, SharedLimit]] = {}
     for measure, limit in limits:
         left = limit.remaining(now_us)
-        if measure not in tightest or left < tightest[measure][0]:
+        other = tightest.get(measure)
+        if other is None or left < other[0]:
             tightest[measure] = (left, limit)
-    told: Told = ()
+    told: list[tuple[str, str]] = []
     for measure, (left, limit) in tightest.items():
-        told += one_limit_headers(measure, limit.window.limit, left, limit.window.reset_us(now_us))
-    return told
+        from_us, until_us, fields = limit.told
+        if fields is None or not from_us <= now_us < until_us:
+            fields = told_anew(measure, limit, now_us)
+        of_limit, key, of_reset = fields
+        told += (of_limit, (key, str(left)), of_reset)
+    return tuple(told)
+
+
+def told_anew(measure: str, limit: SharedLimit, now_us: int) -> Fields:
+    """The fields of a limit, beside what remains. They are kept for as long as they are true, which is a second."""
+    reset_us = limit.window.reset_us(now_us)
+    fields = limit_fields(measure, limit.window.limit, reset_us)
+    seconds = -(-reset_us // SECOND_US)
+    if seconds > 1:  # the last is told in milliseconds
+        until_us = now_us + reset_us - (seconds - 1) * SECOND_US
+        limit.told = (until_us - SECOND_US, until_us, fields)
+    return fields

@@ -150,7 +150,8 @@ class Record:
         tokens = told if told is not None else self._estimated()
         charged = units = 0
         if asked.price is not None:
-            self.cost = charged = min(asked.price.cost(tokens, asked.multiplier), COST_AT_MOST)
+            cost = asked.price.cost(tokens, asked.multiplier)
+            self.cost = charged = cost if cost < COST_AT_MOST else COST_AT_MOST
         if asked.cover is not None:
             units = asked.cover.micro_units = asked.cover.of_cost(charged)
             charged = 0

@@ -62,7 +62,7 @@ class Measure:
     @property
     def delivered_tokens(self) -> int:
         """What was delivered, estimated."""
-        return token_count(self.characters)
+        return -(-self.characters // CHARACTERS_PER_TOKEN)
 
     def tokens(self, *, is_whole: bool) -> Tokens | None:
         """What the provider told. None: nothing.

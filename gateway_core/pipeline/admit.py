@@ -132,9 +132,11 @@ class Stage:
             admitted.balance.reserve(cost)
             admitted.reserved = call.reserved_pico_usd = cost
         call.price_multiplier = plan.multiplier
+        now_us = self._limits.now_us() if limits else 0
         for limit in limits:
-            if not self._takes(limit, admitted):
+            if not takes(limit, admitted, now_us):
                 await self._acquire(call, limit, limits, admitted)
+                now_us = self._limits.now_us()
 
     def _price(self, call: Call[Any], plan: Plan) -> Price | None:
         """What the model costs. None: nothing, or nobody knows. Raises ModelNotAllowed."""
@@ -169,17 +171,6 @@ class Stage:
             raise PermissionDenied("The account does not exist.")
         return balance
 
-    def _takes(self, limit: Limit, admitted: Admitted) -> bool:
-        """Takes of a limit what a lease of it has; whether it has so much."""
-        name, shared = limit
-        now_us = self._limits.now_us()
-        shared.turn(now_us)
-        units = 1 if name == "requests" else admitted.tokens
-        if not shared.take(units, now_us):
-            return False
-        admitted.taken.append((limit, units, shared.window.start_us))
-        return True
-
     async def _acquire(self, call: Call[Any], limit: Limit, limits: tuple[Limit, ...], admitted: Admitted) -> None:
         """Takes of a limit by way of another lease; raises RateLimited."""
         now_us = self._limits.now_us()
@@ -209,6 +200,17 @@ class Stage:
         if admitted.key:
             self.concurrency.leave(admitted.key)
             admitted.key = ""
+
+
+def takes(limit: Limit, admitted: Admitted, now_us: int) -> bool:
+    """Takes of a limit what a lease of it has; whether it has so much."""
+    name, shared = limit
+    shared.turn(now_us)
+    units = 1 if name == "requests" else admitted.tokens
+    if not shared.take(units, now_us):
+        return False
+    admitted.taken.append((limit, units, shared.window.start_us))
+    return True
 
 
 def check_model(call: Call[Any], plan: Plan) -> None:
@@ -260,7 +262,7 @@ def too_long(limits: Iterable[Limit], tokens: int) -> ContextTooLong:
 def expected(call: Call[Any], admitted: Admitted) -> Tokens:
     """What a call is expected to take."""
     completion = count(output_tokens(call.request, USUAL_OUTPUT_TOKENS))
-    return Tokens(admitted.tokens, None, None, None, completion)
+    return tuple.__new__(Tokens, (admitted.tokens, None, None, None, completion, None, None))
 
 
 def give_back(admitted: Admitted) -> None:

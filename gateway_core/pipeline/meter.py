@@ -125,10 +125,10 @@ def prompt_tokens(call: Call[Any]) -> int:
 
 def labels(call: Call[Any]) -> dict[str, str]:
     """The caller's names and values, and by which certificate it called; nobody else tells of one."""
-    told = call.operation.labels(call.request)
-    if call.caller.certificate:
-        told[names.CERTIFICATE_LABEL] = call.caller.certificate
-    elif names.CERTIFICATE_LABEL in told:
+    told, certificate = call.operation.labels(call.request), call.caller.certificate
+    if certificate:
+        told[names.CERTIFICATE_LABEL] = certificate
+    elif told and names.CERTIFICATE_LABEL in told:
         del told[names.CERTIFICATE_LABEL]
     return told
 
@@ -162,9 +162,9 @@ def outcome(call: Call[Any], record: Record, error: BaseException | None) -> Out
 
 def attempt(seen: AttemptRecord, how: str) -> Attempt:
     """An attempt; one that has not ended yet ends with its call."""
-    told = seen.error.metadata.get("upstream_status") if isinstance(seen.error, GatewayError) else None
+    error, target = seen.error, seen.target
+    told = error.metadata.get("upstream_status") if error is not None and isinstance(error, GatewayError) else None
     http_status = int(told) if told else HTTP_OK if seen.answer is not None else None
-    target = seen.target
     return tuple.__new__(
         Attempt,
         (

@@ -24,7 +24,7 @@ MOST_SEGMENTS = 256
 HEAD = Struct("<II")
 """Before a line: its length in bytes, at least 1, and its CRC-32. Zeros: there is no more."""
 HEAD_BYTES = HEAD.size
-pack_head = HEAD.pack
+pack_head_into = HEAD.pack_into
 INSTEAD = "give `data_directory` a local disk that can be written on, or set `ledger_journal: database`"
 LOCK = ".lock"
 UNFINISHED = ".new"
@@ -119,7 +119,9 @@ class JournalFile:
         if end > SEGMENT_BYTES:
             segment = self._next(length)
             start, end = 0, HEAD_BYTES + length
-        segment.map[start:end] = pack_head(length, crc32(line)) + line
+        # The line before its head: until that is there it is not.
+        segment.map[start + HEAD_BYTES : end] = line
+        pack_head_into(segment.map, start, length, crc32(line))
         segment.end = end
         segment.lines += 1
         return segment

@@ -30,6 +30,8 @@ class Outage:
         """When it began, of the clock."""
         self._answers = answers
         self._missed = missed
+        self.is_on = False
+        """Whether the database cannot be asked, and is gone on without."""
         self._since: float | None = None
         self._is_doubted = False
         self._is_unheard = False
@@ -50,11 +52,6 @@ class Outage:
             return False
         self._told[event] = now
         return True
-
-    @property
-    def is_on(self) -> bool:
-        """Whether the database cannot be asked, and is gone on without."""
-        return self._since is not None
 
     @property
     def began(self) -> float:
@@ -87,6 +84,7 @@ class Outage:
             self._end()
         elif self._since is None:
             self._since, self.since_us = time.monotonic(), now_us()
+            self.is_on = True
             self._is_doubted = False
             log.warning("database_away", believed_seconds=self.believed_seconds)
 
@@ -116,6 +114,7 @@ class Outage:
         if self._since is not None:
             log.warning("database_back", after_seconds=round(time.monotonic() - self._since, 1))
             self._since = None
+            self.is_on = False
 
     def _cut(self) -> None:
         now = asyncio.get_running_loop().time()

@@ -6,36 +6,22 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from functools import cache
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from gateway_core.storage.backend import Statements
-from gateway_core.storage.statements import insert_statement
+from gateway_core.storage.sqlite_insert import insertion
 
 MOST_ROWS = 64
 """Of one statement: a power of two, so that few statements have to be prepared."""
 
-NULL = float("nan")
-"""What SQLite keeps as NULL, since its numbers have no NaN; the driver hands a float on as it is. For None it looks for
-an adapter first, by exceptions: that costs five times as much, and a third of the columns of most calls are NULL."""
-
-# Likewise, for every connection of the process: what the driver does with truth values anyway, once it has given up.
+# For every connection of the process: what the driver does with truth values anyway, once it has given up to look for
+# an adapter.
 sqlite3.register_adapter(bool, int)
 
 T = TypeVar("T")
 
 Work = Callable[[Statements], Any]
-
-
-@cache
-def insert_or_fail(table: str, columns: tuple[str, ...], count: int) -> str:
-    """An INSERT of so many rows that leaves it to the transaction to take back those before one that fails.
-
-    Otherwise SQLite copies each page that the statement changes, to be able to do that itself.
-    """
-    return insert_statement(table, columns, count).replace("INSERT", "INSERT OR FAIL", 1)
 
 
 class SqliteStatements:
@@ -57,13 +43,13 @@ class SqliteStatements:
         The driver gives the interpreter away with every step of a statement, and a busy event loop takes it: rows by
         themselves cost three times as much.
         """
+        of_table = insertion(table, columns)
         start, size = 0, MOST_ROWS
         while start < len(rows):
             if size > len(rows) - start:
                 size //= 2
                 continue
-            values = [NULL if value is None else value for value in chain.from_iterable(rows[start : start + size])]
-            self._connection.execute(insert_or_fail(table, columns, size), values)
+            self._connection.execute(*of_table.statement(rows[start : start + size]))
             start += size
 
     def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

@@ -198,8 +198,9 @@ class Metrics:
         ended.value += 1
         durations.add(record.ended - record.started)
         if answer is not None and answer.usage is not None:
-            input_tokens.add(answer.usage.prompt or 0)
-            output_tokens.add(answer.usage.completion or 0)
+            prompt, _, _, _, completion, _, _ = answer.usage
+            input_tokens.add(prompt or 0)
+            output_tokens.add(completion or 0)
 
     def _call(self, wanted: tuple[str, str, str, str, str, str]) -> CallSeries:
         *of_call, dialect = wanted

@@ -162,7 +162,7 @@ CLIENT_TOKEN_USAGE: Final = Instrument(
     "How many tokens providers said that attempts used.",
     (*_CALLED, GEN_AI_TOKEN_TYPE),
     "{token}",
-    tuple(float(4**power) for power in range(14)),
+    tuple(4**power for power in range(14)),  # whole, as tokens are: to compare them with a float costs more
 )
 CALLS_IN_FLIGHT: Final = Instrument("headgate.calls_in_flight", "Calls that have not ended.")
 STREAMS_KEPT: Final = Instrument("headgate.streams_kept", "Streams that can be continued, running or over.")

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway_core.limit_header import duration_text
+from gateway_core.limit_header import duration_text, one_limit_headers
 from gateway_core.metering.lease import SharedLimits
 from gateway_core.metering.limit_header import limit_headers
 from gateway_core.metering.window import SECOND_US
@@ -71,3 +71,18 @@ async def test_what_other_processes_hold_is_not_left(database: Database, tmp_pat
         assert 24 <= ours.remaining(NOW) <= 29
         ours.window.correct(400, NOW)
         assert ours.remaining(NOW) == 0
+
+
+async def test_what_is_kept_of_a_limit_is_told_for_as_long_as_it_is_true(database: Database) -> None:
+    limits = SharedLimits(database, lambda: NOW)
+    limit = limits.limit("a:tokens", 10, 3)
+    limit.turn(NOW)
+    ticks = [tick + more for tick in range(0, 9 * SECOND_US, SECOND_US // 4) for more in (-1000, -1, 0, 1, 999, 1000)]
+    # Forwards, and with a clock that is set back.
+    for tick in (*ticks, *reversed(ticks)):
+        now = NOW + tick
+        window = limit.window
+        told = one_limit_headers("tokens", 10, limit.remaining(now), window.reset_us(now))
+        assert limit_headers([("tokens", limit)], now) == told
+        if tick == 4 * SECOND_US:
+            limit.turn(now)

@@ -126,6 +126,11 @@ def test_what_callers_and_providers_write_is_cut(log: Log) -> None:
     assert len(log.text) < 20_000
 
 
+def test_keys_that_are_no_texts_are_logged_as_texts(log: Log) -> None:
+    structlog.get_logger().info("odd", answers={0: "stop", None: "length"})
+    assert log.lines[0]["answers"] == {"0": "stop", "null": "length"}
+
+
 def test_a_token_count_beyond_64_bits_or_half_a_surrogate_is_logged_all_the_same(log: Log) -> None:
     structlog.get_logger().info("odd", number=2**70, text="\ud800")
     assert log.lines[0]["number"] == 2**70
