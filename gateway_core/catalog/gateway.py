@@ -63,6 +63,8 @@ class Version:
     """The same, as those read it who look at each message."""
     is_behind: bool
     """Whether that stands behind the caller's own instructions."""
+    is_plain: bool
+    """Whether it adds nothing but instructions, and its model."""
     is_begun: bool
     """Whether it has a beginning for the answer."""
     limit_tokens: int | None
@@ -77,13 +79,14 @@ class Version:
         message.id, message.account_id, message.slug, message.version = row.id, row.account_id, row.slug, row.version
         message.create_time.FromMicroseconds(row.created_us)
         message.update_time.FromMicroseconds(row.updated_us)
+        parameters = tuple(field.name for field, _ in message.parameters.ListFields())
         is_own, said = message.HasField("endpoint"), instructions(message)
         return cls(
             use=GatewayUse(row.id, row.slug, row.version),
             account_id=row.account_id,
             message=message,
             secret=row.secret,
-            parameters=tuple(field.name for field, _ in message.parameters.ListFields()),
+            parameters=parameters,
             overridable=overridable(message),
             model=message.endpoint.model if is_own else message.model,
             is_own=is_own,
@@ -91,6 +94,7 @@ class Version:
             instructions=said,
             turn=turns_of([said])[0] if said is not None else None,
             is_behind=message.instructions_placement == INSTRUCTIONS_PLACEMENT_AFTER,
+            is_plain=not (parameters or message.user_prompt_template or message.HasField("prefill")),
             is_begun=message.HasField("prefill"),
             limit_tokens=message.context_limit_tokens if message.HasField("context_limit_tokens") else None,
             truncates=message.context_overflow_action == CONTEXT_OVERFLOW_ACTION_TRUNCATE,

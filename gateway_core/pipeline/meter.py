@@ -125,7 +125,7 @@ def prompt_tokens(call: Call[Any]) -> int:
 
 def labels(call: Call[Any]) -> dict[str, str]:
     """The caller's names and values, and by which certificate it called; nobody else tells of one."""
-    told = call.operation.labels(call.request)
+    told = call.operation.labels(call)
     if call.caller.certificate:
         told[names.CERTIFICATE_LABEL] = call.caller.certificate
     elif names.CERTIFICATE_LABEL in told:
