@@ -31,8 +31,8 @@ class Given(AsyncGenerator[ChatCompletionChunk, None]):
     @classmethod
     def read(cls, said: Said, event: Callable[[], ChatCompletionChunk], json: bytes | None = None) -> Self:
         """An answer of which is known what it says, and whose one event is made only if somebody asks for it."""
-        answer = cls(json=json)
-        answer._said, answer._event, answer._events = said, event, None
+        answer = cls.__new__(cls)
+        answer._said, answer._event, answer._events, answer.json = said, event, None, json
         return answer
 
     @property

@@ -38,7 +38,9 @@ class Chat:
 
 def read(spec: ChatCompletionSpec, turns: Sequence[Turn] | None = None) -> Chat:
     """Reads a request, with its turns where they are known already."""
-    fields = {NAMES[field]: value for field, value in spec.ListFields()}
+    fields = {}
+    for field, value in spec.ListFields():  # no comprehension: that is a call
+        fields[NAMES[field]] = value
     if turns is None:
         turns = turns_of(fields["messages"]) if "messages" in fields else ()
     if turns:

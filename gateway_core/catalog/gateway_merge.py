@@ -42,7 +42,7 @@ def merged(chat: Chat, version: Version, *, is_public: bool = False) -> Merged:
     turns = chat.turns
     if version.instructions is not None:
         at = place(chat.spec.messages) if version.is_behind else 0
-        turns = [*turns[:at], version.turn, *turns[at:]]
+        turns = [*turns[:at], version.turn, *turns[at:]] if at else [version.turn, *turns]
     fields = {**chat.fields, "model": version.model, "messages": turns}
     return Chat(fields, turns, lambda: completed(chat.spec, version)[0].spec), (), ""
 

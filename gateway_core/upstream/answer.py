@@ -38,10 +38,11 @@ class Answer:
         """All of them. Get and `in` take names in any case."""
         return Headers(self._fields)
 
-    async def read(self) -> bytes:
+    def read(self) -> Coroutine[Any, Any, bytes]:
         """The whole body, decoded; raises ProviderBroken beyond config.answer_bytes, and what `pieces` raises."""
-        if self._decoder is None:
-            return await self._exchange.whole()
+        return self._exchange.whole() if self._decoder is None else self._whole()
+
+    async def _whole(self) -> bytes:
         limit = self._exchange.bounds.answer_bytes
         body: list[bytes] = []
         size = 0

@@ -71,14 +71,15 @@ def stream_options(options: StreamOptions, carried: Carried) -> Document:
 def messages(chat: Chat, carried: Carried) -> list[Document]:
     """The conversation."""
     written = []
-    for index, turn in enumerate(chat.turns):
-        if turn is not None:
+    for turn in chat.turns:
+        if turn is None:
+            index = len(written)
+            try:
+                written.append(message_document(chat.spec.messages[index], carried))
+            except InvalidRequest as error:
+                raise placed(error, "messages", index) from None
+        else:
             written.append({"role": ROLES[turn[0]], "content": turn[1]})
-            continue
-        try:
-            written.append(message_document(chat.spec.messages[index], carried))
-        except InvalidRequest as error:
-            raise placed(error, "messages", index) from None
     return written
 
 
