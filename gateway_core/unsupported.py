@@ -39,7 +39,7 @@ def found(call: Call[ChatCompletionSpec], unsupported: frozenset[str], *, extra_
         unsupported |= target.unsupported
     if target.unsupported_while_reasoning and fields.get("reasoning_effort") != "none":
         unsupported |= target.unsupported_while_reasoning
-    names = set() if unsupported.isdisjoint(fields) else set(unsupported.intersection(fields))
+    names = fields.keys() & unsupported
     if "extra_json" in fields:
         foreign = fields.get("extra_format", "openai") != extra_format
         names.update(name for name in extra_fields(fields["extra_json"]) if foreign or name in unsupported)

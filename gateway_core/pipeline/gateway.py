@@ -42,9 +42,11 @@ class Stage:
         # What is wrong is told by the places of the caller's own messages.
         call.check()
         chat, rewrites, beginning = merged(chat_of(call), version, is_public=call.caller.kind == "public")
-        limit = version.most_tokens(None if version.is_own else self._catalog.context_length(version.model))
-        if limit is not None and (left_out := fit(chat.spec, limit, ESTIMATE, truncates=version.truncates)):
-            chat, rewrites = read(chat.spec), [*rewrites, *left_out]
+        if version.is_bounded:
+            limit = version.most_tokens(None if version.is_own else self._catalog.context_length(version.model))
+            left_out = [] if limit is None else fit(chat.spec, limit, ESTIMATE, truncates=version.truncates)
+            if left_out:
+                chat, rewrites = read(chat.spec), [*rewrites, *left_out]
         call.gateway = version.use
         call.ask(chat, version.model)
         if version.is_own:

@@ -21,7 +21,7 @@ from gateway_core.providers.openai.reading import Fields, read, skip
 from gateway_core.providers.openai.request import request_document
 from gateway_core.unsupported import found, refuse_or_drop
 from gateway_core.upstream.attempt import name_of_attempt
-from gateway_core.upstream.http import Upstream
+from gateway_core.upstream.http import Answer, Upstream
 from gateway_core.upstream.json_text import Document
 from gateway_core.upstream.listing import Page, listed
 from gateway_core.upstream.refusal import Refusals
@@ -82,11 +82,9 @@ class Provider:
             events = streamed(answer, reader, self._decoder(call, document), self._refusals, begins)
             await anext(events)
             return events if call.stream else await whole(events)
-        try:
-            data = await answer.read()
-        except BaseException:
-            answer.abort()
-            raise
+        data = answer.arrived()
+        if data is None:
+            data = await read_whole(answer)
         plain = plain_answer(data)
         if plain is None:
             return Given(self._decoder(call, document).whole(data))
@@ -157,6 +155,15 @@ def places(base_url: str) -> tuple[str, str]:
     if not named:
         return base_url, ""
     return f"{before.rstrip('/')}{mark}{query}", f"/{MODEL_IN_URL}{after.rstrip('/')}{COMPLETIONS}"
+
+
+async def read_whole(answer: Answer) -> bytes:
+    """The body of an answer, which is closed where it cannot be read."""
+    try:
+        return await answer.read()
+    except BaseException:
+        answer.abort()
+        raise
 
 
 def asks_the_host(options: StreamOptions) -> bool:

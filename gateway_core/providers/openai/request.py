@@ -70,7 +70,7 @@ def stream_options(options: StreamOptions, carried: Carried) -> Document:
 
 def messages(chat: Chat, carried: Carried) -> list[Document]:
     """The conversation."""
-    written = []
+    written: list[Document] = []
     for turn in chat.turns:
         if turn is None:
             index = len(written)
