@@ -23,7 +23,8 @@ async def batches(
 ) -> AsyncGenerator[list[Event], None]:
     """Lists of events, each of those that were there without waiting; never an empty list.
 
-    A list ends at 64 events, or once their `size` (bytes) reaches 8 KiB. Events from before a failure are handed out
+    A list ends at 64 events, or once the `size` (bytes) of those behind the first reaches 8 KiB: nearly all that come
+    apart are alone, and need not be measured. Events from before a failure are handed out
     before it is raised. Closing the generator (`contextlib.aclosing`) closes the source, and cancels it where it is an
     RPC.
 
@@ -82,8 +83,9 @@ class _Reader(Generic[Event]):
                         return
                     held, self.held = self.held, None
                     event = await _rest(*held)
+                if batch:
+                    left -= self.size(event)
                 batch.append(event)
-                left -= self.size(event)
         except StopAsyncIteration:
             self.ended = True
 

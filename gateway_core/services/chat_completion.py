@@ -58,7 +58,7 @@ class ChatCompletion:
 
     def usage(self, event: ChatCompletionChunk) -> TokenUsage | None:
         """The tokens used, where the event tells."""
-        return event.usage if event.HasField("usage") else None
+        return event.usage if "usage" in event else None
 
     def labels(self, call: Call[ChatCompletionSpec]) -> dict[str, str]:
         """Names and values of the caller's, which are kept with what the call cost."""

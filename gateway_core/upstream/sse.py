@@ -11,6 +11,9 @@ from gateway_core.upstream import faults
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
+CR, LF = b"\r\n"
+"""As numbers, since Python looks for those in half the time that it takes for bytes of one."""
+
 
 DATA = b"data: "
 BETWEEN = b"\n\ndata: "
@@ -52,7 +55,7 @@ class EventReader:
         """The events that end in this piece."""
         if self._start is not None:
             piece = self._without_mark(piece)
-        if self._after_cr or b"\r" in piece:
+        if self._after_cr or CR in piece:
             piece = self._with_line_feeds(piece)
         if not piece:
             return []
@@ -96,7 +99,7 @@ class EventReader:
         whole, end, rest = piece.rpartition(b"\n\n")
         if whole.startswith(DATA):
             for block in whole[len(DATA) :].split(BETWEEN):
-                if b"\n" in block:
+                if LF in block:
                     self._read_lines(DATA + block + end, events)
                 else:
                     events.append(event_of((MESSAGE, block)))

@@ -151,7 +151,7 @@ class Decoder:
         if self._ended and self._is_passed_over(data):
             return None
         document = document_of(data, self._refusals)
-        if CALLS in data:
+        if data.find(CALLS) >= 0:
             self._places.number(document)
         said = self._continuation.event(document)
         if said is None:
@@ -164,7 +164,7 @@ class Decoder:
     def whole(self, data: bytes) -> ChatCompletionChunk:
         """What a whole answer says, of whatever shape. Raises ProviderError."""
         document = document_of(data, self._refusals)
-        if CALLS in data:
+        if data.find(CALLS) >= 0:
             self._places.number(document)
         event = self._said(document)
         if not event.choices:

@@ -109,6 +109,8 @@ def read_spec(exchange: Exchange, given: bytes, body: dict[str, Any], spec: Chat
 
 def framed(writer: EventWriter, group: list[StreamChatCompletionResponse]) -> bytes:
     """The events that a group becomes, which is empty afterwards: it is not held while a slow reader is written to."""
+    if len(group) == 1:
+        return writer.write(group.pop().chunk)
     written = b"".join([writer.write(response.chunk) for response in group])
     group.clear()
     return written

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 import orjson
-from headgate.v1.chat_completion_pb2 import AnswerMessage, ChatCompletionChunk, ChunkChoice
+from headgate.v1.chat_completion_pb2 import AnswerMessage, ChatCompletionChunk
 
 from rest_bridge.dialects.openai.answer import Document
 from rest_bridge.dialects.openai.response import ChunkWriter
@@ -11,9 +11,9 @@ from rest_bridge.pieces import OBFUSCATION, apart, paddings_of, pieces
 from rest_bridge.sse import events
 
 CONTENT = AnswerMessage.DESCRIPTOR.fields_by_name["content"]
-DELTA = ChunkChoice.DESCRIPTOR.fields_by_name["delta"]
-INDEX = ChunkChoice.DESCRIPTOR.fields_by_name["index"]
 ROLE = AnswerMessage.DESCRIPTOR.fields_by_name["role"]
+
+fields_of = AnswerMessage.ListFields  # a message looks for a field of that name first
 
 NOTHING = b'""'
 """An empty text: what a piece of text is put in place of."""
@@ -37,8 +37,9 @@ class EventWriter:
 
     def write(self, chunk: ChatCompletionChunk) -> bytes:
         """The events to send for a chunk."""
-        padding = OBFUSCATION.fullmatch(chunk.extra_json) if chunk.extra_json else None
-        found = plain_text(chunk) if padding or not chunk.extra_json else None
+        extra = chunk.extra_json
+        padding = OBFUSCATION.fullmatch(extra) if extra else None
+        found = plain_text(chunk) if padding or not extra else None
         if found is None or found[0] not in self._chunks.spoken:
             if chunk.piece_lengths:
                 first, *rest = apart(chunk)
@@ -51,14 +52,17 @@ class EventWriter:
             chunk.id,
             chunk.created,
             chunk.model,
-            chunk.service_tier or chunk.HasField("service_tier"),
-            chunk.system_fingerprint or chunk.HasField("system_fingerprint"),
+            chunk.service_tier or "service_tier" in chunk,
+            chunk.system_fingerprint or "system_fingerprint" in chunk,
         )
         if around != self._around:
             self._keep(chunk)
             self._around = around
         before, after = self._before, self._after
-        texts = pieces(text, chunk.piece_lengths) if chunk.piece_lengths else [text]
+        lengths = chunk.piece_lengths
+        if padding is None and not lengths:
+            return before + orjson.dumps(text) + after
+        texts = pieces(text, lengths) if lengths else [text]
         if padding is None:
             return before + (after + before).join(map(orjson.dumps, texts)) + after
         paddings = paddings_of(padding[1], len(texts))
@@ -89,26 +93,18 @@ def plain_text(chunk: ChatCompletionChunk) -> tuple[int, str] | None:
     The chunk's unknown fields do not count.
     """
     choices = chunk.choices
-    if len(choices) != 1 or chunk.HasField("usage"):
+    if len(choices) != 1 or "usage" in chunk:
         return None
-    index = 0
-    delta = None
-    for field, value in choices[0].ListFields():
-        if field is DELTA:
-            delta = value
-        elif field is INDEX:
-            index = value
-        else:
-            return None
-    if delta is None:
+    choice = choices[0]
+    if "finish_reason" in choice or "logprobs" in choice or choice.extra_json:
         return None
     text = ""
-    for field, value in delta.ListFields():
+    for field, value in fields_of(choice.delta):
         if field is CONTENT:
             text = value
         elif field is not ROLE:
             return None
-    return (index, text) if text else None
+    return (choice.index, text) if text else None
 
 
 def framed(documents: Iterable[Document]) -> bytes:
