@@ -31,8 +31,8 @@ class Given(AsyncGenerator[ChatCompletionChunk, None]):
     @classmethod
     def read(cls, said: Said, event: Callable[[], ChatCompletionChunk], json: bytes | None = None) -> Self:
         """An answer of which is known what it says, and whose one event is made only if somebody asks for it."""
-        answer = cls(json=json)
-        answer._said, answer._event, answer._events = said, event, None
+        answer = cls.__new__(cls)
+        answer._said, answer._event, answer._events, answer.json = said, event, None, json
         return answer
 
     @property
@@ -167,7 +167,7 @@ class Operation(Protocol[Request]):
         """The tokens used, where the event tells."""
         ...
 
-    def labels(self, request: Request) -> dict[str, str]:
+    def labels(self, call: "Call[Request]") -> dict[str, str]:
         """Names and values of the caller's, which are kept with what the call cost."""
         ...
 
@@ -190,7 +190,8 @@ class Call(Generic[Request]):
 
     request_id: str
     operation: Operation[Request]
-    request: Request
+    asked: Request | None
+    """What is asked, as `request` tells it. None: only what is read of it has been made."""
     stream: bool
     """Whether the caller reads the answer in chunks."""
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -245,8 +246,8 @@ class Call(Generic[Request]):
     record: object = None
     """What the telemetry knows of it, while it runs; the stage `meter` reads the attempts in it, and nobody else looks.
     A copy of the call has the same."""
-    turns: tuple[object, Sequence[Any]] | None = None
-    """A request and what its messages say; kept by whoever reads them, for the others. None: nobody has."""
+    reading: Any = None
+    """What the request says, as `gateway_core.chat` has read it for all who look at it. None: nobody has."""
     is_checked: bool = False
     """Whether the request is what some provider could answer; set by whoever has asked the operation."""
     model: str = ""
@@ -256,10 +257,19 @@ class Call(Generic[Request]):
         if not self.model:
             self.model = self.operation.model(self.request)
 
-    def ask(self, request: Request) -> None:
-        """Asks something else, by way of this call."""
-        self.request = request
-        self.model = self.operation.model(request)
+    @property
+    def request(self) -> Request:
+        """What is asked."""
+        request: Request = self.reading.spec if self.asked is None else self.asked
+        return request
+
+    @request.setter
+    def request(self, request: Request) -> None:
+        self.asked, self.reading = request, None
+
+    def ask(self, reading: Any, model: str) -> None:
+        """Asks something else of a model, by way of this call: what is read already, and made if somebody wants it."""
+        self.asked, self.reading, self.model = None, reading, model
 
     def check(self) -> None:
         """Raises InvalidRequest, which names the field, for what no provider could answer; asks once."""

@@ -2,23 +2,12 @@
 
 from collections.abc import Sequence
 
-from headgate.v1.chat_pb2 import ChatCompletionSpec
 from headgate.v1.message_pb2 import ChatMessage, Role
-
-from gateway_core.call import Call
 
 Turn = tuple[Role, str] | None
 """The role and the text of a message that has nothing else. None: it has something else, or less."""
 
 ROLE, TEXT = (ChatMessage.DESCRIPTOR.fields_by_name[name] for name in ("role", "text"))
-
-
-def turns(call: Call[ChatCompletionSpec]) -> Sequence[Turn]:
-    """Those of a call's request, which must not change once they have been read."""
-    spec, known = call.request, call.turns
-    if known is None or known[0] is not spec:
-        known = call.turns = (spec, turns_of(spec.messages))
-    return known[1]
 
 
 def turns_of(messages: Sequence[ChatMessage]) -> list[Turn]:

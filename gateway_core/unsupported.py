@@ -7,6 +7,7 @@ import orjson
 from headgate.v1.chat_pb2 import ChatCompletionSpec
 
 from gateway_core.call import Call, Rewrite
+from gateway_core.chat import chat_of
 from gateway_core.errors import InvalidRequest, UnsupportedParameter
 
 
@@ -32,26 +33,22 @@ def found(call: Call[ChatCompletionSpec], unsupported: frozenset[str], *, extra_
     Takes the names that the provider cannot take beside those of the target, and the wire format whose unknown fields
     it carries.
     """
-    spec, target = call.request, call.target
+    fields, target = chat_of(call).fields, call.target
     assert target is not None, "the stage `fallback` sets the target"
     if target.unsupported:
         unsupported |= target.unsupported
-    if target.unsupported_while_reasoning and spec.reasoning_effort != "none":
+    if target.unsupported_while_reasoning and fields.get("reasoning_effort") != "none":
         unsupported |= target.unsupported_while_reasoning
-    names = set()
-    for name in unsupported:
-        if name in NAMES and is_set(spec, name):
-            names.add(name)
-    if spec.extra_json:
-        foreign = (spec.extra_format or "openai") != extra_format
-        names.update(name for name in extra_fields(spec.extra_json) if foreign or name in unsupported)
+    names = fields.keys() & unsupported
+    if "extra_json" in fields:
+        foreign = fields.get("extra_format", "openai") != extra_format
+        names.update(name for name in extra_fields(fields["extra_json"]) if foreign or name in unsupported)
     return names
 
 
 FIELDS = ChatCompletionSpec.DESCRIPTOR.fields_by_name
 
 # Asking a descriptor takes longer than finding a name in a set.
-NAMES = frozenset(FIELDS)
 OPTIONAL = frozenset(name for name, field in FIELDS.items() if field.has_presence)
 
 

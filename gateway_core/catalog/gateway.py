@@ -63,8 +63,12 @@ class Version:
     """The same, as those read it who look at each message."""
     is_behind: bool
     """Whether that stands behind the caller's own instructions."""
+    is_plain: bool
+    """Whether it adds nothing but instructions, and its model."""
     is_begun: bool
     """Whether it has a beginning for the answer."""
+    is_bounded: bool
+    """Whether there may be a bound to the tokens of a prompt that is not left to the provider."""
     limit_tokens: int | None
     """Most tokens of a prompt, as it says itself. None: it does not."""
     truncates: bool
@@ -77,13 +81,15 @@ class Version:
         message.id, message.account_id, message.slug, message.version = row.id, row.account_id, row.slug, row.version
         message.create_time.FromMicroseconds(row.created_us)
         message.update_time.FromMicroseconds(row.updated_us)
+        parameters = tuple(field.name for field, _ in message.parameters.ListFields())
+        truncates = message.context_overflow_action == CONTEXT_OVERFLOW_ACTION_TRUNCATE
         is_own, said = message.HasField("endpoint"), instructions(message)
         return cls(
             use=GatewayUse(row.id, row.slug, row.version),
             account_id=row.account_id,
             message=message,
             secret=row.secret,
-            parameters=tuple(field.name for field, _ in message.parameters.ListFields()),
+            parameters=parameters,
             overridable=overridable(message),
             model=message.endpoint.model if is_own else message.model,
             is_own=is_own,
@@ -91,9 +97,11 @@ class Version:
             instructions=said,
             turn=turns_of([said])[0] if said is not None else None,
             is_behind=message.instructions_placement == INSTRUCTIONS_PLACEMENT_AFTER,
+            is_plain=not (parameters or message.user_prompt_template or message.HasField("prefill")),
             is_begun=message.HasField("prefill"),
+            is_bounded=message.HasField("context_limit_tokens") or truncates,
             limit_tokens=message.context_limit_tokens if message.HasField("context_limit_tokens") else None,
-            truncates=message.context_overflow_action == CONTEXT_OVERFLOW_ACTION_TRUNCATE,
+            truncates=truncates,
         )
 
     def most_tokens(self, context_length: int | None) -> int | None:

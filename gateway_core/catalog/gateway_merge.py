@@ -1,7 +1,7 @@
 """What is sent for a request that asks a gateway: the request and the gateway's version, merged (pure)."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 from headgate.v1.chat_pb2 import ChatCompletionSpec
@@ -17,7 +17,7 @@ from headgate.v1.message_pb2 import (
 from gateway_core.call import Rewrite
 from gateway_core.catalog.gateway import Version
 from gateway_core.catalog.gateway_check import PROMPT
-from gateway_core.turn import Turn
+from gateway_core.chat import Chat, read
 from gateway_core.unsupported import FIELDS, extra_fields, is_set
 
 INSTRUCTING = frozenset({ROLE_SYSTEM, ROLE_DEVELOPER})
@@ -27,24 +27,28 @@ TOOLS = ("tools", "tool_choice", "functions", "function_call", "parallel_tool_ca
 STANDS = "the gateway's value stands, which a request may not override"
 
 
-class Merged(NamedTuple):
-    """A request as it is sent."""
-
-    spec: ChatCompletionSpec
-    rewrites: list[Rewrite]
-    """What of the request counted less than the gateway."""
-    turns: Sequence[Turn] | None
-    """Of the request, where they are known without reading it again."""
-    echoed: str
-    """What the answer is to begin with, before what the model says. Empty: nothing."""
+Merged = tuple[Chat, Sequence[Rewrite], str]
+"""A request as it is sent; what of it counted less than the gateway; and what the answer is to begin with, before what
+the model says (empty: nothing)."""
 
 
-def merged(request: ChatCompletionSpec, turns: Sequence[Turn], version: Version, *, is_public: bool = False) -> Merged:
-    """The request with what its gateway adds. A public key gets none of the gateway's tools.
+def merged(chat: Chat, version: Version, *, is_public: bool = False) -> Merged:
+    """A request with what its gateway adds. A public key gets none of the gateway's tools.
 
-    Takes the turns of the request, which itself is left as it is. Raises InvalidRequest where its extra_json is no JSON
-    object.
+    The request is left as it is. Raises InvalidRequest where its extra_json is no JSON object.
     """
+    if not version.is_plain:
+        return completed(chat.spec, version, is_public=is_public)
+    turns = chat.turns
+    if version.instructions is not None:
+        at = place(chat.spec.messages) if version.is_behind else 0
+        turns = [*turns[:at], version.turn, *turns[at:]] if at else [version.turn, *turns]
+    fields = {**chat.fields, "model": version.model, "messages": turns}
+    return Chat(fields, turns, lambda: completed(chat.spec, version)[0].spec), (), ""
+
+
+def completed(request: ChatCompletionSpec, version: Version, *, is_public: bool = False) -> Merged:
+    """As `merged` says, for any gateway."""
     spec = ChatCompletionSpec()
     spec.CopyFrom(request)
     rewrites: list[Rewrite] = []
@@ -59,11 +63,8 @@ def merged(request: ChatCompletionSpec, turns: Sequence[Turn], version: Version,
     if version.instructions is not None:
         at = place(spec.messages) if version.is_behind else 0
         spec.messages.insert(at, version.instructions)
-        turns = [*turns[:at], version.turn, *turns[at:]]
-    is_known = not (version.template or version.is_begun)
-    return Merged(
-        spec, rewrites, turns if is_known else None, begun(spec, version, rewrites) if version.is_begun else ""
-    )
+    echoed = begun(spec, version, rewrites) if version.is_begun else ""
+    return read(spec), rewrites, echoed
 
 
 def merge_parameter(spec: ChatCompletionSpec, version: Version, name: str, rewrites: list[Rewrite]) -> None:

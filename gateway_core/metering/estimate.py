@@ -6,13 +6,12 @@ OpenAI's cookbook, "How to count tokens with tiktoken": three tokens for a messa
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from headgate.v1.chat_pb2 import ChatCompletionSpec
 from headgate.v1.message_pb2 import ChatMessage, ContentPart
 
-from gateway_core.turn import Turn, turns_of
+from gateway_core.chat import Chat
 
 MILLI = 1000
 SAMPLED_CHARACTERS = 4096
@@ -120,24 +119,32 @@ def weight(text: str) -> int:
     return sum(WEIGHTS[match.lastgroup](match[0]) for match in PIECES.finditer(text))
 
 
-def input_tokens(spec: ChatCompletionSpec, turns: Sequence[Turn] | None = None) -> int:
-    """The tokens of a request, about: messages, tools and the form of the answer.
-
-    Takes its turns, where they are read already.
-    """
+def input_tokens(chat: Chat) -> int:
+    """The tokens of a request, about: messages, tools and the form of the answer."""
     total = OPENING_TOKENS
-    for index, turn in enumerate(turns_of(spec.messages) if turns is None else turns):
+    for index, turn in enumerate(chat.turns):
         if turn is None:
-            total += message_tokens(spec.messages[index])
+            total += message_tokens(chat.spec.messages[index])
         else:
             total += MESSAGE_TOKENS + text_tokens(turn[1])
-    for tools in (spec.tools, spec.functions):
-        if tools:
-            total += sum(TOOL_TOKENS + text_tokens(written(tool)) for tool in tools)
-    if "response_format" in spec:
-        total += text_tokens(spec.response_format.json_schema.schema_json)
-    if spec.prefill:
-        total += text_tokens(spec.prefill)
+    fields = chat.fields
+    return total if COUNTED.isdisjoint(fields) else total + field_tokens(fields)
+
+
+COUNTED = frozenset({"tools", "functions", "response_format", "prefill"})
+"""Fields that the model reads beside the messages."""
+
+
+def field_tokens(fields: Mapping[str, Any]) -> int:
+    """The tokens of these, about."""
+    total = 0
+    for name in ("tools", "functions"):
+        for offered in fields.get(name, ()):
+            total += TOOL_TOKENS + text_tokens(written(offered))
+    if "response_format" in fields:
+        total += text_tokens(fields["response_format"].json_schema.schema_json)
+    if fields.get("prefill"):
+        total += text_tokens(fields["prefill"])
     return total
 
 
@@ -190,12 +197,13 @@ def texts(message: Any) -> Iterator[str]:
             yield from texts(value)
 
 
-def output_tokens(spec: ChatCompletionSpec, usual: int) -> int:
+def output_tokens(chat: Chat, usual: int) -> int:
     """The tokens that the answers may have: what the request allows at most, or else what is usual.
 
     What is below 1 names no limit: some hosts take -1 for that.
     """
-    named, answers = spec.max_completion_tokens, spec.n
+    told = chat.fields.get
+    named, answers = told("max_completion_tokens", 0), told("n", 1)
     if named <= 0:
-        named = spec.max_tokens
+        named = told("max_tokens", 0)
     return (named if named > 0 else usual) * (answers if answers > 1 else 1)

@@ -8,6 +8,7 @@ from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 
 from gateway_core.call import Call, Events, Given, Next, whole
 from gateway_core.catalog.gateway_endpoint import EndpointTarget
+from gateway_core.chat import chat_of
 from gateway_core.errors import ContextTooLong, ModelNotAllowed, PermissionDenied, RateLimited
 from gateway_core.limit_header import Told, counted, one_limit_headers
 from gateway_core.metering.account_limit import AccountLimits, Limit
@@ -261,7 +262,7 @@ def too_long(limits: Iterable[Limit], tokens: int) -> ContextTooLong:
 
 def expected(call: Call[Any], admitted: Admitted) -> Tokens:
     """What a call is expected to take."""
-    completion = count(output_tokens(call.request, USUAL_OUTPUT_TOKENS))
+    completion = count(output_tokens(chat_of(call), USUAL_OUTPUT_TOKENS))
     return tuple.__new__(Tokens, (admitted.tokens, None, None, None, completion, None, None))
 
 

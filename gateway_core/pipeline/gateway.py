@@ -11,11 +11,11 @@ from gateway_core.catalog.gateway_context import Estimate, fit
 from gateway_core.catalog.gateway_echo import echoed
 from gateway_core.catalog.gateway_endpoint import Endpoints
 from gateway_core.catalog.gateway_merge import merged
+from gateway_core.chat import chat_of, read
 from gateway_core.errors import ModelNotAllowed
 from gateway_core.metering.estimate import input_tokens, message_tokens
-from gateway_core.turn import turns
 
-ESTIMATE = Estimate(input_tokens, message_tokens)
+ESTIMATE = Estimate(lambda spec: input_tokens(read(spec)), message_tokens)
 
 
 class Stage:
@@ -41,19 +41,20 @@ class Stage:
     def _ask(self, version: Version, call: Call[Any], next: Next[Any]) -> Awaitable[Events]:
         # What is wrong is told by the places of the caller's own messages.
         call.check()
-        completed = merged(call.request, turns(call), version, is_public=call.caller.kind == "public")
-        limit = version.most_tokens(None if version.is_own else self._catalog.context_length(version.model))
-        left_out = [] if limit is None else fit(completed.spec, limit, ESTIMATE, truncates=version.truncates)
+        chat, rewrites, beginning = merged(chat_of(call), version, is_public=call.caller.kind == "public")
+        if version.is_bounded:
+            limit = version.most_tokens(None if version.is_own else self._catalog.context_length(version.model))
+            left_out = [] if limit is None else fit(chat.spec, limit, ESTIMATE, truncates=version.truncates)
+            if left_out:
+                chat, rewrites = read(chat.spec), [*rewrites, *left_out]
         call.gateway = version.use
-        call.ask(completed.spec)
-        if completed.turns is not None and not left_out:
-            call.turns = (completed.spec, completed.turns)
+        call.ask(chat, version.model)
         if version.is_own:
             call.targets = (self._endpoints.target(version),)
-        if completed.echoed:
+        if beginning:
             call.json_format = ""  # the document is the provider's, which does not begin with the prefill
-        if completed.echoed or completed.rewrites or left_out:
-            return told(next(call), call, [*completed.rewrites, *left_out], completed.echoed)
+        if beginning or rewrites:
+            return told(next(call), call, rewrites, beginning)
         return next(call)
 
 

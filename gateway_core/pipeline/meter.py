@@ -125,7 +125,7 @@ def prompt_tokens(call: Call[Any]) -> int:
 
 def labels(call: Call[Any]) -> dict[str, str]:
     """The caller's names and values, and by which certificate it called; nobody else tells of one."""
-    told, certificate = call.operation.labels(call.request), call.caller.certificate
+    told, certificate = call.operation.labels(call), call.caller.certificate
     if certificate:
         told[names.CERTIFICATE_LABEL] = certificate
     elif told and names.CERTIFICATE_LABEL in told:

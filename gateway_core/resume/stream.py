@@ -7,6 +7,7 @@ from typing import Any, Protocol, Self
 
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from headgate.v1.chat_completion_service_pb2 import ResumedStream
+from headgate.v1.chat_pb2 import ChatCompletionSpec
 
 from gateway_core.call import Call, Events, Next
 from gateway_core.errors import ChunksGone, InvalidRequest, ShuttingDown, StreamTakenOver
@@ -156,7 +157,7 @@ class ResumableStream:
                 self._over(self)
 
     def _forget(self) -> None:
-        self.call.request = type(self.call.request)()
+        self.call.request = ChatCompletionSpec()
         self.call.record = self.call.route = None
         # One that was cancelled knows by what, and that knows all that the call held: the collector would have to free
         # it.

@@ -58,9 +58,9 @@ class Continued:
         """As the operation says."""
         return self._operation.usage(event)
 
-    def labels(self, request: Any) -> dict[str, str]:
+    def labels(self, call: Call[Any]) -> dict[str, str]:
         """As the operation says."""
-        return self._operation.labels(request)
+        return self._operation.labels(call)
 
     def prompt_token_count(self, call: Call[Any]) -> int:
         """As the operation says."""

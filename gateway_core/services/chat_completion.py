@@ -19,6 +19,7 @@ from headgate.v1.chat_pb2 import ChatCompletionSpec
 from headgate.v1.token_usage_pb2 import TokenUsage
 
 from gateway_core.call import Call, Caller, Events, Given, Next, Rewrite, whole
+from gateway_core.chat import chat_of
 from gateway_core.completion import fold
 from gateway_core.completion.affinity import affinity
 from gateway_core.errors import InvalidRequest, NotFound
@@ -40,7 +41,6 @@ from gateway_core.services.edge import (
     metadata_of,
 )
 from gateway_core.services.spec import check
-from gateway_core.turn import turns
 
 
 class ChatCompletion:
@@ -54,19 +54,20 @@ class ChatCompletion:
 
     def check(self, call: Call[ChatCompletionSpec]) -> None:
         """Raises InvalidRequest, which names the field, for what no provider could answer."""
-        check(call.request, turns(call))
+        check(chat_of(call))
 
     def usage(self, event: ChatCompletionChunk) -> TokenUsage | None:
         """The tokens used, where the event tells."""
         return event.usage if "usage" in event else None
 
-    def labels(self, request: ChatCompletionSpec) -> dict[str, str]:
+    def labels(self, call: Call[ChatCompletionSpec]) -> dict[str, str]:
         """Names and values of the caller's, which are kept with what the call cost."""
-        return dict(request.metadata) if request.metadata else {}
+        told = chat_of(call).fields.get("metadata")
+        return {} if told is None else dict(told)
 
     def prompt_token_count(self, call: Call[ChatCompletionSpec]) -> int:
         """The tokens of what is asked, estimated."""
-        return input_tokens(call.request, turns(call))
+        return input_tokens(chat_of(call))
 
     def affinity(self, request: ChatCompletionSpec, by: str) -> str:
         """What requests have in common that one target should answer: "session", "user", "prompt". Empty: nothing."""

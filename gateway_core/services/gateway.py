@@ -22,6 +22,7 @@ from gateway_core.call import Caller
 from gateway_core.catalog.catalog import Catalog
 from gateway_core.catalog.gateway_book import GatewayBook, Rules
 from gateway_core.catalog.gateway_check import Facts, check
+from gateway_core.chat import read
 from gateway_core.errors import InvalidRequest, ModelNotAllowed, ModelNotFound
 from gateway_core.services.access import CallerOf, answered
 from gateway_core.services.askable import Askable, AskedBy
@@ -141,7 +142,7 @@ def check_values(gateway: Gateway) -> None:
     probe.model = "probe"
     probe.messages.add(role=ROLE_USER, text="")
     try:
-        check_spec(probe)
+        check_spec(read(probe))
     except InvalidRequest as error:
         param = error.metadata.get("param", "")
         message = error.message.replace(param, f"parameters.{param}", 1)

@@ -8,8 +8,8 @@ from headgate.v1 import message_pb2
 from headgate.v1.chat_pb2 import ChatCompletionSpec, Moderation, ResponseFormat
 from headgate.v1.tool_pb2 import FunctionTool, Tool, ToolChoice
 
+from gateway_core.chat import Chat
 from gateway_core.errors import InvalidRequest
-from gateway_core.turn import Turn, turns_of
 from gateway_core.unsupported import extra_fields
 
 Check = Callable[[Any], None]
@@ -32,24 +32,19 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 
 
-def check(spec: ChatCompletionSpec, turns: Sequence[Turn] | None = None) -> None:
-    """Raises InvalidRequest, which names the field, for what no provider could answer.
-
-    Takes the turns of the messages, where they are read already.
-    """
-    if not spec.model:
+def check(chat: Chat) -> None:
+    """Raises InvalidRequest, which names the field, for what no provider could answer."""
+    fields = chat.fields
+    if "model" not in fields:
         raise missing("model")
-    if turns is None:
-        turns = turns_of(spec.messages)
-    if not turns:
+    if not chat.turns:
         raise InvalidRequest("messages must have at least one message.", param="messages")
-    check_messages(spec, turns)
-    for field, value in spec.ListFields():
-        check_value = CHECKS.get(field)
-        if check_value is not None:
-            check_value(value)
-    if spec.extra_json and spec.extra_format in ("", "openai"):
-        check_extra_json(spec.extra_json)
+    check_messages(chat)
+    for name, value in fields.items():
+        if name in CHECKS:
+            CHECKS[name](value)
+    if "extra_json" in fields and fields.get("extra_format", "openai") == "openai":
+        check_extra_json(fields["extra_json"])
 
 
 def missing(path: str) -> InvalidRequest:
@@ -68,14 +63,14 @@ def within(name: str, low: float, high: float) -> Check:
     return check_value
 
 
-def check_messages(spec: ChatCompletionSpec, turns: Sequence[Turn]) -> None:
+def check_messages(chat: Chat) -> None:
     """Somebody speaks in each message, and each part of it is something."""
-    for index, turn in enumerate(turns):
+    for index, turn in enumerate(chat.turns):
         if turn is not None:
             if turn[0] not in ROLES:
                 raise missing(f"messages[{index}].role")
             continue
-        message = spec.messages[index]
+        message = chat.spec.messages[index]
         if message.role not in ROLES:
             raise missing(f"messages[{index}].role")
         if "parts" in message:
@@ -138,7 +133,7 @@ def check_extra_json(text: str) -> None:
 
 OWN = frozenset(ChatCompletionSpec.DESCRIPTOR.fields_by_name) - {"extra_json", "extra_format"}
 
-CHECKS_BY_NAME: dict[str, Check] = {
+CHECKS: dict[str, Check] = {
     **{name: within(name, *limits) for name, limits in RANGES.items()},
     "tools": check_tools,
     "tool_choice": check_tool_choice,
@@ -146,9 +141,4 @@ CHECKS_BY_NAME: dict[str, Check] = {
     "logit_bias": check_logit_bias,
     "moderation": check_moderation,
     "functions": check_functions,
-}
-
-# By the field itself, because asking it for its name takes longer than finding it here.
-CHECKS: dict[object, Check] = {
-    ChatCompletionSpec.DESCRIPTOR.fields_by_name[name]: check_value for name, check_value in CHECKS_BY_NAME.items()
 }

@@ -38,6 +38,13 @@ class Answer:
         """All of them. Get and `in` take names in any case."""
         return Headers(self._fields)
 
+    def arrived(self) -> bytes | None:
+        """The whole body, where it has come with its head, as most do that are not streamed. None: `read` it.
+
+        Raises what that raises.
+        """
+        return self._exchange.all() if self._decoder is None and self._exchange.is_complete else None
+
     async def read(self) -> bytes:
         """The whole body, decoded; raises ProviderBroken beyond config.answer_bytes, and what `pieces` raises."""
         if self._decoder is None:

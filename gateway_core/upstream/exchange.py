@@ -12,6 +12,8 @@ from gateway_core.upstream import faults
 Default = TypeVar("Default")
 Failure = Callable[[], errors.GatewayError]
 
+NO_FIELDS: Mapping[bytes, bytes] = MappingProxyType({})
+
 
 class Bounds(NamedTuple):
     """What bounds every exchange with one provider."""
@@ -70,24 +72,11 @@ class Headers(Mapping[str, str]):
 class Exchange:
     """What is known of an answer so far."""
 
-    # Class attributes are the state of an exchange to which nothing has happened: nothing to set up for most.
-    phase: faults.Phase | None = "total"
-    status = 0
-    fields: Mapping[bytes, bytes] = MappingProxyType({})
-    """The headers, by their names in lower case."""
-    carrier: Carrier | None = None
-    """None: before the request is sent, and once the answer has ended."""
-    size = 0
-    is_complete = False
-    is_whole = False
-    """Whether the reader waits for the end, not for the next piece."""
-    is_paused = False
-    is_unanswered = False
-    """Whether the connection ended before a byte of an answer."""
-    failure: Failure | None = None
-    """Makes the error anew each time: one that is raised keeps its frames, and so the exchange that would keep it."""
-    waiter: asyncio.Future[None] | None = None
-    waiting_since: float | None = None
+    __slots__ = (
+        "began_at", "bounds", "carrier", "ends_at", "failure", "fields", "first_byte_at", "is_complete", "is_head",
+        "is_paused", "is_unanswered", "is_whole", "loop", "phase", "pieces", "size", "status", "waiter",
+        "waiting_since",
+    )  # fmt: skip
 
     def __init__(self, bounds: Bounds, loop: asyncio.AbstractEventLoop, deadline: float | None, is_head: bool) -> None:
         """Begins now; the deadline is of the loop's clock."""
@@ -96,12 +85,29 @@ class Exchange:
         self.bounds = bounds
         self.first_byte_at = now + bounds.first_byte_seconds
         self.ends_at = now + bounds.total_seconds
+        self.phase: faults.Phase | None = "total"
         if deadline is not None and deadline <= self.ends_at:
             self.ends_at = deadline
             self.phase = None
         self.is_head = is_head
         """Whether the answer has no body, whatever its headers say."""
+        self.status = 0
+        self.fields: Mapping[bytes, bytes] = NO_FIELDS
+        """The headers, by their names in lower case."""
         self.pieces: list[bytes] = []
+        self.size = 0
+        self.carrier: Carrier | None = None
+        """None: before the request is sent, and once the answer has ended."""
+        self.is_complete = self.is_paused = False
+        self.is_whole = False
+        """Whether the reader waits for the end, not for the next piece."""
+        self.is_unanswered = False
+        """Whether the connection ended before a byte of an answer."""
+        self.failure: Failure | None = None
+        """Makes the error anew each time: one that is raised keeps its frames, and so the exchange that would keep it.
+        """
+        self.waiter: asyncio.Future[None] | None = None
+        self.waiting_since: float | None = None
 
     def again(self) -> None:
         """Forgets that the connection ended before an answer; the times go on."""
@@ -152,7 +158,8 @@ class Exchange:
         carrier = self.carrier
         if carrier is None:
             return
-        self.waiting_since = self.loop.time()
+        if self.status:  # until then it is not the host's silence that counts
+            self.waiting_since = self.loop.time()
         carrier.watch(self.due())
         self.waiter = self.loop.create_future()
         try:
@@ -184,6 +191,11 @@ class Exchange:
             while not self.is_complete and self.failure is None and self.size <= limit:
                 self._check_time()
                 await self.wait()
+        return self.all()
+
+    def all(self) -> bytes:
+        """The same, of an answer that has ended."""
+        limit = self.bounds.answer_bytes
         if self.failure is not None:
             raise self.failure()
         if self.size > limit:

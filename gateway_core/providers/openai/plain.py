@@ -109,7 +109,8 @@ class PlainAnswer(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=Fal
         """What it tells beside its words."""
         choice, usage = self.choices[0], self.usage
         told = None if usage is None else usage.tokens()
-        return Said(self.id, self.model, {0: choice.finish_reason}, len(choice.message.content), told)
+        said = (self.id, self.model, {0: choice.finish_reason}, len(choice.message.content), told)
+        return tuple.__new__(Said, said)
 
     def event(self) -> ChatCompletionChunk:
         """What it says: what `chunk` would tell, which is asked for every other answer."""

@@ -10,6 +10,7 @@ from headgate.v1.chat_pb2 import ChatCompletionSpec, StreamOptions
 from headgate.v1.model_pb2 import Model
 
 from gateway_core.call import Call, Events, Given, Rewrite, whole
+from gateway_core.chat import chat_of
 from gateway_core.config import ProviderConfig
 from gateway_core.known.hosts import Quirks
 from gateway_core.providers.openai.carried import Carried
@@ -18,10 +19,9 @@ from gateway_core.providers.openai.plain import plain_answer
 from gateway_core.providers.openai.quirk import adapt
 from gateway_core.providers.openai.reading import Fields, read, skip
 from gateway_core.providers.openai.request import request_document
-from gateway_core.turn import turns
 from gateway_core.unsupported import found, refuse_or_drop
 from gateway_core.upstream.attempt import name_of_attempt
-from gateway_core.upstream.http import Upstream
+from gateway_core.upstream.http import Answer, Upstream
 from gateway_core.upstream.json_text import Document
 from gateway_core.upstream.listing import Page, listed
 from gateway_core.upstream.refusal import Refusals
@@ -82,11 +82,9 @@ class Provider:
             events = streamed(answer, reader, self._decoder(call, document), self._refusals, begins)
             await anext(events)
             return events if call.stream else await whole(events)
-        try:
-            data = await answer.read()
-        except BaseException:
-            answer.abort()
-            raise
+        data = answer.arrived()
+        if data is None:
+            data = await read_whole(answer)
         plain = plain_answer(data)
         if plain is None:
             return Given(self._decoder(call, document).whole(data))
@@ -109,20 +107,20 @@ class Provider:
         return decoder
 
     def _document(self, call: Call[ChatCompletionSpec]) -> Document:
-        spec, target = call.request, call.target
+        chat, target = chat_of(call), call.target
         assert target is not None, "the stage `fallback` sets the target"
         dropped = found(call, self._unsupported, extra_format=FORMAT)
         left_out = self._unsupported
         if target.unsupported or dropped:
             left_out |= target.unsupported | dropped
-        carried = Carried(spec.extra_format)
-        document = request_document(spec, turns(call), stream=call.stream, left_out=left_out, carried=carried)
+        carried = Carried(chat.fields.get("extra_format", ""))
+        document = request_document(chat, stream=call.stream, left_out=left_out, carried=carried)
         document["model"] = target.model
-        if "stream_options" in spec:
+        if "stream_options" in chat.fields:
             if not call.stream:
                 dropped.discard("stream_options")
                 refuse_or_drop(call, ["stream_options"], "the answer is not streamed")
-            elif not asks_the_host(spec.stream_options):
+            elif not asks_the_host(chat.fields["stream_options"]):
                 dropped.discard("stream_options")
         if dropped or carried.left_out:
             refuse_or_drop(call, [*sorted(dropped), *carried.left_out])
@@ -157,6 +155,15 @@ def places(base_url: str) -> tuple[str, str]:
     if not named:
         return base_url, ""
     return f"{before.rstrip('/')}{mark}{query}", f"/{MODEL_IN_URL}{after.rstrip('/')}{COMPLETIONS}"
+
+
+async def read_whole(answer: Answer) -> bytes:
+    """The body of an answer, which is closed where it cannot be read."""
+    try:
+        return await answer.read()
+    except BaseException:
+        answer.abort()
+        raise
 
 
 def asks_the_host(options: StreamOptions) -> bool:

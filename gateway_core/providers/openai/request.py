@@ -1,11 +1,10 @@
 """A chat completion spec becomes OpenAI's JSON."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from headgate.v1.chat_pb2 import (
     AudioOptions,
-    ChatCompletionSpec,
     Moderation,
     Prediction,
     PromptCacheOptions,
@@ -14,11 +13,11 @@ from headgate.v1.chat_pb2 import (
     WebSearchOptions,
 )
 
+from gateway_core.chat import Chat
 from gateway_core.errors import InvalidRequest
 from gateway_core.providers.openai.carried import Carried
 from gateway_core.providers.openai.message import ROLES, content_parts, message_document, plain
 from gateway_core.providers.openai.tool import function_choice, function_tool, tool_choice, tool_document
-from gateway_core.turn import Turn
 from gateway_core.upstream.json_text import Document, documents, json_object, placed
 
 # What is not written under its own name, or not by its own value alone.
@@ -26,8 +25,7 @@ APART = frozenset({"model", "messages", "stream_options", "extra_json", "extra_f
 
 
 def request_document(
-    spec: ChatCompletionSpec,
-    turns: Sequence[Turn],
+    chat: Chat,
     *,
     stream: bool,
     left_out: frozenset[str] = frozenset(),
@@ -35,26 +33,27 @@ def request_document(
 ) -> Document:
     """The body of a request to an OpenAI-compatible host. Source: OpenAI's CompletionCreateParams.
 
-    The place of the model's name is left empty, since the host has one of its own for it. Takes the spec's turns, the
+    The place of the model's name is left empty, since the host has one of its own for it. Takes the
     names of parameters to leave out, and what tells what could not be carried. A stream is always asked for its usage.
-    Raises InvalidRequest where JSON text in the spec is none.
+    Raises InvalidRequest where JSON text in the request is none.
     """
-    carried = carried or Carried(spec.extra_format)
-    document: Document = {"model": "", "messages": messages(spec, turns, carried)}
-    for field, value in spec.ListFields():
-        name, write = WRITTEN[field]
+    fields = chat.fields
+    carried = carried or Carried(fields.get("extra_format", ""))
+    document: Document = {"model": "", "messages": messages(chat, carried)}
+    for name, value in fields.items():
         if name in APART or name in left_out:
             continue
-        written = value if write is None else write(value, carried)
+        written = WRITERS[name](value, carried) if name in WRITERS else value
         if written is not None:
             document[name] = written
     if stream:
         document["stream"] = True
         if "stream_options" not in left_out:
-            options = stream_options(spec.stream_options, carried)
+            given = fields.get("stream_options")
+            options = {} if given is None else stream_options(given, carried)
             document["stream_options"] = {**options, "include_usage": True}
-    if spec.extra_json and spec.extra_format in ("", "openai"):
-        for name, value in json_object(spec.extra_json, "extra_json").items():
+    if "extra_json" in fields and fields.get("extra_format", "openai") == "openai":
+        for name, value in json_object(fields["extra_json"], "extra_json").items():
             if name not in left_out and name not in RESERVED:
                 document.setdefault(name, value)
     return document
@@ -69,17 +68,18 @@ def stream_options(options: StreamOptions, carried: Carried) -> Document:
     return plain(options, carried, "stream_options")
 
 
-def messages(spec: ChatCompletionSpec, turns: Sequence[Turn], carried: Carried) -> list[Document]:
+def messages(chat: Chat, carried: Carried) -> list[Document]:
     """The conversation."""
-    written = []
-    for index, turn in enumerate(turns):
-        if turn is not None:
+    written: list[Document] = []
+    for turn in chat.turns:
+        if turn is None:
+            index = len(written)
+            try:
+                written.append(message_document(chat.spec.messages[index], carried))
+            except InvalidRequest as error:
+                raise placed(error, "messages", index) from None
+        else:
             written.append({"role": ROLES[turn[0]], "content": turn[1]})
-            continue
-        try:
-            written.append(message_document(spec.messages[index], carried))
-        except InvalidRequest as error:
-            raise placed(error, "messages", index) from None
     return written
 
 
@@ -197,8 +197,3 @@ WRITERS: dict[str, Callable[[Any, Carried], Any]] = {
     "moderation": moderation,
 }
 """For the fields that are not written as they are."""
-
-# By the field itself, because asking it for its name takes longer than finding it here.
-WRITTEN: dict[object, tuple[str, Callable[[Any, Carried], Any] | None]] = {
-    field: (field.name, WRITERS.get(field.name)) for field in ChatCompletionSpec.DESCRIPTOR.fields
-}

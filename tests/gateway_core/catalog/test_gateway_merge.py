@@ -1,7 +1,9 @@
 """Tests of a request and a gateway, merged."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+import pytest
 from headgate.v1.chat_pb2 import ChatCompletionSpec, ResponseFormat
 from headgate.v1.gateway_pb2 import INSTRUCTIONS_PLACEMENT_AFTER, Gateway, GatewayOverrides, OwnEndpoint
 from headgate.v1.message_pb2 import (
@@ -16,10 +18,11 @@ from headgate.v1.message_pb2 import (
 )
 from headgate.v1.tool_pb2 import FunctionTool, Tool
 
+from gateway_core.call import Rewrite
 from gateway_core.catalog.gateway import Version, stored
-from gateway_core.catalog.gateway_merge import Merged, merged
+from gateway_core.catalog.gateway_merge import completed, merged
+from gateway_core.chat import read
 from gateway_core.storage.gateway import GatewayRow
-from gateway_core.turn import turns_of
 
 ID = "01900000-0000-7000-8000-0000000050c3"
 WEATHER = Tool(function=FunctionTool(name="weather"))
@@ -40,12 +43,19 @@ def asked(*messages: ChatMessage, **values: Any) -> ChatCompletionSpec:
     return ChatCompletionSpec(model="support:50c3", messages=messages or [said(ROLE_USER, "Hello")], **values)
 
 
-def result(request: ChatCompletionSpec, **gateway: Any) -> Merged:
+class Made(NamedTuple):
+    spec: ChatCompletionSpec
+    rewrites: Sequence[Rewrite]
+    echoed: str
+
+
+def result(request: ChatCompletionSpec, **gateway: Any) -> Made:
     before = request.SerializeToString(deterministic=True)
-    made = merged(request, turns_of(request.messages), version(**gateway))
+    chat, rewrites, echoed = merged(read(request), version(**gateway))
+    anew = read(chat.spec)
+    assert (chat.fields, list(chat.turns)) == (anew.fields, anew.turns)
     assert request.SerializeToString(deterministic=True) == before
-    assert made.turns is None or list(made.turns) == turns_of(made.spec.messages)
-    return made
+    return Made(chat.spec, rewrites, echoed)
 
 
 def parameters(**values: Any) -> ChatCompletionSpec:
@@ -116,10 +126,10 @@ def test_a_list_is_replaced_as_a_whole() -> None:
 
 def test_a_public_key_gets_none_of_the_gateways_tools() -> None:
     given = parameters(tools=[WEATHER], functions=[FunctionTool(name="f")], seed=1)
-    made = merged(asked(), turns_of(asked().messages), version(parameters=given), is_public=True)
-    assert not made.spec.tools
-    assert not made.spec.functions
-    assert made.spec.seed == 1
+    spec = merged(read(asked()), version(parameters=given), is_public=True)[0].spec
+    assert not spec.tools
+    assert not spec.functions
+    assert spec.seed == 1
 
 
 def test_unknown_fields_are_merged_one_by_one() -> None:
@@ -131,7 +141,7 @@ def test_unknown_fields_are_merged_one_by_one() -> None:
     assert result(asked(), parameters=given).spec.extra_json == '{"a":1,"b":2}'
 
 
-def texts(made: Merged) -> list[tuple[int, str]]:
+def texts(made: Made) -> list[tuple[int, str]]:
     return [(message.role, message.text) for message in made.spec.messages]
 
 
@@ -199,3 +209,27 @@ def test_the_assistant_does_not_begin_twice() -> None:
     assert len(made.spec.messages) == 2
     assert made.echoed == ""
     assert [rewrite.name for rewrite in made.rewrites] == ["prefill"]
+
+
+@pytest.mark.parametrize("gateway", [{}, {"instructions": "Ours."}, {"instructions": "", "instructions_role": 2}])
+@pytest.mark.parametrize("is_behind", [False, True])
+@pytest.mark.parametrize(
+    "request_",
+    [
+        asked(),
+        asked(said(ROLE_SYSTEM, "Mine."), said(ROLE_DEVELOPER, "Too."), said(ROLE_USER, "Hi"), seed=1, tools=[CLOCK]),
+        asked(said(ROLE_SYSTEM, "Mine.")),
+        asked(ChatMessage(role=ROLE_USER, parts=ContentParts()), extra_json="[", metadata={"a": "b"}),
+    ],
+)
+def test_a_gateway_of_instructions_alone_is_merged_as_any(
+    request_: ChatCompletionSpec, gateway: dict[str, Any], *, is_behind: bool
+) -> None:
+    if is_behind:
+        gateway = {**gateway, "instructions_placement": INSTRUCTIONS_PLACEMENT_AFTER}
+    plain = version(**gateway)
+    assert plain.is_plain
+    chat, rewrites, echoed = merged(read(request_), plain)
+    other, *told = completed(request_, plain)
+    assert (chat.spec, chat.fields, list(chat.turns)) == (other.spec, other.fields, list(other.turns))
+    assert ([*rewrites], echoed) == tuple(told)

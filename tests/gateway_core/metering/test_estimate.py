@@ -15,6 +15,7 @@ from headgate.v1.message_pb2 import (
     ToolCall,
 )
 
+from gateway_core.chat import read
 from gateway_core.metering.estimate import input_tokens, message_tokens, output_tokens, text_tokens
 
 # ruff: noqa: RUF001 - texts as they were published
@@ -61,18 +62,18 @@ def test_a_long_text_is_sampled_and_counted_as_whole() -> None:
 
 def test_an_empty_text_has_no_tokens() -> None:
     assert text_tokens("") == 0
-    assert input_tokens(ChatCompletionSpec()) == 3
+    assert input_tokens(read(ChatCompletionSpec())) == 3
 
 
 def test_a_message_costs_its_frame_and_its_text() -> None:
     spec = ChatCompletionSpec(messages=[ChatMessage(role=Role.ROLE_USER, text="hello")])
-    assert input_tokens(spec) == 3 + 3 + 1
+    assert input_tokens(read(spec)) == 3 + 3 + 1
 
 
 def test_images_count_flat_and_sound_by_its_size() -> None:
     def tokens(part: ContentPart) -> int:
         message = ChatMessage(role=Role.ROLE_USER, parts=ContentParts(parts=[part]))
-        return input_tokens(ChatCompletionSpec(messages=[message])) - 6
+        return input_tokens(read(ChatCompletionSpec(messages=[message]))) - 6
 
     assert tokens(ContentPart(image_url=ImageUrl(url="data:" + "x" * 100_000))) == 765
     assert tokens(ContentPart(image_url=ImageUrl(url="https://a.example/b.png", detail="low"))) == 85
@@ -82,24 +83,24 @@ def test_images_count_flat_and_sound_by_its_size() -> None:
 
 def test_tools_count_with_their_schemas() -> None:
     spec = ChatCompletionSpec(messages=[ChatMessage(role=Role.ROLE_USER, text="hello")])
-    before = input_tokens(spec)
+    before = input_tokens(read(spec))
     function = spec.tools.add().function
     function.name = "weather"
     function.parameters_json = '{"type": "object", "properties": {"city": {"type": "string"}}}'
-    assert input_tokens(spec) > before + 20
+    assert input_tokens(read(spec)) > before + 20
 
 
 def test_an_answer_has_at_most_what_the_request_allows() -> None:
-    assert output_tokens(ChatCompletionSpec(), 500) == 500
-    assert output_tokens(ChatCompletionSpec(max_completion_tokens=20, n=3), 500) == 60
-    assert output_tokens(ChatCompletionSpec(max_tokens=9), 500) == 9
+    assert output_tokens(read(ChatCompletionSpec()), 500) == 500
+    assert output_tokens(read(ChatCompletionSpec(max_completion_tokens=20, n=3)), 500) == 60
+    assert output_tokens(read(ChatCompletionSpec(max_tokens=9)), 500) == 9
 
 
 @pytest.mark.parametrize("named", [-1, 0])
 def test_what_is_below_one_names_no_limit_of_the_answer(named: int) -> None:
-    assert output_tokens(ChatCompletionSpec(max_tokens=named), 500) == 500
-    assert output_tokens(ChatCompletionSpec(max_completion_tokens=named, n=2), 500) == 1000
-    assert output_tokens(ChatCompletionSpec(max_completion_tokens=named, max_tokens=9), 500) == 9
+    assert output_tokens(read(ChatCompletionSpec(max_tokens=named)), 500) == 500
+    assert output_tokens(read(ChatCompletionSpec(max_completion_tokens=named, n=2)), 500) == 1000
+    assert output_tokens(read(ChatCompletionSpec(max_completion_tokens=named, max_tokens=9)), 500) == 9
 
 
 @pytest.mark.parametrize("length", [0, 1, 126, 127, 128, 129, 16_382, 16_383, 16_384, 20_000])

@@ -38,7 +38,7 @@ def call_of(
     model: str = "claude-haiku-4-5",
     on_unsupported: OnUnsupported = "warn",
 ) -> Call[ChatCompletionSpec]:
-    call = Call(request_id="r1", operation=ChatCompletion(), request=request, stream=stream)
+    call = Call(request_id="r1", operation=ChatCompletion(), asked=request, stream=stream)
     call.target = Target("lab", model, on_unsupported)
     return call
 

@@ -66,7 +66,7 @@ async def make(upstream: Upstream) -> AsyncIterator[Make]:
 
 def call_of(*, stream: bool = True, model: str = MODEL, on: OnUnsupported = "warn", **fields: Any) -> Any:
     asked = ChatCompletionSpec(model="small", messages=[ChatMessage(role=ROLE_USER, text="Hi")], **fields)
-    call = Call(request_id="r1", operation=ChatCompletion(), request=asked, stream=stream)
+    call = Call(request_id="r1", operation=ChatCompletion(), asked=asked, stream=stream)
     call.target = Target("lab", model, on)
     return call
 

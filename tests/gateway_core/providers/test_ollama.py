@@ -38,7 +38,7 @@ def spec(**fields: Any) -> ChatCompletionSpec:
 def call_of(
     request: ChatCompletionSpec, *, stream: bool = True, on_unsupported: OnUnsupported = "warn"
 ) -> Call[ChatCompletionSpec]:
-    call = Call(request_id="r1", operation=ChatCompletion(), request=request, stream=stream)
+    call = Call(request_id="r1", operation=ChatCompletion(), asked=request, stream=stream)
     call.target = Target("lab", "qwen3:8b", on_unsupported)
     return call
 

@@ -35,7 +35,7 @@ def call_of(
     on_unsupported: OnUnsupported = "warn",
     unsupported: Sequence[str] = (),
 ) -> Call[ChatCompletionSpec]:
-    call = Call(request_id="r1", operation=ChatCompletion(), request=request, stream=stream)
+    call = Call(request_id="r1", operation=ChatCompletion(), asked=request, stream=stream)
     call.target = Target("lab", "tiny", on_unsupported, frozenset(unsupported))
     return call
 

@@ -27,7 +27,7 @@ class Chat:
     def usage(self, event: ChatCompletionChunk) -> TokenUsage | None:
         return event.usage if event.HasField("usage") else None
 
-    def labels(self, request: ChatCompletionSpec) -> dict[str, str]:
+    def labels(self, call: Call[ChatCompletionSpec]) -> dict[str, str]:
         return {}
 
     def prompt_token_count(self, call: Call[ChatCompletionSpec]) -> int:

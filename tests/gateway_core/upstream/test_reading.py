@@ -377,3 +377,32 @@ async def test_a_connection_whose_answer_was_read_slowly_serves_again(
     assert size == 200_000
     assert await (await client.open("POST", "/x", body=b"{}")).read() == b"{}"
     assert upstream.connection_count == 1
+
+
+async def test_a_body_that_comes_with_its_head_has_arrived_and_no_other(
+    upstream: Upstream, make_client: MakeClient
+) -> None:
+    began = head(200, {"content-length": "6"})
+    upstream.script(
+        [began + b"abcdef"],
+        [began, Delay(0.05), b"abcdef"],
+        [began + b"abc", Delay(0.05), b"def"],
+        [CHUNKED + chunk(b"abcdef") + LAST_CHUNK],
+        answer([b"abcdef"], gzip=True),
+    )
+    client = make_client(upstream.base_url)
+    arrived = []
+    for _ in range(5):
+        opened = await client.open("POST", "/x", body=b"{}")
+        arrived.append(opened.arrived())
+        if arrived[-1] is None:
+            assert await opened.read() == b"abcdef"
+    assert arrived == [b"abcdef", None, None, b"abcdef", None]
+
+
+async def test_a_body_that_comes_with_its_head_is_bounded_too(upstream: Upstream, make_client: MakeClient) -> None:
+    upstream.script([head(200, {"content-length": "200"}) + bytes(200)])
+    opened = await make_client(upstream.base_url, answer_bytes=100).open("POST", "/x", body=b"{}")
+    with pytest.raises(errors.ProviderBroken) as caught:
+        opened.arrived()
+    assert "answer_bytes" in caught.value.message

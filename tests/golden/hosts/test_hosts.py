@@ -38,7 +38,7 @@ def row(host: Host | LocalServer, base_url: str) -> ProviderConfig:
 
 
 def call_of(spec: ChatCompletionSpec, *, stream: bool = True, on_unsupported: OnUnsupported = "warn") -> Call[Any]:
-    call = Call(request_id="r1", operation=ChatCompletion(), request=spec, stream=stream)
+    call = Call(request_id="r1", operation=ChatCompletion(), asked=spec, stream=stream)
     call.target = Target("lab", "tiny", on_unsupported)
     return call
 

@@ -15,11 +15,11 @@ from google.protobuf import text_format
 from headgate.v1.chat_completion_pb2 import ChatCompletion, ChatCompletionChunk
 from headgate.v1.chat_pb2 import ChatCompletionSpec
 
+from gateway_core.chat import read
 from gateway_core.completion import fold
 from gateway_core.config import ProviderConfig
 from gateway_core.providers.openai.decoder import Decoder
 from gateway_core.providers.openai.request import request_document
-from gateway_core.turn import turns_of
 from gateway_core.upstream.refusal import Refusals
 from gateway_core.upstream.sse import EventReader
 from rest_bridge.dialects.openai.request import chat_completion_spec, includes_usage
@@ -87,7 +87,7 @@ def test_a_request_becomes_its_spec(case: str) -> None:
 def test_a_spec_becomes_the_request_to_the_vendor(case: str) -> None:
     path = HERE / f"{case}.request.txtpb"
     spec = text_format.Parse(path.read_text(encoding="utf-8"), ChatCompletionSpec())
-    document = {**request_document(spec, turns_of(spec.messages), stream=True), "model": "tiny"}
+    document = {**request_document(read(spec), stream=True), "model": "tiny"}
     # The entries of a Protobuf map have no order.
     for name in {"logit_bias", "metadata"} & document.keys():
         document[name] = dict(sorted(document[name].items()))

@@ -9,11 +9,11 @@ from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway_core.chat import read
 from gateway_core.completion import fold
 from gateway_core.config import ProviderConfig
 from gateway_core.providers.openai.decoder import Decoder
 from gateway_core.providers.openai.request import request_document
-from gateway_core.turn import turns_of
 from gateway_core.upstream.refusal import Refusals
 from gateway_core.upstream.sse import Event
 from rest_bridge.dialects.openai.request import chat_completion_spec
@@ -41,9 +41,7 @@ def through(document: Document) -> Document:
     """What the vendor is asked for a caller's request, after a way over the wire."""
     spec = chat_completion_spec(orjson.loads(orjson.dumps(document)))
     spec = type(spec).FromString(spec.SerializeToString())
-    sent = orjson.loads(
-        orjson.dumps({**request_document(spec, turns_of(spec.messages), stream=False), "model": document["model"]})
-    )
+    sent = orjson.loads(orjson.dumps({**request_document(read(spec), stream=False), "model": document["model"]}))
     assert isinstance(sent, dict)
     return sent
 
