@@ -271,6 +271,10 @@ class Call(Generic[Request]):
         """Asks something else of a model, by way of this call: what is read already, and made if somebody wants it."""
         self.asked, self.reading, self.model = None, reading, model
 
+    def let_go(self) -> None:
+        """Keeps the request alone, and nothing that was read of it: a stream may be open for hours."""
+        self.request = self.request
+
     def check(self) -> None:
         """Raises InvalidRequest, which names the field, for what no provider could answer; asks once."""
         if not self.is_checked:

@@ -82,6 +82,7 @@ class Endpoint:
         failure = Failure.shutting_down(is_partial=exchange.started)
         if exchange.reading:
             log_refusal(failure, **exchange.where)
+        exchange.ask_no_more()
         if not exchange.started:
             await exchange.respond(failure.http_status, self._document(failure), [*JSON, *failure.headers])
         elif self.framed is not None and not exchange.ended:

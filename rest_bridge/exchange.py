@@ -121,6 +121,10 @@ class Exchange:
         """Whether the status has been sent, so that a failure can have none of its own."""
         return self.status != 0
 
+    def ask_no_more(self) -> None:
+        """Has the connection closed behind the answer, whatever else was asked on it already."""
+        self._connection.keep_alive = False
+
     @property
     def ended(self) -> bool:
         """Whether the last of the answer has been sent, or waits for the client to read."""

@@ -71,6 +71,8 @@ class RequestReader:
         self._repeated_bytes = 0
         """Of fields in whose place others with their names came."""
         self._told = False
+        self._is_begun = False
+        """Whether a request is being read."""
         self._can_strike = False
         """Whether what is fed begins with a head, from which an offer can be struck still."""
         self._head_bytes_at_most = 0
@@ -80,11 +82,11 @@ class RequestReader:
 
         Raises Unfit: 400 for what is no HTTP, 414 or 431 for a head that is too large, and what the sink raises.
         """
-        if self.in_head and self.quiet_bytes:  # a head in pieces: what it offers is known too late
+        if self._is_begun and self.in_head:  # a head in pieces: what it offers is known too late
             data = without_offer(data)
         size = len(data)
         self._told = False
-        self._can_strike = self.in_head and not self.quiet_bytes
+        self._can_strike = not self._is_begun
         self._head_bytes_at_most = self.quiet_bytes + size
         try:
             self._feed(data)
@@ -108,11 +110,20 @@ class RequestReader:
         except httptools.HttpParserCallbackError as error:
             if not isinstance(error.__context__, Offered):
                 raise
-            # Nothing was told of the request: it is read again, as if nothing were offered.
-            self._forget()
-            self._can_strike = False
-            self._parser = self._new_parser()
-            self._parser.feed_data(without_offer(data))
+            self._read_again(without_offer(data))
+        else:
+            if self._can_strike and self._is_begun and self.in_head and not self._told:
+                # The rest of the head comes later.
+                struck = without_offer(data)
+                if struck != data:
+                    self._read_again(struck)
+
+    def _read_again(self, data: bytes) -> None:
+        """Reads anew what nothing was told of yet, as if nothing were offered in it."""
+        self._forget()
+        self._can_strike = self._is_begun = False
+        self._parser = self._new_parser()
+        self._parser.feed_data(data)
 
     def _new_parser(self) -> Any:
         parser = httptools.HttpRequestParser(self)
@@ -126,6 +137,10 @@ class RequestReader:
         del self._sink
 
     # ---- the parser's callbacks ----
+
+    def on_message_begin(self) -> None:
+        """Hears that a head begins."""
+        self._is_begun = True
 
     def on_url(self, url: bytes) -> None:
         """Keeps a piece of the target."""
@@ -171,6 +186,7 @@ class RequestReader:
         """Tells of the end."""
         self._told = True
         self.in_head = True
+        self._is_begun = False
         if self._headers:  # trailers, which nobody reads
             self._forget()
         self._sink.request_ended()

@@ -13,7 +13,7 @@ from gateway_core.grpc_server.frames import (
     ConnectionFault,
     StreamFault,
 )
-from gateway_core.grpc_server.http1 import SpokeHttp1, is_http1
+from gateway_core.grpc_server.http1 import SpokeHttp1, is_http1, may_be_http1
 
 NUMBER_MASK = 0x7FFFFFFF
 PRIORITY_BYTES = 5
@@ -105,6 +105,10 @@ class FrameReader:
         if not PREFACE.startswith(data[: len(PREFACE)]):
             if is_http1(data):
                 raise SpokeHttp1(data)
+            if may_be_http1(data):
+                self._held += data
+                self._needed = len(data) + 1
+                return b""
             raise ConnectionFault(PROTOCOL_ERROR, "The client does not begin as HTTP/2 does.")
         if len(data) >= len(PREFACE):
             self._receiver.preface_came()

@@ -18,4 +18,9 @@ class SpokeHttp1(ConnectionFault):
 
 def is_http1(begun: bytes) -> bool:
     """Whether the first octets of a connection, which are not those of HTTP/2, begin a request of HTTP/1."""
-    return any(method.startswith(begun[: len(method)]) for method in METHODS)
+    return begun.startswith(METHODS)
+
+
+def may_be_http1(begun: bytes) -> bool:
+    """Whether they may do so once there are more."""
+    return any(method.startswith(begun) for method in METHODS)

@@ -39,6 +39,7 @@ class Stage:
         except BaseException as error:
             telemetry.end(record, error)
             raise
+        call.let_go()
         watched = self._watch(record, events)
         # Closing a generator that has not run yet runs none of it, and a caller may leave before the first event: so it
         # runs as far as its `try` now.

@@ -51,7 +51,8 @@ def metadata_of(context: Context) -> dict[str, str]:
     columns = getattr(pairs, "columns", None)
     if columns is not None:
         return dict(zip(*columns))  # noqa: B905  # of one length, as the channel knows
-    found: dict[str, Any] = dict(pairs or ())
+    pairs = tuple(pairs or ())  # grpc.aio's own would tell the first of several
+    found: dict[str, Any] = dict(pairs)
     if TEXT.issuperset(map(type, found.values())):
         return found
     return {key: value for key, value in pairs if isinstance(value, str)}

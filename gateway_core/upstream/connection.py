@@ -187,6 +187,8 @@ class Connection(asyncio.BufferedProtocol):
         if exchange is None:
             raise Garbage
         self._fields = {}
+        if self._passed > HEAD_BYTES and sum(map(len, (*fields, *fields.values()))) > HEAD_BYTES:
+            raise Garbage
         status = self._parser.get_status_code()
         if 100 <= status < 200:
             return

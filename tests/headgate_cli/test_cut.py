@@ -101,6 +101,27 @@ async def test_a_stream_of_ollama_ends_with_an_error_and_is_not_done(tmp_path: P
     assert records(tmp_path, "status") == [("interrupted",)]
 
 
+async def test_requests_behind_a_cut_one_on_its_connection_are_not_begun(tmp_path: Path, upstream: Upstream) -> None:
+    upstream.script([Silence()])
+    async with serving(*configured(tmp_path, upstream), home=tmp_path) as program:
+        body = json.dumps({"model": "small", "messages": SAID}).encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+        url = httpx.URL(program.url)
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write((head + body) * 3)
+        await upstream.received(1)
+        program.terminate()
+        async with asyncio.timeout(SECONDS):
+            told = await reader.read()
+        writer.close()
+        assert told.startswith(b"HTTP/1.1 503 ")
+        assert told.count(b"HTTP/1.1 ") == 1
+        assert await program.code() == 0
+        assert [line["status"] for line in await calls(program)] == ["interrupted"]
+    assert len(upstream.requests) == 1
+    assert records(tmp_path, "status, charged_pico_usd") == [("interrupted", 0)]
+
+
 async def test_whole_answers_become_503_and_are_free(tmp_path: Path, upstream: Upstream) -> None:
     upstream.script([Silence()])
     async with (

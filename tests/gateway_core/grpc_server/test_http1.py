@@ -39,7 +39,7 @@ async def test_a_client_of_http_1_is_told_where_it_is(servicer: Servicer, method
 
 async def test_the_answer_to_head_has_no_body(servicer: Servicer) -> None:
     server, port = await serving(servicer)
-    told = await answered(port, b"HEAD / HTTP/1.1\r\nhost: x\r\n\r\n")
+    told = await answered(port, b"H", b"EA", b"D / HTTP/1.1\r\nhost: x\r\n\r\n")
     assert told.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert told.endswith(b"\r\n\r\n")
     await server.stop(None)

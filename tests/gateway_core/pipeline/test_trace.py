@@ -11,6 +11,7 @@ import pytest
 from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 
 from gateway_core.call import Call, Events
+from gateway_core.chat import chat_of
 from gateway_core.config import Config
 from gateway_core.errors import GatewayError, Internal, ModelNotFound, ProviderBroken, ProviderUnreachable
 from gateway_core.pipeline.trace import Stage
@@ -324,3 +325,19 @@ async def test_an_attempt_outside_of_a_traced_call_is_counted_all_the_same(telem
     telemetry.attempts.failed(telemetry.attempts.begin(call), ProviderUnreachable("lab refused.", provider="lab"))
     labels = {"provider": "lab", "outcome": "provider_unreachable"}
     assert telemetry.metrics.registry.get_sample_value("headgate_attempts_total", labels) == 1
+
+
+async def test_a_stream_that_is_open_keeps_its_request_and_nothing_that_was_read_of_it(
+    telemetry: Telemetry, log: Log
+) -> None:
+    call = new_call(stream=True)
+    asked = call.request
+
+    async def reads(call: Call[Any]) -> Events:
+        assert chat_of(call).fields["model"] == asked.model
+        return await opens([finish()])(call)
+
+    events = await Stage(telemetry)(call, reads)
+    assert call.reading is None
+    assert call.request is asked
+    assert await read(events) == [finish()]

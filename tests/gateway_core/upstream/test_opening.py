@@ -187,6 +187,7 @@ GARBAGE: list[Answer] = [
     [b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n", Silence()],
     [b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", Silence()],
     [b"HTTP/1.1 200 OK\r\nx-long: " + b"x" * 100_000 + b"\r\n\r\n", Silence()],
+    [b"HTTP/1.1 200 OK\r\nx-long: " + b"x" * 70_000 + b"\r\ncontent-length: 2\r\n\r\n{}", Silence()],
     [b"HTTP/1.1 200 OK\r\n", b"x: y\r\n" * 1000 + b"\r\n", Silence()],
     [b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n", Silence()],
     [b"HTTP/1.1 200", Cut()],

@@ -15,13 +15,15 @@ class Heard:
 
     def __init__(self) -> None:
         self.began: list[tuple[str, bool]] = []
+        self.body = b""
 
     def request_began(self, scope: Any, headers: dict[bytes, bytes], keep_alive: bool) -> None:
         """Keeps the version, and whether the connection may go on."""
         self.began.append((scope["http_version"], keep_alive))
 
     def body_came(self, piece: bytes) -> None:
-        """Nothing is expected."""
+        """Keeps it."""
+        self.body += piece
 
     def request_ended(self) -> None:
         """Nothing is kept."""
@@ -39,3 +41,34 @@ def test_only_version_1_1_keeps_its_connection_unless_it_says_otherwise(version:
         assert version != b"1.0"
         return
     assert heard.began == [(version.decode(), VERSIONS[version] and said != b"close")]
+
+
+OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA\r\n"
+HEAD = b"POST / HTTP/1.1\r\nhost: x\r\n" + OFFER + b"content-length: 5\r\nx-more: y\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "cut", [*range(1, HEAD.index(b"\r\nUpgrade:") + 1), *range(HEAD.index(b": h2c") + 1, len(HEAD) + 5)]
+)
+@pytest.mark.parametrize("before", [b"", b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"], ids=["alone", "behind another"])
+def test_an_offer_in_a_head_that_comes_in_two_pieces_takes_no_body_away(cut: int, before: bytes) -> None:
+    heard = Heard()
+    reader = RequestReader(heard, 4096)
+    asked = HEAD + b"Hello"
+    if before:
+        assert reader.feed(before)
+    assert reader.feed(asked[:cut])
+    assert reader.feed(asked[cut:])
+    assert heard.body == b"Hello"
+    assert len(heard.began) == 1 + bool(before)
+    assert reader.feed(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert len(heard.began) == 2 + bool(before)
+
+
+def test_an_offer_in_a_head_that_comes_octet_by_octet_behind_another_request_takes_no_other_away() -> None:
+    heard = Heard()
+    reader = RequestReader(heard, 4096)
+    plain = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nHello"
+    assert reader.feed(plain + HEAD[:10])
+    assert reader.feed(HEAD[10:] + b"Hello")
+    assert heard.body == b"HelloHello"
