@@ -47,25 +47,25 @@ OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings:
 HEAD = b"POST / HTTP/1.1\r\nhost: x\r\n" + OFFER + b"content-length: 5\r\nx-more: y\r\n\r\n"
 
 
-@pytest.mark.parametrize(
-    "cut", [*range(1, HEAD.index(b"\r\nUpgrade:") + 1), *range(HEAD.index(b": h2c") + 1, len(HEAD) + 5)]
-)
 @pytest.mark.parametrize("before", [b"", b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"], ids=["alone", "behind another"])
-def test_an_offer_in_a_head_that_comes_in_two_pieces_takes_no_body_away(cut: int, before: bytes) -> None:
-    heard = Heard()
-    reader = RequestReader(heard, 4096)
+def test_an_offer_in_a_head_that_comes_in_two_pieces_takes_no_body_away(before: bytes) -> None:
     asked = HEAD + b"Hello"
-    if before:
-        assert reader.feed(before)
-    assert reader.feed(asked[:cut])
-    assert reader.feed(asked[cut:])
-    assert heard.body == b"Hello"
-    assert len(heard.began) == 1 + bool(before)
-    assert reader.feed(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
-    assert len(heard.began) == 2 + bool(before)
+    # But for a cut in the very name of the offer, which is found out too late.
+    name = HEAD.index(b"\r\nUpgrade:")
+    for cut in (*range(1, name + 1), *range(HEAD.index(b": h2c") + 1, len(asked))):
+        heard = Heard()
+        reader = RequestReader(heard, 4096)
+        if before:
+            assert reader.feed(before)
+        assert reader.feed(asked[:cut])
+        assert reader.feed(asked[cut:])
+        assert heard.body == b"Hello"
+        assert len(heard.began) == 1 + bool(before)
+        assert reader.feed(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert len(heard.began) == 2 + bool(before)
 
 
-def test_an_offer_in_a_head_that_comes_octet_by_octet_behind_another_request_takes_no_other_away() -> None:
+def test_an_offer_in_a_head_that_begins_behind_another_request_takes_no_body_away() -> None:
     heard = Heard()
     reader = RequestReader(heard, 4096)
     plain = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nHello"
