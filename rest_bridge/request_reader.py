@@ -13,6 +13,7 @@ from rest_bridge.head import target
 UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
 NO_UPGRADE = b"\r\nx-ignored-upgrade:"
 HEAD_END = b"\r\n\r\n"
+TAIL_BYTES = len(HEAD_END) - 1
 
 SCOPE: dict[str, Any] = {
     "type": "http",
@@ -73,6 +74,8 @@ class RequestReader:
         self._told = False
         self._is_begun = False
         """Whether a request is being read."""
+        self._tail = b""
+        """The last octets of a head that goes on in what comes next: its end may be in both."""
         self._can_strike = False
         """Whether what is fed begins with a head, from which an offer can be struck still."""
         self._head_bytes_at_most = 0
@@ -83,7 +86,7 @@ class RequestReader:
         Raises Unfit: 400 for what is no HTTP, 414 or 431 for a head that is too large, and what the sink raises.
         """
         if self._is_begun and self.in_head:  # a head in pieces: what it offers is known too late
-            data = without_offer(data)
+            data = without_offer(data, self._tail)
         size = len(data)
         self._told = False
         self._can_strike = not self._is_begun
@@ -96,6 +99,8 @@ class RequestReader:
         except httptools.HttpParserError as error:
             cause = error.__context__  # what a callback raised
             raise (Unfit(cause.status, cause.caller) if isinstance(cause, Unfit) else Unfit(400)) from None
+        if self._is_begun and self.in_head:
+            self._tail = (self._tail + data)[-TAIL_BYTES:]
         if self._told:
             self.quiet_bytes = 0
         else:
@@ -141,6 +146,7 @@ class RequestReader:
     def on_message_begin(self) -> None:
         """Hears that a head begins."""
         self._is_begun = True
+        self._tail = b""
 
     def on_url(self, url: bytes) -> None:
         """Keeps a piece of the target."""
@@ -170,7 +176,8 @@ class RequestReader:
         scope = SCOPE.copy()
         keep_alive = parser.should_keep_alive()
         # Where nothing is said of it, only HTTP/1.1 keeps a connection. The parser takes its time to write a version.
-        version = "1.1" if keep_alive and b"connection" not in headers else parser.get_http_version()
+        is_silent = b"connection" not in headers and b"proxy-connection" not in headers
+        version = "1.1" if keep_alive and is_silent else parser.get_http_version()
         scope["http_version"] = version
         scope["method"] = parser.get_method().decode()
         scope["path"], scope["raw_path"], scope["query_string"] = target(url)
@@ -202,7 +209,11 @@ class RequestReader:
         return 414 if len(self._url) > self._header_bytes // 2 else 431
 
 
-def without_offer(data: bytes) -> bytes:
-    """The bytes of a head, and of what is behind it, without the offer of another protocol."""
-    head, end, rest = data.partition(HEAD_END)
-    return UPGRADE.sub(NO_UPGRADE, head) + end + rest
+def without_offer(data: bytes, tail: bytes = b"") -> bytes:
+    """The bytes of a head, and of what is behind it, without the offer of another protocol.
+
+    Takes the last octets of the same head that came before. What is behind the head stays as it is: it would no longer
+    be as long as the head says, and its end be taken for another request.
+    """
+    head, end, rest = (tail + data).partition(HEAD_END)
+    return (UPGRADE.sub(NO_UPGRADE, head) + end + rest)[len(tail) :]

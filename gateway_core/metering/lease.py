@@ -24,6 +24,7 @@ AGAIN_US = SECOND_US // 4
 KEEP_US = 60 * SECOND_US
 SWEEP_SECONDS = 300.0
 LIMITS_AT_MOST = 50_000
+NOT_TOLD = (0, 0, None)
 
 
 class SharedLimit:
@@ -46,7 +47,7 @@ class SharedLimit:
         self._alone = 0
         self._refilling: asyncio.Task[None] | None = None
         self.window = Window(limit, seconds, shared=True)
-        self.told: tuple[int, int, Fields | None] = (0, 0, None)
+        self.told: tuple[int, int, Fields | None] = NOT_TOLD
         """How it is told in header fields: from when, until when; kept by whoever tells it."""
 
     def turn(self, now_us: int) -> None:
@@ -57,6 +58,7 @@ class SharedLimit:
         window.turn(now_us)
         window.granted = self._leased = self._alone = 0
         self._elsewhere = self._empty_until_us = 0
+        self.told = NOT_TOLD
 
     def remaining(self, now_us: int) -> int:
         """What is left of the limit, less what other processes held when the last lease was taken."""

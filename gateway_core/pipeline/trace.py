@@ -39,7 +39,8 @@ class Stage:
         except BaseException as error:
             telemetry.end(record, error)
             raise
-        call.let_go()
+        for each in (call, *(attempt.call for attempt in record.attempts)):  # a second one beside it has a copy
+            each.let_go()
         watched = self._watch(record, events)
         # Closing a generator that has not run yet runs none of it, and a caller may leave before the first event: so it
         # runs as far as its `try` now.

@@ -86,3 +86,14 @@ async def test_what_is_kept_of_a_limit_is_told_for_as_long_as_it_is_true(databas
         assert limit_headers([("tokens", limit)], now) == told
         if tick == 4 * SECOND_US:
             limit.turn(now)
+
+
+async def test_what_was_told_in_one_window_is_not_told_in_the_next_though_the_clock_goes_back(
+    database: Database,
+) -> None:
+    limit = SharedLimits(database, lambda: NOW).limit("a:requests", 10, 60)
+    limit.turn(NOW)
+    before = NOW + 58 * SECOND_US
+    assert dict(limit_headers([("requests", limit)], before))["x-ratelimit-reset-requests"] == "2s"
+    limit.turn(NOW + 60 * SECOND_US)
+    assert dict(limit_headers([("requests", limit)], before))["x-ratelimit-reset-requests"] == "1m2s"

@@ -31,9 +31,12 @@ class Heard:
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("said", [b"", b"keep-alive", b"Keep-Alive", b"close", b"x"])
-def test_only_version_1_1_keeps_its_connection_unless_it_says_otherwise(version: bytes, said: bytes) -> None:
+@pytest.mark.parametrize("name", [b"Connection", b"Proxy-Connection"])
+def test_only_version_1_1_keeps_its_connection_unless_it_says_otherwise(
+    version: bytes, said: bytes, name: bytes
+) -> None:
     heard = Heard()
-    line = b"Connection: " + said + b"\r\n" if said else b""
+    line = name + b": " + said + b"\r\n" if said else b""
     try:
         RequestReader(heard, 4096).feed(b"GET / HTTP/" + version + b"\r\nhost: x\r\n" + line + b"\r\n")
     except Unfit:
@@ -72,3 +75,24 @@ def test_an_offer_in_a_head_that_begins_behind_another_request_takes_no_body_awa
     assert reader.feed(plain + HEAD[:10])
     assert reader.feed(HEAD[10:] + b"Hello")
     assert heard.body == b"HelloHello"
+
+
+@pytest.mark.parametrize("offer", [b"", OFFER], ids=["without an offer", "with an offer"])
+def test_what_looks_like_an_offer_in_a_body_stays_wherever_the_head_is_cut(offer: bytes) -> None:
+    body = b"{}" + b"\r\nupgrade: x" * 5 + b"\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: x\r\n\r\n"
+    head = b"POST / HTTP/1.1\r\nhost: x\r\n" + offer + b"content-length: %d\r\n\r\n" % len(body)
+    for cut in range(len(head) - 6, len(head) + 6):
+        heard = Heard()
+        reader = RequestReader(heard, 4096)
+        assert reader.feed((head + body)[:cut])
+        assert reader.feed((head + body)[cut:])
+        assert heard.body == body
+        assert len(heard.began) == 1
+    for size in (1, 2, 3, 4, 5):
+        heard = Heard()
+        reader = RequestReader(heard, 4096)
+        asked = (head if not offer else head.replace(offer, b"")) + body
+        for start in range(0, len(asked), size):
+            assert reader.feed(asked[start : start + size])
+        assert heard.body == body
+        assert len(heard.began) == 1
