@@ -8,6 +8,7 @@ import structlog
 
 from gateway_core.config import Config, ProviderConfig
 from tests.support.gateway import ARRANGEMENTS, Arrangement, Gateway, running
+from tests.support.unconfigured import unconfigure_log
 from tests.support.upstream import Upstream
 
 
@@ -22,6 +23,13 @@ def loggers_that_can_be_configured_again() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(structlog, "configure", configured)
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def log_as_it_was() -> Iterator[None]:
+    """What a file of tests did to the log of the process ends with it, so that none depends on which ran before."""
+    yield
+    unconfigure_log()
 
 
 @pytest.fixture

@@ -4,17 +4,16 @@ import asyncio
 import gc
 import io
 import json
-import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-import structlog
 
 from gateway_core.config import LogConfig
-from gateway_core.telemetry.log import FOREIGN_LOGGERS, Foreign, configure_log
+from gateway_core.telemetry.log import configure_log
 from tests.faults.clock import Clock, ticking
 from tests.support.gateway import Gateway
+from tests.support.unconfigured import unconfigure_log
 from tests.support.upstream import reached
 
 Log = Callable[[], list[dict[str, Any]]]
@@ -26,11 +25,7 @@ def log() -> Iterator[Log]:
     stream = io.BytesIO()
     configure_log(LogConfig(format="json"), stream)
     yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
-    structlog.reset_defaults()
-    root = logging.getLogger()
-    root.handlers[:] = [present for present in root.handlers if not isinstance(present, Foreign)]
-    for name in FOREIGN_LOGGERS:
-        logging.getLogger(name).setLevel(logging.NOTSET)
+    unconfigure_log()
 
 
 @pytest.fixture

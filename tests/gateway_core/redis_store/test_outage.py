@@ -315,8 +315,7 @@ async def test_what_is_left_is_told_while_the_server_is_away(world: World) -> No
 async def test_it_is_told_once_that_the_server_is_away_and_once_that_it_is_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A server that ran before in this process leaves its own level behind, and a logger keeps the way to its log.
-    structlog.reset_defaults()
+    # A logger keeps the way to its log.
     monkeypatch.setattr("gateway_core.redis_store.lease.log", structlog.get_logger("headgate.limits"))
     with capture_logs() as lines:
         one = await world.process()

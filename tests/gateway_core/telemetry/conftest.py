@@ -2,15 +2,14 @@
 
 import io
 import json
-import logging
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import structlog
 
 from gateway_core.config import LogConfig
-from gateway_core.telemetry.log import FOREIGN_LOGGERS, Foreign, configure_log
+from gateway_core.telemetry.log import configure_log
+from tests.support.unconfigured import unconfigure_log
 
 
 class Log:
@@ -36,11 +35,7 @@ class Log:
 def unconfigured() -> Iterator[None]:
     """Puts the configuration of the process's logging back afterwards."""
     yield
-    structlog.reset_defaults()
-    root = logging.getLogger()
-    root.handlers[:] = [present for present in root.handlers if not isinstance(present, Foreign)]
-    for name in FOREIGN_LOGGERS:
-        logging.getLogger(name).setLevel(logging.NOTSET)
+    unconfigure_log()
 
 
 @pytest.fixture
