@@ -8,6 +8,7 @@ import errno
 import fcntl
 import mmap
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,11 +20,15 @@ from gateway_core.storage.errors import StorageUnavailable
 SEGMENT_BYTES = 4 << 20
 SPARE_LEFT = SEGMENT_BYTES // 2
 """What the last segment must have left, or a spare one must be there, for a call to be opened."""
+MOST_SPARES = 2
+"""Files that nobody needs are kept for the next lines, so many of them: their pages are in memory, and new ones would
+have to be found and cleared, page by page, while calls wait."""
 MOST_SEGMENTS = 256
 """A gigabyte: then the database has been away for too long."""
 HEAD = Struct("<II")
 """Before a line: its length in bytes, at least 1, and its CRC-32. Zeros: there is no more."""
 HEAD_BYTES = HEAD.size
+NO_MORE = bytes(HEAD_BYTES)
 pack_head_into = HEAD.pack_into
 INSTEAD = "give `data_directory` a local disk that can be written on, or set `ledger_journal: database`"
 LOCK = ".lock"
@@ -56,6 +61,14 @@ class Segment:
             raise
         finally:
             os.close(file)
+
+    def renew(self, path: Path) -> None:
+        """Makes it an empty one that nobody has filled, of another name; raises OSError."""
+        # Whoever looks at it by its new name finds nothing in it.
+        self.map[:HEAD_BYTES] = NO_MORE
+        self.end = 0
+        self.path.rename(path)
+        self.path = path
 
     def remove(self) -> None:
         """Ends it."""
@@ -93,7 +106,8 @@ class JournalFile:
         self._count = 0
         self._segments: list[Segment] = []
         """Those that are needed, in their order. The last is the one that is filled."""
-        self._spare: Segment | None = None
+        self._spares: deque[Segment] = deque()
+        """Those that come next, in the order of their names."""
         self._emptied: list[Segment] = []
 
     def open(self) -> None:
@@ -102,7 +116,7 @@ class JournalFile:
             self._directory.mkdir(mode=0o700, exist_ok=True)
             self._lock = made_locked(lock_path(self._directory, self._process_id))
             self._segments.append(self._made())
-            self._spare = self._made()
+            self._spares.append(self._made())
         except OSError as error:
             raise StorageUnavailable(f"{no_room(self._directory, error)}; {INSTEAD}") from error
 
@@ -116,11 +130,11 @@ class JournalFile:
         segment, length = self._segments[-1], len(line)
         start = segment.end
         end = start + HEAD_BYTES + length
-        if end > SEGMENT_BYTES:
+        if end + HEAD_BYTES > SEGMENT_BYTES:
             segment = self._next(length)
             start, end = 0, HEAD_BYTES + length
-        # The line before its head: until that is there it is not.
-        segment.map[start + HEAD_BYTES : end] = line
+        # The line before its head: until that is there it is not. What was in the file before ends behind it.
+        segment.map[start + HEAD_BYTES : end + HEAD_BYTES] = line + NO_MORE
         pack_head_into(segment.map, start, length, crc32(line))
         segment.end = end
         segment.lines += 1
@@ -137,12 +151,12 @@ class JournalFile:
     @property
     def has_room(self) -> bool:
         """Whether there is enough for calls to be opened, and for the end of those that are."""
-        return self._spare is not None or not self._segments or self._segments[-1].end < SPARE_LEFT
+        return self.has_spare or self._segments[-1].end < SPARE_LEFT
 
     @property
     def has_spare(self) -> bool:
         """Whether the next file is there."""
-        return self._spare is not None or not self._segments
+        return bool(self._spares) or not self._segments
 
     @property
     def is_cared_for(self) -> bool:
@@ -158,21 +172,24 @@ class JournalFile:
         return len(self._segments)
 
     def care(self) -> None:
-        """Deletes the files that nobody needs, and makes the next where it is not there; raises StorageUnavailable."""
+        """Has a file that nobody needs come next, or deletes it, and makes the next where there is none.
+
+        Raises StorageUnavailable.
+        """
         while self._emptied:
-            self._emptied.pop().remove()
-        if self._spare is None:
+            self._care_for(self._emptied.pop())
+        if not self._spares:
             if len(self._segments) >= MOST_SEGMENTS:
                 raise StorageUnavailable(f"{self._directory}: {MOST_SEGMENTS} files are full of calls to be written.")
             try:
-                self._spare = self._made()
+                self._spares.append(self._made())
             except OSError as error:
                 raise no_room(self._directory, error) from error
 
     def close(self, *, is_kept: bool) -> None:
         """Ends it; what is kept is found by another process as that of a dead one."""
-        segments = [*self._segments, *self._emptied, *([self._spare] if self._spare is not None else [])]
-        self._segments, self._emptied, self._spare = [], [], None
+        segments = [*self._segments, *self._emptied, *self._spares]
+        self._segments, self._emptied, self._spares = [], [], deque()
         for segment in segments:
             if is_kept and segment.lines:
                 segment.map.close()
@@ -184,17 +201,28 @@ class JournalFile:
             os.close(self._lock)
             self._lock = None
 
+    def _care_for(self, emptied: Segment) -> None:
+        try:
+            if len(self._spares) < MOST_SPARES:
+                emptied.renew(self._next_path())
+                self._spares.append(emptied)
+                return
+        except OSError:
+            pass  # it is of no use, and another can be made
+        emptied.remove()
+
     def _made(self) -> Segment:
+        return Segment(self._next_path())
+
+    def _next_path(self) -> Path:
         self._count += 1
-        return Segment(self._directory / f"{self._process_id}-{self._count:08}{SEGMENT}")
+        return self._directory / f"{self._process_id}-{self._count:08}{SEGMENT}"
 
     def _next(self, length: int) -> Segment:
-        spare = self._spare
-        if spare is None or length > SEGMENT_BYTES - HEAD_BYTES:
+        if not self._spares or length > SEGMENT_BYTES - 2 * HEAD_BYTES:
             raise StorageUnavailable(f"{self._directory}: there is no room for another line of the journal.")
-        full = self._segments[-1]
+        full, spare = self._segments[-1], self._spares.popleft()
         self._segments.append(spare)
-        self._spare = None
         if not full.lines:
             self._segments.remove(full)
             self._emptied.append(full)

@@ -202,9 +202,8 @@ async def test_what_is_to_do_in_the_journal_while_something_is_done_is_done_too(
     def used_meanwhile() -> None:
         monkeypatch.setattr(journal, "care", care)
         care()
-        spare, journal._spare = journal._spare, None
-        assert spare is not None
-        spare.remove()
+        while journal._spares:
+            journal._spares.pop().remove()
 
     monkeypatch.setattr(journal, "care", used_meanwhile)
     writer._wants_care()

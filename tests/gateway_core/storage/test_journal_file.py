@@ -12,7 +12,7 @@ import pytest
 from gateway_core.storage import journal_file
 from gateway_core.storage.errors import StorageUnavailable
 from gateway_core.storage.journal import CHECKPOINT, JOURNALED
-from gateway_core.storage.journal_file import HEAD, JournalFile, all_lines, lines, lines_of
+from gateway_core.storage.journal_file import HEAD, JournalFile, all_lines, lines, lines_in, lines_of, segment_paths
 from gateway_core.storage.journal_left import dead_journals, locked
 from gateway_core.storage.journal_line import note_line, opened_line, told_by
 
@@ -25,8 +25,8 @@ def nothing() -> None:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files that ten lines fill."""
-    monkeypatch.setattr(journal_file, "SEGMENT_BYTES", 10 * (HEAD.size + len(LINE)))
+    """Files that ten lines fill, with what says that there is no more."""
+    monkeypatch.setattr(journal_file, "SEGMENT_BYTES", 10 * (HEAD.size + len(LINE)) + HEAD.size)
     monkeypatch.setattr(journal_file, "SPARE_LEFT", 5 * (HEAD.size + len(LINE)))
 
 
@@ -118,25 +118,90 @@ def test_a_damaged_line_ends_its_file(journal: JournalFile) -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_files_that_nobody_needs_are_deleted(tmp_path: Path, journal: JournalFile) -> None:
-    for _ in range(100):
-        segments = [journal.put(LINE) for _ in range(7)]
+def test_files_that_nobody_needs_are_filled_again(tmp_path: Path, journal: JournalFile) -> None:
+    files: set[int] = set()
+    for number in range(100):
+        segments = [journal.put(b"%0100d" % number) for _ in range(7)]
         journal.care()
+        assert list(lines(tmp_path, "a"))[-7:] == [b"%0100d" % number] * 7
         for segment in segments:
             journal.release(segment)
+        files |= {path.stat().st_ino for path in tmp_path.glob("*.calls")}
     journal.care()
+    assert len(files) <= 4
     assert len(list(tmp_path.glob("*.calls"))) <= 3
     assert len(journal) == 1
 
 
 @pytest.mark.usefixtures("small")
-def test_lines_are_in_their_order_over_files(tmp_path: Path, journal: JournalFile) -> None:
-    expected = [b"%0100d" % number for number in range(200)]
-    for line in expected:
-        journal.put(line)
+@pytest.mark.parametrize("length", [1, 50, len(LINE)])
+def test_what_was_in_a_file_before_is_not_there_when_it_is_filled_again(
+    tmp_path: Path, journal: JournalFile, length: int
+) -> None:
+    files = set()
+    for _ in range(4):
+        put = [journal.put(LINE) for _ in range(10)]
         journal.care()
-    assert list(lines(tmp_path, "a")) == list(all_lines(tmp_path)) == expected
-    assert len(journal) == 20
+        files.add(put[0].path.stat().st_ino)
+        for segment in put:
+            journal.release(segment)
+        journal.care()
+    filled = journal.put(b"y" * length)
+    assert filled.path.stat().st_ino in files
+    assert list(lines_in(filled.path)) == [b"y" * length]
+    assert journal.put(b"z" * length) is filled
+    assert list(lines_in(filled.path)) == [b"y" * length, b"z" * length]
+    # What comes next is empty for whoever looks.
+    journal.care()
+    (*_, spare) = segment_paths(tmp_path, "a")
+    assert list(lines_in(spare)) == []
+
+
+@pytest.mark.usefixtures("small")
+def test_a_file_that_cannot_be_filled_again_is_deleted_and_another_made(
+    tmp_path: Path, journal: JournalFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "rename", refused)
+    for _ in range(5):
+        put = [journal.put(LINE) for _ in range(10)]
+        journal.care()
+        assert list(lines(tmp_path, "a")) == [LINE] * 10
+        for segment in put:
+            journal.release(segment)
+    journal.care()
+    assert journal.has_spare
+    assert len(list(tmp_path.glob("*.calls"))) == 2
+
+
+@pytest.mark.usefixtures("small")
+def test_more_files_than_come_next_are_deleted(tmp_path: Path, journal: JournalFile) -> None:
+    put = []
+    for _ in range(60):
+        put.append(journal.put(LINE))
+        journal.care()
+    assert len(list(tmp_path.glob("*.calls"))) == 7
+    for segment in put:
+        journal.release(segment)
+    journal.care()
+    assert len(list(tmp_path.glob("*.calls"))) == 1 + journal_file.MOST_SPARES
+
+
+@pytest.mark.usefixtures("small")
+def test_lines_are_in_their_order_over_files(tmp_path: Path, journal: JournalFile) -> None:
+    for _ in range(3):  # the later times over files that were filled before, too
+        expected = [b"%0100d" % number for number in range(200)]
+        put = []
+        for line in expected:
+            put.append(journal.put(line))
+            journal.care()
+        assert list(lines(tmp_path, "a"))[-200:] == list(all_lines(tmp_path))[-200:] == expected
+        assert len(journal) in {20, 21}
+        for segment in put:
+            journal.release(segment)
+        journal.care()
 
 
 @pytest.mark.usefixtures("small")
