@@ -35,6 +35,15 @@ ADDRESS_AT_MOST = 64
 Context = aio.ServicerContext[Any, Any]
 TEXT = frozenset({str})
 
+# The keys of what answers tell, as they come together.
+UNANSWERED: tuple[str, ...] = ("x-headgate-request-id",)
+ANSWERED = (*UNANSWERED, "x-headgate-provider")
+ATTEMPTED = ("x-headgate-attempts",)
+BY_GATEWAY = ("x-headgate-gateway",)
+USED = ("x-headgate-input-tokens", "x-headgate-output-tokens")
+CHARGED = ("x-headgate-cost",)
+WARNED = ("x-headgate-warning",)
+
 
 def request_id() -> str:
     """A new UUID of version 7 (RFC 9562): its first 48 bits are the time in milliseconds."""
@@ -103,33 +112,36 @@ def chosen_request_id(metadata: Mapping[str, str]) -> str:
 
 def answer_metadata(call: Call[Any]) -> Texts:
     """What an answer tells beside itself: the request's id, who answers, failed attempts, cost, limits, rewrites."""
-    keys: tuple[str, ...] = ("x-headgate-request-id",)
-    values = [call.request_id]
+    keys, values, is_legal = UNANSWERED, [call.request_id], True
     if call.target is not None:
-        keys += ("x-headgate-provider",)
-        values.append(call.target.provider)
+        provider = call.target.provider
+        keys, values, is_legal = ANSWERED, [call.request_id, provider], is_text(provider)
     if call.failed_attempts:
-        keys += ("x-headgate-attempts",)
+        keys += ATTEMPTED
         values.append(attempts_text(call))
     if call.gateway is not None:
-        keys += ("x-headgate-gateway",)
+        keys += BY_GATEWAY
         values.append(call.gateway.id)
-    usage = call.usage
+    usage, left = call.usage, call.limits_left
     if usage is not None:
-        keys += ("x-headgate-input-tokens", "x-headgate-output-tokens")
-        values += str(usage.prompt), str(usage.completion)
+        keys += USED
+        values += (str(usage.prompt), str(usage.completion))
     if call.cost_pico_usd is not None:
-        keys += ("x-headgate-cost",)
+        keys += CHARGED
         values.append(usd_text(call.cost_pico_usd))
-    if call.limits_left is not None and (left := call.limits_left()):
-        limit_keys, limit_values = zip(*left)  # noqa: B905  # pairs they are
-        keys += limit_keys
-        values += limit_values
+    if left is not None:
+        keys += left.keys
+        values += left.values()
     if call.rewrites:
         told = warnings(call.rewrites)
-        keys += ("x-headgate-warning",) * len(told)
+        keys += WARNED * len(told)
         values += told
-    return Texts(keys, values)
+    return Texts(keys, values, is_legal)
+
+
+def is_text(name: str) -> bool:
+    """Whether a name of the configuration is what metadata can carry; all else that an answer tells is known to be."""
+    return name.isascii() and name.isprintable()
 
 
 def answer_pairs(call: Call[Any]) -> tuple[tuple[str, str], ...]:
