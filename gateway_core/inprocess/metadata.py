@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 import grpc.aio
-import orjson
+from orjson import dumps
 
 # The alphabet of keys; that of values is printable ASCII: gRPC over HTTP/2, "Custom-Metadata"
 # (doc/PROTOCOL-HTTP2.md in grpc/grpc).
@@ -16,6 +16,8 @@ RESERVED = frozenset({"content-type", "te", "user-agent"})
 
 
 DELETE = "\x7f"
+QUOTES = 2
+"""Characters that JSON has around a text."""
 
 Metadatum: TypeAlias = tuple[str, str | bytes]
 """A key and its value: bytes where the key ends in -bin, printable ASCII elsewhere."""
@@ -78,9 +80,7 @@ def is_printable(text: str) -> bool:
     JSON tells most: it has what is not printable escaped, and only quotes and backslashes beside; orjson looks for them
     in many characters at once.
     """
-    return text.isascii() and (
-        (len(orjson.dumps(text)) == len(text) + len('""') and DELETE not in text) or text.isprintable()
-    )
+    return text.isascii() and ((len(dumps(text)) == len(text) + QUOTES and DELETE not in text) or text.isprintable())
 
 
 class ReceivedMetadata(grpc.aio.Metadata):
