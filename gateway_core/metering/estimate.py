@@ -126,7 +126,9 @@ def input_tokens(chat: Chat) -> int:
         if turn is None:
             total += message_tokens(chat.spec.messages[index])
         else:
-            total += MESSAGE_TOKENS + text_tokens(turn[1])
+            text = turn[1]
+            # Most texts are known: what is not, or has none, is counted.
+            total += MESSAGE_TOKENS + (_known.get(hash(text)) or text_tokens(text))
     fields = chat.fields
     return total if COUNTED.isdisjoint(fields) else total + field_tokens(fields)
 
