@@ -209,6 +209,8 @@ class Call(Generic[Request]):
     """The caller's metadata; keys in lower case, binary ones left out."""
     deadline: float | None = None
     """Time of the event loop's clock, in seconds, at which the caller stops waiting. None: never."""
+    model: str = ""
+    """The model that is asked for: the request's, which is looked up once."""
     json_format: str = ""
     """The vendor's format in which the caller takes a whole answer as JSON too. Empty: in none."""
     joins_pieces: bool = True
@@ -261,8 +263,6 @@ class Call(Generic[Request]):
     """What the request says, as `gateway_core.chat` has read it for all who look at it. None: nobody has."""
     is_checked: bool = False
     """Whether the request is what some provider could answer; set by whoever has asked the operation."""
-    model: str = ""
-    """The model that is asked for: the request's, which is looked up once."""
 
     def __post_init__(self) -> None:
         if not self.model:

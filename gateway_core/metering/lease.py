@@ -50,7 +50,8 @@ class SharedLimit:
         self._refilling: asyncio.Task[None] | None = None
         self.window = Window(limit, seconds, shared=True)
         self.told: tuple[int, int, Texts] = NOT_TOLD
-        """From when, until when, and how it is told in header fields; kept by whoever tells it."""
+        """From when, until when, and how it is told in header fields; kept by whoever tells it, and no longer than the
+        window."""
 
     def turn(self, now_us: int) -> None:
         """Begins the window that the time is in. A lease is of one window."""
@@ -65,8 +66,11 @@ class SharedLimit:
     def remaining(self, now_us: int) -> int:
         """What is left of the limit, less what other processes held when the last lease was taken."""
         window = self.window
-        if now_us >= window.start_us + window.length_us:
-            return window.limit
+        return window.limit if now_us >= window.start_us + window.length_us else self.left()
+
+    def left(self) -> int:
+        """The same, while the window is the one that the time is in."""
+        window = self.window
         left = window.limit - self._elsewhere - window.used
         return left if left > 0 else 0
 

@@ -34,10 +34,11 @@ class LimitsLeft:
         for limits in self._measures:
             limit = limits[0] if len(limits) == 1 else tightest(limits, now_us)
             from_us, until_us, texts = limit.told
-            if not from_us <= now_us < until_us:
-                texts = told_anew(limit, now_us)
-            of_limit, of_reset = texts
-            values += (of_limit, str(limit.remaining(now_us)), of_reset)
+            if from_us <= now_us < until_us:
+                left = limit.left()
+            else:
+                texts, left = told_anew(limit, now_us), limit.remaining(now_us)
+            values += (texts[0], str(left), texts[1])
         return values
 
     def headers(self, now_us: int) -> Told:
@@ -51,11 +52,14 @@ def tightest(limits: Sequence[SharedLimit], now_us: int) -> SharedLimit:
 
 
 def told_anew(limit: SharedLimit, now_us: int) -> Texts:
-    """How a limit is told, beside what remains. It is kept for as long as it is true, which is a second."""
+    """How a limit is told, beside what remains. It is kept for as long as it is true, which is a second.
+
+    Not so of a window that is over: nobody has begun the next one yet.
+    """
     reset_us = limit.window.reset_us(now_us)
     texts = limit_texts(limit.window.limit, reset_us)
     seconds = -(-reset_us // SECOND_US)
-    if seconds > 1:  # the last is told in milliseconds
+    if seconds > 1 and not limit.window.is_over(now_us):  # the last is told in milliseconds
         until_us = now_us + reset_us - (seconds - 1) * SECOND_US
         limit.told = (until_us - SECOND_US, until_us, texts)
     return texts

@@ -18,7 +18,7 @@ from gateway_core.metering.account_limit import AccountLimits, Limit, Limits
 from gateway_core.metering.lease import SharedLimit, SharedLimits
 from gateway_core.metering.plan import NO_PLAN, Plans
 from gateway_core.pipeline.admit import reached
-from gateway_core.pipeline.validate import REQUEST_ID
+from gateway_core.pipeline.validate import is_request_id
 from gateway_core.services.edge import Context
 from gateway_core.services.envoy_request import is_grpc
 
@@ -99,7 +99,7 @@ class Refusals:
         is_short = len(asked.path) + len(asked.origin) <= LETTERS_AT_MOST
         words = self._known_words if is_short else self._words
         http, told, body = words(asked.method, asked.path, serialized, has_key=asked.has_key, origin=asked.origin)
-        if REQUEST_ID.fullmatch(asked.request_id):
+        if is_request_id(asked.request_id):
             told = (*told, ("x-request-id", asked.request_id))
         return Answer(http, told, body)
 

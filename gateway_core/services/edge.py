@@ -17,7 +17,7 @@ from gateway_core.call import Call, Rewrite
 from gateway_core.errors import GatewayError, Internal
 from gateway_core.inprocess.metadata import Texts
 from gateway_core.metering.price import usd_text
-from gateway_core.pipeline.validate import REQUEST_ID
+from gateway_core.pipeline.validate import is_request_id
 from gateway_core.storage.errors import StorageUnavailable
 from gateway_core.telemetry import names
 
@@ -27,6 +27,7 @@ WARNINGS_AT_MOST = 32
 ATTEMPTS_AT_MOST = 1000
 """Characters that tell of attempts."""
 ADDRESSES_AT_MOST = 1024
+NAMES_AT_MOST = 1024
 TELLING_SECONDS = 0.05
 TELLING_SHARE = 0.05
 """Of a deadline, at most: for the end of a call to reach its caller."""
@@ -107,7 +108,7 @@ def deadline_of(context: Context) -> float | None:
 def chosen_request_id(metadata: Mapping[str, str]) -> str:
     """The caller's x-request-id, or a new one where there is none that a log and a header can hold."""
     given = metadata.get("x-request-id", "")
-    return given if REQUEST_ID.fullmatch(given) else request_id()
+    return given if is_request_id(given) else request_id()
 
 
 def answer_metadata(call: Call[Any]) -> Texts:
@@ -139,6 +140,7 @@ def answer_metadata(call: Call[Any]) -> Texts:
     return Texts(keys, values, is_legal)
 
 
+@lru_cache(NAMES_AT_MOST)
 def is_text(name: str) -> bool:
     """Whether a name of the configuration is what metadata can carry; all else that an answer tells is known to be."""
     return name.isascii() and name.isprintable()
