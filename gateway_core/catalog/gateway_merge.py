@@ -45,7 +45,7 @@ def merged(chat: Chat, version: Version, *, is_public: bool = False) -> Merged:
         turns = [*turns[:at], version.turn, *turns[at:]] if at else [version.turn, *turns]
     fields = dict(chat.fields)
     fields["model"], fields["messages"] = version.model, turns
-    return Chat(fields, turns, lambda: completed(chat.spec, version)[0].spec), (), ""
+    return Chat(fields, turns, None, lambda: completed(chat.spec, version)[0].spec), (), ""
 
 
 def completed(request: ChatCompletionSpec, version: Version, *, is_public: bool = False) -> Merged:

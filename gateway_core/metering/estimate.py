@@ -204,8 +204,11 @@ def output_tokens(chat: Chat, usual: int) -> int:
 
     What is below 1 names no limit: some hosts take -1 for that.
     """
-    told = chat.fields.get
-    named, answers = told("max_completion_tokens", 0), told("n", 1)
+    fields = chat.fields
+    named: int = fields.get("max_completion_tokens", 0)
     if named <= 0:
-        named = told("max_tokens", 0)
-    return (named if named > 0 else usual) * (answers if answers > 1 else 1)
+        named = fields.get("max_tokens", 0)
+    if named <= 0:
+        named = usual
+    answers: int = fields.get("n", 1)
+    return named * answers if answers > 1 else named

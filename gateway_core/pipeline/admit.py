@@ -1,6 +1,6 @@
 """Admits a call or refuses it: by the account's plan, by limits in time, and by what it has."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from gateway_core.metering.plan import NO_PLAN, Plan, Plans
 from gateway_core.metering.price import Price
 from gateway_core.metering.reserve import Held, Reserve, held
 from gateway_core.metering.window import Window
-from gateway_core.tokens import Tokens, count
+from gateway_core.tokens import Counts, count
 
 STARTED = ChatCompletionChunk()
 USUAL_OUTPUT_TOKENS = 1000
@@ -204,7 +204,8 @@ class Stage:
 
     def _price(self, call: Call[Any], plan: Plan) -> Price | None:
         """What the model costs. None: nothing, or nobody knows. Raises ModelNotAllowed."""
-        check_model(call, plan)
+        if plan.allowed_models is not None:
+            check_model(call, plan, plan.allowed_models)
         # An endpoint of the caller's own bills the caller itself, whatever it calls its model.
         if call.targets and isinstance(call.targets[0], EndpointTarget):
             return None
@@ -256,10 +257,9 @@ class Stage:
             admitted.key = ""
 
 
-def check_model(call: Call[Any], plan: Plan) -> None:
-    """Raises ModelNotAllowed where the plan has neither the model nor the gateway that asks it."""
-    allowed = plan.allowed_models
-    if allowed is None or call.model in allowed:
+def check_model(call: Call[Any], plan: Plan, allowed: Set[str]) -> None:
+    """Raises ModelNotAllowed where a plan has neither the model nor the gateway that asks it; takes what it has."""
+    if call.model in allowed:
         return
     if call.gateway is not None and (call.gateway.id in allowed or call.gateway.slug in allowed):
         return
@@ -302,10 +302,10 @@ def too_long(limits: Iterable[Limit], tokens: int) -> ContextTooLong:
     )
 
 
-def expected(call: Call[Any], admitted: Admitted) -> Tokens:
+def expected(call: Call[Any], admitted: Admitted) -> Counts:
     """What a call is expected to take."""
     completion = count(output_tokens(chat_of(call), USUAL_OUTPUT_TOKENS))
-    return tuple.__new__(Tokens, (admitted.tokens, None, None, None, completion, None, None))
+    return admitted.tokens, None, None, None, completion, None, None
 
 
 def give_back(admitted: Admitted) -> None:
