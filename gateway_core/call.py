@@ -132,6 +132,17 @@ class Cover:
         """Millionths of a unit that the call has used; set when its record is closed."""
 
 
+class LimitsLeft(Protocol):
+    """What is left of the limits of an account, in header fields."""
+
+    keys: tuple[str, ...]
+    """Their names."""
+
+    def values(self) -> Sequence[str]:
+        """What they say now."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where a call can go: a provider of the configuration and a model as that provider names it."""
@@ -198,6 +209,8 @@ class Call(Generic[Request]):
     """The caller's metadata; keys in lower case, binary ones left out."""
     deadline: float | None = None
     """Time of the event loop's clock, in seconds, at which the caller stops waiting. None: never."""
+    model: str = ""
+    """The model that is asked for: the request's, which is looked up once."""
     json_format: str = ""
     """The vendor's format in which the caller takes a whole answer as JSON too. Empty: in none."""
     joins_pieces: bool = True
@@ -237,8 +250,8 @@ class Call(Generic[Request]):
     """What its cost is taken from; set by the stage `admit`. None: from the balance."""
     price_multiplier: tuple[int, int, str | None] = (1, 1, None)
     """Of the caller's plan: numerator, denominator, and as a decimal number (None: 1); set by the stage `admit`."""
-    limits_left: Callable[[], Sequence[tuple[str, str]]] | None = None
-    """Header fields that tell what is left of the account's limits; set by the stage `admit`. None: it has none."""
+    limits_left: LimitsLeft | None = None
+    """What is left of the account's limits; set by the stage `admit`. None: it has none."""
     usage: Tokens | None = None
     """The tokens that it took, as the answer told them last; set by the stage `trace`. None: not told, or not yet."""
     cost_pico_usd: int | None = None
@@ -250,8 +263,6 @@ class Call(Generic[Request]):
     """What the request says, as `gateway_core.chat` has read it for all who look at it. None: nobody has."""
     is_checked: bool = False
     """Whether the request is what some provider could answer; set by whoever has asked the operation."""
-    model: str = ""
-    """The model that is asked for: the request's, which is looked up once."""
 
     def __post_init__(self) -> None:
         if not self.model:

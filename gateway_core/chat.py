@@ -15,25 +15,30 @@ NAMES = {field: field.name for field in ChatCompletionSpec.DESCRIPTOR.fields}
 class Chat:
     """A request that has been read. Neither that nor this changes any more."""
 
-    __slots__ = ("_made", "_make", "fields", "turns")
+    __slots__ = ("_make", "_spec", "fields", "turns")
 
     def __init__(
-        self, fields: Mapping[str, Any], turns: Sequence[Turn], make: Callable[[], ChatCompletionSpec]
+        self,
+        fields: Mapping[str, Any],
+        turns: Sequence[Turn],
+        spec: ChatCompletionSpec | None,
+        make: Callable[[], ChatCompletionSpec] | None = None,
     ) -> None:
-        """Takes what has been read, and what makes the request of it if somebody asks for that."""
+        """Takes what has been read, and of what; or what makes a request of it if somebody asks for that."""
         self.fields = fields
         """The values of the fields that are set, by their names; of the messages their turns."""
         self.turns = turns
         """The messages, one by one."""
         self._make = make
-        self._made: ChatCompletionSpec | None = None
+        self._spec = spec
 
     @property
     def spec(self) -> ChatCompletionSpec:
         """The request itself."""
-        if self._made is None:
-            self._made = self._make()
-        return self._made
+        if self._spec is None:
+            assert self._make is not None, "it was read of the request, or says how one is made of it"
+            self._spec = self._make()
+        return self._spec
 
 
 def read(spec: ChatCompletionSpec, turns: Sequence[Turn] | None = None) -> Chat:
@@ -45,7 +50,7 @@ def read(spec: ChatCompletionSpec, turns: Sequence[Turn] | None = None) -> Chat:
         turns = turns_of(fields["messages"]) if "messages" in fields else ()
     if turns:
         fields["messages"] = turns
-    return Chat(fields, turns, lambda: spec)
+    return Chat(fields, turns, spec)
 
 
 def chat_of(call: Call[ChatCompletionSpec]) -> Chat:

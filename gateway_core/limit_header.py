@@ -9,12 +9,12 @@ SECOND_US = 1_000_000
 SECONDS_AT_MOST = 256
 """Whose texts are kept: each call tells the same few."""
 
-FIELDS_AT_MOST = 1024
+LIMITS_AT_MOST = 1024
 """Likewise, of plans, and of the seconds until their windows end."""
 
 Told = tuple[tuple[str, str], ...]
-Fields = tuple[tuple[str, str], str, tuple[str, str]]
-"""Of one limit: what it is, the key of what remains of it, and when all of it is there again."""
+Texts = tuple[str, str]
+"""Of one limit: what it is, and when all of it is there again."""
 KEYS = {
     measure: tuple(f"x-ratelimit-{what}-{measure}" for what in ("limit", "remaining", "reset"))
     for measure in ("requests", "tokens")
@@ -23,27 +23,22 @@ KEYS = {
 
 def one_limit_headers(measure: str, limit: int, remaining: int, reset_us: int) -> Told:
     """The three of one limit on "requests" or "tokens"; the time is until all of it is there again."""
-    of_limit, key, of_reset = limit_fields(measure, limit, reset_us)
-    return of_limit, (key, str(remaining)), of_reset
-
-
-def limit_fields(measure: str, limit: int, reset_us: int) -> Fields:
-    """Those of one limit, of which so much remains as only the call itself can tell."""
-    if reset_us > SECOND_US - 1000:
-        return of_seconds(measure, limit, -(-reset_us // SECOND_US))
-    return fields(measure, limit, duration_text(reset_us))
-
-
-@lru_cache(FIELDS_AT_MOST)
-def of_seconds(measure: str, limit: int, seconds: int) -> Fields:
-    """The fields of a limit that is there again in so many seconds."""
-    return fields(measure, limit, seconds_text(seconds))
-
-
-def fields(measure: str, limit: int, reset: str) -> Fields:
-    """The field that tells a limit, the key of that of what remains, and the field that tells when it is all there."""
     for_limit, for_remaining, for_reset = KEYS[measure]
-    return (for_limit, str(limit)), for_remaining, (for_reset, reset)
+    of_limit, of_reset = limit_texts(limit, reset_us)
+    return (for_limit, of_limit), (for_remaining, str(remaining)), (for_reset, of_reset)
+
+
+def limit_texts(limit: int, reset_us: int) -> Texts:
+    """How one limit is told, of which so much remains as only the call itself can tell."""
+    if reset_us > SECOND_US - 1000:
+        return of_seconds(limit, -(-reset_us // SECOND_US))
+    return str(limit), duration_text(reset_us)
+
+
+@lru_cache(LIMITS_AT_MOST)
+def of_seconds(limit: int, seconds: int) -> Texts:
+    """How a limit is told that is there again in so many seconds."""
+    return str(limit), seconds_text(seconds)
 
 
 def counted(number: int, what: str) -> str:

@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 from headgate.v1.token_usage_pb2 import CompletionTokensDetails, PromptTokensDetails, TokenUsage
 
+Counts = tuple[int | None, int | None, int | None, int | None, int | None, int | None, int | None]
+"""The same as Tokens has, without names: it takes a tenth of the time to make."""
+
 
 class Tokens(NamedTuple):
     """Tokens by class, as in TokenUsage: of the prompt and of the completion, and subsets of both. None: not told."""

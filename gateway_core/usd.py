@@ -7,5 +7,9 @@ def usd_text(pico: int) -> str:
     """Picodollars as a decimal number of US dollars: no exponent, no zeros at its end, at least "0"."""
     if pico < 0:
         return f"-{usd_text(-pico)}"
-    digits = str(pico).zfill(13)
+    if not pico:
+        return "0"
+    if pico < PICO:
+        return "0." + str(pico).zfill(12).rstrip("0")
+    digits = str(pico)
     return f"{digits[:-12]}.{digits[-12:]}".rstrip("0").rstrip(".")

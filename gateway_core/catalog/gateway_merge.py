@@ -43,8 +43,9 @@ def merged(chat: Chat, version: Version, *, is_public: bool = False) -> Merged:
     if version.instructions is not None:
         at = place(chat.spec.messages) if version.is_behind else 0
         turns = [*turns[:at], version.turn, *turns[at:]] if at else [version.turn, *turns]
-    fields = {**chat.fields, "model": version.model, "messages": turns}
-    return Chat(fields, turns, lambda: completed(chat.spec, version)[0].spec), (), ""
+    fields = dict(chat.fields)
+    fields["model"], fields["messages"] = version.model, turns
+    return Chat(fields, turns, None, lambda: completed(chat.spec, version)[0].spec), (), ""
 
 
 def completed(request: ChatCompletionSpec, version: Version, *, is_public: bool = False) -> Merged:

@@ -1,7 +1,7 @@
 """What is known of models fills what the configuration leaves open; what the configuration says always counts."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from headgate.v1.model_pb2 import Model, ModelPrice
@@ -150,6 +150,11 @@ class OfSnapshots(Mapping[str, Value]):
                 raise KeyError(name)
             name = model
         return self._values[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of a model, which nearly always has one of its own."""
+        value = self._values.get(name)
+        return super().get(name, default) if value is None else value
 
     def __iter__(self) -> Iterator[str]:
         """The names, without those of snapshots."""

@@ -7,10 +7,10 @@ Of the whole only the SHA-256 is kept. A key has 190 random bits, so that a slow
 
 import base64
 import binascii
-import hashlib
 import re
 import secrets
 import string
+from hashlib import sha256
 from typing import Literal, NamedTuple
 
 Kind = Literal["private", "public"]
@@ -52,7 +52,7 @@ def credential_of(secret: str) -> Credential | None:
 
 def digest(secret: str) -> bytes:
     """The SHA-256 of a key, 32 bytes."""
-    return hashlib.sha256(secret.encode()).digest()
+    return sha256(secret.encode()).digest()
 
 
 def carried(authorization: str) -> str:

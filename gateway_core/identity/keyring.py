@@ -25,6 +25,8 @@ from gateway_core.storage.errors import StorageError
 log = structlog.get_logger("headgate.identity")
 
 BEARER = "Bearer "
+SCHEME = slice(len(BEARER))
+SECRET = slice(len(BEARER), None)
 LOOKUP = slice(len(BEARER) + PREFIX_LENGTH, len(BEARER) + PREFIX_LENGTH + LOOKUP_LENGTH)
 NEVER = 1 << 63
 MINUTE_US = 60_000_000
@@ -121,9 +123,9 @@ class Keyring:
         if not authorization:
             return self._keyless
         entry = self._entries.get(authorization[LOOKUP])
-        if entry is None or not authorization.startswith(BEARER):
+        if entry is None or authorization[SCHEME] != BEARER:
             return None
-        if not compare_digest(digest(authorization[len(BEARER) :]), entry.hash):
+        if not compare_digest(digest(authorization[SECRET]), entry.hash):
             return None
         now_us = time_ns() // 1000
         if entry.is_new or now_us >= entry.expires_us:

@@ -56,8 +56,15 @@ class Call(Servicing, grpc.aio.Call):
         self._path = path
         self._handler = handler
         self._request = request
+        # An attribute of its own is found sooner than one of its class: these are looked at in each call.
+        self._state = NEW
+        self._locally_cancelled = self._interrupted = False
+        self._timer = None
+        self._callbacks = self._turns = ()
         self._loop = loop = asyncio.get_running_loop()
-        self._context = Context(loop)
+        context: Context[Any, Any] = Context()
+        self._context = context
+        context._loop = loop
         self._reference = weakref.ref(self)
         owner.calls.add(self._reference)
         if handler is None:
@@ -193,15 +200,17 @@ class Call(Servicing, grpc.aio.Call):
 
     def _admit(self) -> Context[Any, Any]:
         """Begins the call on the servicer's side; raises what grpc.aio raises for illegal metadata."""
-        if self.sent is not None:
+        context, sent, deadline = self._context, self.sent, self._deadline
+        if sent is not None:
             try:
-                self._context.invocation = received(self.sent)
+                context.invocation = received(sent)
             except (TypeError, grpc.aio.InternalError):
                 self._end(StatusCode.INTERNAL, "Invalid metadata")
                 raise
-        self._context.deadline = self._deadline
+        if deadline is not None:
+            context.deadline = deadline
         self._state = DRIVEN
-        return self._context
+        return context
 
     def _settle(self, error: BaseException | None) -> None:
         """Ends the call as its servicer has ended: with an error, or (None) without.

@@ -42,10 +42,8 @@ class Context(grpc.aio.ServicerContext[Request, Response]):
     """Who hears that the servicer has ended."""
     _sent: SentMetadata | None = None
     """What the servicer gave for initial metadata."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Takes the loop that the call belongs to."""
-        self._loop = loop
+    _loop: asyncio.AbstractEventLoop
+    """That the call belongs to; set by whoever makes this."""
 
     def finish(self) -> None:
         """Tells the servicer's callbacks that the servicer has ended."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from abc import abstractmethod
+from asyncio import current_task
 from collections.abc import Generator
 from types import coroutine
 from typing import Any, Final, Protocol
@@ -93,7 +94,7 @@ class Servicing:
 
         Returns the step's result; with `parks`, NOTHING as soon as it waits and initial metadata are sent.
         """
-        cancel_count = _cancel_count()
+        cancel_count = _cancel_count(self._loop)
         struck = False
         try:
             waited = _waitable(self._waited) if resumed else step.send(None)
@@ -125,7 +126,7 @@ class Servicing:
             return stop.value
         finally:
             # What the servicer cancelled itself, a timeout of its own for one, it has taken back by now.
-            self._locally_cancelled |= struck and _cancel_count() > cancel_count
+            self._locally_cancelled |= struck and _cancel_count(self._loop) > cancel_count
 
     def _announce(self, step: Step, parks: bool) -> bool:
         """Tells those who wait for initial metadata that they are there; with `parks`, parks the step."""
@@ -148,8 +149,8 @@ class Servicing:
     _driven = coroutine(_drive)
 
 
-def _cancel_count() -> int:
-    task = asyncio.current_task()
+def _cancel_count(loop: asyncio.AbstractEventLoop) -> int:
+    task = current_task(loop)
     return task.cancelling() if task is not None else 0
 
 

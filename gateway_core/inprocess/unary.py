@@ -1,6 +1,8 @@
 """A call with one answer."""
 
 from collections.abc import Generator
+from contextlib import suppress
+from types import CoroutineType
 from typing import Any, TypeVar
 
 import grpc.aio
@@ -20,7 +22,19 @@ class UnaryUnaryCall(Call, grpc.aio.UnaryUnaryCall[Request, Response]):
     def __await__(self) -> Generator[Any, None, Response]:
         """Runs the servicer; raises the call's failure. Awaiting it again gives the same again."""
         if self._state == NEW:
-            yield from self._peek(False)
+            context = self._admit()
+            assert self._handler is not None
+            try:
+                answer: Any = self._handler(self._request, context)
+                if type(answer) is CoroutineType:
+                    answer = yield from self._drive(answer)
+                elif hasattr(answer, "__await__"):  # a servicer that implements nothing inherits plain functions
+                    answer = yield from self._drive(answer.__await__())
+            except BaseException as error:
+                self._settle(error)
+            else:
+                self._response = answer
+                self._settle(None)
         elif self._state != ENDED:
             yield from self._wait_for_turn()
         if self._code is not OK:
@@ -28,18 +42,8 @@ class UnaryUnaryCall(Call, grpc.aio.UnaryUnaryCall[Request, Response]):
         return self._response
 
     def _peek(self, parks: bool) -> Driving:
-        context = self._admit()
-        assert self._handler is not None
-        try:
-            answer = self._handler(self._request, context)
-            # A servicer that implements nothing inherits plain functions.
-            if hasattr(answer, "__await__"):
-                answer = yield from self._drive(answer.__await__())
-        except BaseException as error:
-            self._settle(error)
-        else:
-            self._response = answer
-            self._settle(None)
+        with suppress(grpc.aio.AioRpcError):
+            yield from self.__await__()
 
     async def _close_source(self) -> None:
         """Nothing to do: the coroutine is all there is."""

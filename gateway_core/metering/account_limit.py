@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from gateway_core.call import Caller
 from gateway_core.metering.lease import SharedLimit, SharedLimits
+from gateway_core.metering.limit_header import LimitsLeft
 from gateway_core.metering.plan import Plan
 
 ACCOUNTS_AT_MOST = 50_000
@@ -25,6 +26,8 @@ class Limits(NamedTuple):
     all: tuple[Limit, ...]
     most_tokens: int | None
     """Of a prompt: what a window has that is never longer. None: none counts tokens."""
+    left: LimitsLeft
+    """What is told of them."""
 
 
 class AccountLimits:
@@ -52,5 +55,7 @@ class AccountLimits:
         if len(self._of_accounts) >= ACCOUNTS_AT_MOST:
             self._of_accounts.clear()
         most = min((limit.shared.window.limit for limit in limits if limit.name == "tokens"), default=None)
-        made = self._of_accounts[caller.account_id] = Limits(plan, caller.requests_per_minute, tuple(limits), most)
+        left = LimitsLeft(limits, self._shared.now_us)
+        made = Limits(plan, caller.requests_per_minute, tuple(limits), most, left)
+        self._of_accounts[caller.account_id] = made
         return made

@@ -209,14 +209,14 @@ class Balances:
 
     def known(self, account_id: str) -> Balance | None:
         """What an account has, where that is known without waiting."""
-        balance = self._balances.get(account_id)
-        if self._outage.is_on:
+        balance, is_out = self._balances.get(account_id), self._outage.is_on
+        if is_out:
             balance = balance or self._woken(account_id)
             if balance is not None and balance.read_at < self._outage.began - BELIEVED_SECONDS:
                 return None  # others may have spent all of it
         if balance is None or balance.is_stale:
             return None
-        if self._is_alone:
+        if is_out or self._database.is_behind():  # as `_is_alone` says
             self._share(balance)
         return balance
 

@@ -104,7 +104,8 @@ class Concurrency:
         """Ends a call that was let in; who waits first takes its place."""
         line = self._lines[key]
         line.running -= 1
-        line.advance()
+        if line.waiting:
+            line.advance()
         if not line.running and not line.waiting:
             del self._lines[key]
 

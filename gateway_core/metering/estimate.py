@@ -126,7 +126,9 @@ def input_tokens(chat: Chat) -> int:
         if turn is None:
             total += message_tokens(chat.spec.messages[index])
         else:
-            total += MESSAGE_TOKENS + text_tokens(turn[1])
+            text = turn[1]
+            # Most texts are known: what is not, or has none, is counted.
+            total += MESSAGE_TOKENS + (_known.get(hash(text)) or text_tokens(text))
     fields = chat.fields
     return total if COUNTED.isdisjoint(fields) else total + field_tokens(fields)
 
@@ -202,8 +204,11 @@ def output_tokens(chat: Chat, usual: int) -> int:
 
     What is below 1 names no limit: some hosts take -1 for that.
     """
-    told = chat.fields.get
-    named, answers = told("max_completion_tokens", 0), told("n", 1)
+    fields = chat.fields
+    named: int = fields.get("max_completion_tokens", 0)
     if named <= 0:
-        named = told("max_tokens", 0)
-    return (named if named > 0 else usual) * (answers if answers > 1 else 1)
+        named = fields.get("max_tokens", 0)
+    if named <= 0:
+        named = usual
+    answers: int = fields.get("n", 1)
+    return named * answers if answers > 1 else named

@@ -6,7 +6,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from gateway_core.limit_header import Fields
+from gateway_core.limit_header import Texts
 from gateway_core.metering.alone import may_use
 from gateway_core.metering.window import SECOND_US, Window
 from gateway_core.storage.database import Database
@@ -24,15 +24,16 @@ AGAIN_US = SECOND_US // 4
 KEEP_US = 60 * SECOND_US
 SWEEP_SECONDS = 300.0
 LIMITS_AT_MOST = 50_000
-NOT_TOLD = (0, 0, None)
+NOT_TOLD = (0, 0, ("", ""))
+"""At no time."""
 
 
 class SharedLimit:
     """One limit of one subject. What all processes use together never exceeds it, but by corrections."""
 
     __slots__ = (
-        *("__weakref__", "_alone", "_clock", "_elsewhere", "_empty_until_us", "_leased", "_owner", "_refilling"),
-        *("_scope", "_size", "told", "window"),
+        *("__weakref__", "_alone", "_clock", "_elsewhere", "_empty_until_us", "_leased", "_low", "_owner"),
+        *("_refilling", "_scope", "_size", "told", "window"),
     )
 
     def __init__(self, owner: "SharedLimits", scope: str, limit: int, seconds: int) -> None:
@@ -41,14 +42,16 @@ class SharedLimit:
         self._clock = owner.now_us
         self._scope = scope
         self._size = max(1, limit // SHARE)
+        self._low = self._size // 4
         self._empty_until_us = 0
         self._elsewhere = 0
         self._leased = 0
         self._alone = 0
         self._refilling: asyncio.Task[None] | None = None
         self.window = Window(limit, seconds, shared=True)
-        self.told: tuple[int, int, Fields | None] = NOT_TOLD
-        """How it is told in header fields: from when, until when; kept by whoever tells it."""
+        self.told: tuple[int, int, Texts] = NOT_TOLD
+        """From when, until when, and how it is told in header fields; kept by whoever tells it, and no longer than the
+        window."""
 
     def turn(self, now_us: int) -> None:
         """Begins the window that the time is in. A lease is of one window."""
@@ -63,8 +66,11 @@ class SharedLimit:
     def remaining(self, now_us: int) -> int:
         """What is left of the limit, less what other processes held when the last lease was taken."""
         window = self.window
-        if now_us >= window.start_us + window.length_us:
-            return window.limit
+        return window.limit if now_us >= window.start_us + window.length_us else self.left()
+
+    def left(self) -> int:
+        """The same, while the window is the one that the time is in."""
+        window = self.window
         left = window.limit - self._elsewhere - window.used
         return left if left > 0 else 0
 
@@ -76,13 +82,18 @@ class SharedLimit:
         return window.used >= window.limit or (not window.left and now_us <= self._empty_until_us)
 
     def take(self, units: int, now_us: int) -> bool:
-        """Uses units of the lease that is held; takes the next one in the background before it is used up."""
+        """Uses units of the lease that is held, of the window that the time is in; False where it has not so many.
+
+        It takes the next lease in the background before this one is used up.
+        """
         window = self.window
+        if now_us >= window.start_us + window.length_us:
+            self.turn(now_us)
         left = window.granted - window.used - units
         if left < 0:
             return False
         window.used += units
-        if self._refilling is None and left <= self._size // 4 and now_us > self._empty_until_us:
+        if left <= self._low and self._refilling is None and now_us > self._empty_until_us:
             self._refill(self._size, now_us)
         return True
 

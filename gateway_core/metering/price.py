@@ -5,7 +5,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import NamedTuple
 
 from gateway_core.config import Config, PriceConfig
-from gateway_core.tokens import Tokens
+from gateway_core.tokens import Counts
 from gateway_core.usd import PICO as PICO
 from gateway_core.usd import usd_text as usd_text
 
@@ -38,7 +38,7 @@ class Price(NamedTuple):
     texts: tuple[str | None, ...]
     """The same, in US dollars as decimal numbers in this order. None: not given."""
 
-    def cost(self, tokens: Tokens, multiplier: Multiple = UNCHANGED) -> int:
+    def cost(self, tokens: Counts, multiplier: Multiple = UNCHANGED) -> int:
         """Picodollars, rounded once, half up. What is not told is not charged; reasoning is part of the completion.
 
         Subsets that exceed what they are of are charged as they were told, and nothing beside them.

@@ -82,7 +82,6 @@ async def held(limits: SharedLimits, account_id: str, reserve: Reserve, model: s
         for seconds, units in reserve.windows:
             shared = limits.limit(reserve_scope(account_id), units * MICRO, seconds)
             now_us = limits.now_us()
-            shared.turn(now_us)
             if not (shared.take(needed, now_us) or await shared.acquire(needed, now_us)):
                 return None
             found.taken.append((shared, shared.window.start_us))

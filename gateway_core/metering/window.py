@@ -44,7 +44,8 @@ class Window:
         More than is granted may be used so: the next calls wait for it.
         """
         if start_us == self.start_us:
-            self.used = max(0, self.used + units)
+            used = self.used + units
+            self.used = used if used > 0 else 0
 
     @property
     def left(self) -> int:

@@ -1,6 +1,6 @@
 """Admits a call or refuses it: by the account's plan, by limits in time, and by what it has."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -11,16 +11,16 @@ from gateway_core.catalog.gateway_endpoint import EndpointTarget
 from gateway_core.chat import chat_of
 from gateway_core.errors import ContextTooLong, ModelNotAllowed, PermissionDenied, RateLimited
 from gateway_core.limit_header import Told, counted, one_limit_headers
-from gateway_core.metering.account_limit import AccountLimits, Limit
+from gateway_core.metering.account_limit import AccountLimits, Limit, Limits
 from gateway_core.metering.balance import Balance, Balances
 from gateway_core.metering.concurrency import Cap, Concurrency
 from gateway_core.metering.estimate import output_tokens
 from gateway_core.metering.lease import SharedLimits
-from gateway_core.metering.limit_header import limit_headers
 from gateway_core.metering.plan import NO_PLAN, Plan, Plans
 from gateway_core.metering.price import Price
-from gateway_core.metering.reserve import Held, held
-from gateway_core.tokens import Tokens, count
+from gateway_core.metering.reserve import Held, Reserve, held
+from gateway_core.metering.window import Window
+from gateway_core.tokens import Counts, count
 
 STARTED = ChatCompletionChunk()
 USUAL_OUTPUT_TOKENS = 1000
@@ -38,18 +38,21 @@ class Tariff(NamedTuple):
 class Admitted:
     """What a call has taken, until it is given back at its end."""
 
-    __slots__ = ("balance", "held", "key", "reserved", "taken", "tokens")
+    __slots__ = ("balance", "held", "key", "limits", "price", "reserved", "taken", "tokens")
 
-    def __init__(self, balance: Balance) -> None:
-        """Takes from what account."""
+    def __init__(self, balance: Balance, limits: Limits) -> None:
+        """Takes what the account has, and its limits."""
         self.balance = balance
+        self.limits = limits
+        self.price: Price | None = None
+        """Of the model. None: it costs nothing, or nobody knows what."""
         self.key = ""
         self.held: Held | None = None
         """Of the plan's reserve. None: the balance pays."""
         self.reserved = 0
         self.tokens = 0
-        self.taken: list[tuple[Limit, int, int]] = []
-        """With the units, and the beginning of their window."""
+        self.taken: list[tuple[str, Window, int, int]] = []
+        """Of the first limits, in their order: what they count, where, the units, and when their window began."""
 
 
 class Stage:
@@ -64,23 +67,38 @@ class Stage:
         self._of_accounts = AccountLimits(limits)
         self.concurrency = Concurrency()
 
-    async def __call__(self, call: Call[Any], next: Next[Any]) -> Events:
+    def __call__(self, call: Call[Any], next: Next[Any]) -> Awaitable[Events]:
         """Raises ModelNotAllowed, ContextTooLong, ConcurrencyLimited, RateLimited, InsufficientBalance and others."""
         caller = call.caller
         if not caller.account_id:
-            return await next(call)
-        plan = NO_PLAN
+            return next(call)
+        plan = self._plans.known(caller.plan) if caller.plan else NO_PLAN
+        balance = self._balances.known(caller.account_id)
+        if plan is None or balance is None:
+            return self._asked(call, next)
+        return self._decided(call, next, plan, balance)
+
+    async def _asked(self, call: Call[Any], next: Next[Any]) -> Events:
+        """What is asked by an account of which has to be read what it may do, or what it has."""
+        caller, plan = call.caller, NO_PLAN
         if caller.plan:
-            found = self._plans.known(caller.plan) or await self._plans.plan(caller.plan)
+            found = await self._plans.plan(caller.plan)
             if found is None:
                 raise PermissionDenied(f"The account has the plan {caller.plan!r}, which does not exist.")
             plan = found
-        balance = self._balances.known(caller.account_id) or await self._balance(caller.account_id)
-        if plan is NO_PLAN and caller.requests_per_minute is None and balance.is_unlimited:
-            return await next(call)
-        admitted = Admitted(balance)
+        return await self._decided(call, next, plan, await self._balance(caller.account_id))
+
+    def _decided(self, call: Call[Any], next: Next[Any], plan: Plan, balance: Balance) -> Awaitable[Events]:
+        if plan is NO_PLAN and call.caller.requests_per_minute is None and balance.is_unlimited:
+            return next(call)
+        return self._bounded(call, next, Admitted(balance, self._of_accounts.of(call.caller, plan)))
+
+    async def _bounded(self, call: Call[Any], next: Next[Any], admitted: Admitted) -> Events:
+        """What is asked within bounds: takes of them, and gives back what was not used."""
         try:
-            await self._admit(call, plan, admitted)
+            waiting = self._admit(call, admitted)
+            if waiting is not None:
+                await waiting
             events = await next(call)
             if call.stream:
                 watched = self._watch(call, admitted, events)
@@ -111,37 +129,83 @@ class Stage:
         finally:
             self._end(call, admitted)
 
-    async def _admit(self, call: Call[Any], plan: Plan, admitted: Admitted) -> None:
-        _, _, limits, most_tokens = self._of_accounts.of(call.caller, plan)
-        if limits:
-            call.limits_left = lambda: limit_headers(limits, self._limits.now_us())
-        price = self._price(call, plan)
+    def _admit(self, call: Call[Any], admitted: Admitted) -> Awaitable[None] | None:
+        """Takes what the call needs. What is to be awaited for the rest of that; None: nothing."""
+        limits = admitted.limits
+        plan, most_tokens = limits.plan, limits.most_tokens
+        if limits.all:
+            call.limits_left = limits.left
+        price = admitted.price = self._price(call, plan)
         if price is not None or most_tokens is not None or plan.context_limit_tokens is not None:
-            admitted.tokens = call.prompt_tokens = call.operation.prompt_token_count(call)
-            check_context(plan, admitted.tokens)
-            if most_tokens is not None and admitted.tokens > most_tokens:
-                raise too_long(limits, admitted.tokens)
+            admitted.tokens = tokens = call.prompt_tokens = call.operation.prompt_token_count(call)
+            check_context(plan, tokens)
+            if most_tokens is not None and tokens > most_tokens:
+                raise too_long(limits.all, tokens)
         if plan.cap is not None and not self._enters(call, plan.cap, admitted):
-            await self._wait(call, plan.cap, admitted)
+            return self._in_line(call, plan.cap, admitted)
+        return self._pay(call, admitted)
+
+    async def _in_line(self, call: Call[Any], cap: Cap, admitted: Admitted) -> None:
+        """Waits for others of the call's key, and takes the rest."""
+        await self._wait(call, cap, admitted)
+        waiting = self._pay(call, admitted)
+        if waiting is not None:
+            await waiting
+
+    def _pay(self, call: Call[Any], admitted: Admitted) -> Awaitable[None] | None:
+        """Reserves what the call may cost, and counts it. What is to be awaited for the rest of that; None: nothing."""
+        plan, price = admitted.limits.plan, admitted.price
+        call.price_multiplier = plan.multiplier
         cost = 0 if price is None else price.cost(expected(call, admitted), plan.multiplier)
         if plan.reserve is not None:
-            account = call.caller.account_id
-            admitted.held = await held(self._limits, account, plan.reserve, call.model, cost)
+            return self._cover(call, plan.reserve, cost, admitted)
+        admitted.balance.reserve(cost)
+        admitted.reserved = call.reserved_pico_usd = cost
+        return self._count(call, admitted)
+
+    async def _cover(self, call: Call[Any], reserve: Reserve, cost: int, admitted: Admitted) -> None:
+        """Takes the cost from the plan's reserve, or else from the balance; and the rest."""
+        admitted.held = await held(self._limits, call.caller.account_id, reserve, call.model, cost)
         if admitted.held is not None:
             call.cover = admitted.held.cover
         else:
             admitted.balance.reserve(cost)
             admitted.reserved = call.reserved_pico_usd = cost
-        call.price_multiplier = plan.multiplier
+        waiting = self._count(call, admitted)
+        if waiting is not None:
+            await waiting
+
+    def _count(self, call: Call[Any], admitted: Admitted) -> Awaitable[None] | None:
+        """Takes of the limits what their leases have. What is to be awaited for those that have less; None: nothing."""
+        limits, tokens, taken = admitted.limits.all, admitted.tokens, admitted.taken
         now_us = self._limits.now_us() if limits else 0
-        for limit in limits:
-            if not takes(limit, admitted, now_us):
-                await self._acquire(call, limit, limits, admitted)
-                now_us = self._limits.now_us()
+        for name, shared in limits[len(taken) :]:
+            units = 1 if name == "requests" else tokens
+            if not shared.take(units, now_us):
+                return self._acquire(call, admitted)
+            window = shared.window
+            taken.append((name, window, units, window.start_us))
+        return None
+
+    async def _acquire(self, call: Call[Any], admitted: Admitted) -> None:
+        """Takes of the next limit by way of another lease, and of the rest; raises RateLimited."""
+        limits, taken = admitted.limits, admitted.taken
+        name, shared = limit = limits.all[len(taken)]
+        now_us = self._limits.now_us()
+        units = 1 if name == "requests" else admitted.tokens
+        if not await shared.acquire(units, now_us):
+            give_back(admitted)
+            call.limits_left = None  # the refusal tells it itself
+            raise reached(limit, call.caller.account_id, now_us, limits.left.headers(now_us))
+        taken.append((name, shared.window, units, shared.window.start_us))
+        waiting = self._count(call, admitted)
+        if waiting is not None:
+            await waiting
 
     def _price(self, call: Call[Any], plan: Plan) -> Price | None:
         """What the model costs. None: nothing, or nobody knows. Raises ModelNotAllowed."""
-        check_model(call, plan)
+        if plan.allowed_models is not None:
+            check_model(call, plan, plan.allowed_models)
         # An endpoint of the caller's own bills the caller itself, whatever it calls its model.
         if call.targets and isinstance(call.targets[0], EndpointTarget):
             return None
@@ -172,25 +236,15 @@ class Stage:
             raise PermissionDenied("The account does not exist.")
         return balance
 
-    async def _acquire(self, call: Call[Any], limit: Limit, limits: tuple[Limit, ...], admitted: Admitted) -> None:
-        """Takes of a limit by way of another lease; raises RateLimited."""
-        now_us = self._limits.now_us()
-        units = 1 if limit.name == "requests" else admitted.tokens
-        if not await limit.shared.acquire(units, now_us):
-            give_back(admitted)
-            call.limits_left = None  # the refusal tells it itself
-            raise reached(limit, call.caller.account_id, now_us, limit_headers(limits, now_us))
-        admitted.taken.append((limit, units, limit.shared.window.start_us))
-
     def _correct(self, admitted: Admitted, prompt_tokens: int) -> None:
         """Counts the tokens that the provider has counted, in the place of those that were estimated."""
         more = prompt_tokens - admitted.tokens
         if not more or not admitted.taken:
             return
         admitted.tokens = prompt_tokens
-        for limit, _, start_us in admitted.taken:
-            if limit.name == "tokens":
-                limit.shared.window.correct(more, start_us)
+        for name, window, _, start_us in admitted.taken:
+            if name == "tokens":
+                window.correct(more, start_us)
 
     def _end(self, call: Call[Any], admitted: Admitted) -> None:
         if admitted.held is not None:
@@ -203,21 +257,9 @@ class Stage:
             admitted.key = ""
 
 
-def takes(limit: Limit, admitted: Admitted, now_us: int) -> bool:
-    """Takes of a limit what a lease of it has; whether it has so much."""
-    name, shared = limit
-    shared.turn(now_us)
-    units = 1 if name == "requests" else admitted.tokens
-    if not shared.take(units, now_us):
-        return False
-    admitted.taken.append((limit, units, shared.window.start_us))
-    return True
-
-
-def check_model(call: Call[Any], plan: Plan) -> None:
-    """Raises ModelNotAllowed where the plan has neither the model nor the gateway that asks it."""
-    allowed = plan.allowed_models
-    if allowed is None or call.model in allowed:
+def check_model(call: Call[Any], plan: Plan, allowed: Set[str]) -> None:
+    """Raises ModelNotAllowed where a plan has neither the model nor the gateway that asks it; takes what it has."""
+    if call.model in allowed:
         return
     if call.gateway is not None and (call.gateway.id in allowed or call.gateway.slug in allowed):
         return
@@ -260,16 +302,16 @@ def too_long(limits: Iterable[Limit], tokens: int) -> ContextTooLong:
     )
 
 
-def expected(call: Call[Any], admitted: Admitted) -> Tokens:
+def expected(call: Call[Any], admitted: Admitted) -> Counts:
     """What a call is expected to take."""
     completion = count(output_tokens(chat_of(call), USUAL_OUTPUT_TOKENS))
-    return tuple.__new__(Tokens, (admitted.tokens, None, None, None, completion, None, None))
+    return admitted.tokens, None, None, None, completion, None, None
 
 
 def give_back(admitted: Admitted) -> None:
     """Returns what a refused call took before."""
-    for limit, units, start_us in admitted.taken:
-        limit.shared.window.correct(-units, start_us)
+    for _, window, units, start_us in admitted.taken:
+        window.correct(-units, start_us)
     admitted.taken.clear()
 
 

@@ -231,7 +231,8 @@ class ChatCompletionService(ChatCompletionServiceServicer):
 
     def _call(self, spec: ChatCompletionSpec, context: Context, *, stream: bool) -> Call[ChatCompletionSpec]:
         metadata = metadata_of(context)
-        call = Call(chosen_request_id(metadata), self._operation, spec, stream, metadata, deadline_of(context))
+        id_, deadline = chosen_request_id(metadata), deadline_of(context)
+        call = Call(id_, self._operation, spec, stream, metadata, deadline, spec.model)
         call.address = self._bridges.caller_address(context, metadata)
         if self._access.certificates is not None:
             call.certificate = self._access.certificate(context)

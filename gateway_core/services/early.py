@@ -14,12 +14,11 @@ from grpc import StatusCode
 from gateway_core.call import Caller
 from gateway_core.errors import GatewayError, RateLimited
 from gateway_core.identity.public import PublicLimits
-from gateway_core.metering.account_limit import AccountLimits, Limit
+from gateway_core.metering.account_limit import AccountLimits, Limit, Limits
 from gateway_core.metering.lease import SharedLimit, SharedLimits
-from gateway_core.metering.limit_header import limit_headers
 from gateway_core.metering.plan import NO_PLAN, Plans
 from gateway_core.pipeline.admit import reached
-from gateway_core.pipeline.validate import REQUEST_ID
+from gateway_core.pipeline.validate import is_request_id
 from gateway_core.services.edge import Context
 from gateway_core.services.envoy_request import is_grpc
 
@@ -100,7 +99,7 @@ class Refusals:
         is_short = len(asked.path) + len(asked.origin) <= LETTERS_AT_MOST
         words = self._known_words if is_short else self._words
         http, told, body = words(asked.method, asked.path, serialized, has_key=asked.has_key, origin=asked.origin)
-        if REQUEST_ID.fullmatch(asked.request_id):
+        if is_request_id(asked.request_id):
             told = (*told, ("x-request-id", asked.request_id))
         return Answer(http, told, body)
 
@@ -163,18 +162,18 @@ class Look:
         plan = self._plans.known(caller.plan) if caller.plan else NO_PLAN
         if plan is None:
             return None
-        limits, now_us = self._accounts.of(caller, plan).all, self._limits.now_us()
-        for limit in limits:
+        limits, now_us = self._accounts.of(caller, plan), self._limits.now_us()
+        for limit in limits.all:
             if limit.shared.is_reached(now_us):
                 return self._told(caller.account_id, limit, limits, now_us)
         return None
 
-    def _told(self, account_id: str, limit: Limit, limits: Sequence[Limit], now_us: int) -> RateLimited:
+    def _told(self, account_id: str, limit: Limit, limits: Limits, now_us: int) -> RateLimited:
         """The refusal, which is the same for a moment: the words for it are found once."""
         recent = self._recent.get(account_id)
         if recent is None or recent.limit is not limit.shared or not 0 <= now_us - recent.made_us < SAME_US:
             if len(self._recent) >= ACCOUNTS_AT_MOST:
                 self._recent.clear()
-            refusal = reached(limit, account_id, now_us, limit_headers(limits, now_us))
+            refusal = reached(limit, account_id, now_us, limits.left.headers(now_us))
             recent = self._recent[account_id] = Recent(limit.shared, now_us, refusal)
         return recent.refusal

@@ -17,7 +17,7 @@ from gateway_core.call import Call, Rewrite
 from gateway_core.errors import GatewayError, Internal
 from gateway_core.inprocess.metadata import Texts
 from gateway_core.metering.price import usd_text
-from gateway_core.pipeline.validate import REQUEST_ID
+from gateway_core.pipeline.validate import is_request_id
 from gateway_core.storage.errors import StorageUnavailable
 from gateway_core.telemetry import names
 
@@ -27,6 +27,7 @@ WARNINGS_AT_MOST = 32
 ATTEMPTS_AT_MOST = 1000
 """Characters that tell of attempts."""
 ADDRESSES_AT_MOST = 1024
+NAMES_AT_MOST = 1024
 TELLING_SECONDS = 0.05
 TELLING_SHARE = 0.05
 """Of a deadline, at most: for the end of a call to reach its caller."""
@@ -34,6 +35,15 @@ ADDRESS_AT_MOST = 64
 """Characters of a caller's address, as a bridge tells it."""
 Context = aio.ServicerContext[Any, Any]
 TEXT = frozenset({str})
+
+# The keys of what answers tell, as they come together.
+UNANSWERED: tuple[str, ...] = ("x-headgate-request-id",)
+ANSWERED = (*UNANSWERED, "x-headgate-provider")
+ATTEMPTED = ("x-headgate-attempts",)
+BY_GATEWAY = ("x-headgate-gateway",)
+USED = ("x-headgate-input-tokens", "x-headgate-output-tokens")
+CHARGED = ("x-headgate-cost",)
+WARNED = ("x-headgate-warning",)
 
 
 def request_id() -> str:
@@ -98,38 +108,42 @@ def deadline_of(context: Context) -> float | None:
 def chosen_request_id(metadata: Mapping[str, str]) -> str:
     """The caller's x-request-id, or a new one where there is none that a log and a header can hold."""
     given = metadata.get("x-request-id", "")
-    return given if REQUEST_ID.fullmatch(given) else request_id()
+    return given if is_request_id(given) else request_id()
 
 
 def answer_metadata(call: Call[Any]) -> Texts:
     """What an answer tells beside itself: the request's id, who answers, failed attempts, cost, limits, rewrites."""
-    keys: tuple[str, ...] = ("x-headgate-request-id",)
-    values = [call.request_id]
+    keys, values, is_legal = UNANSWERED, [call.request_id], True
     if call.target is not None:
-        keys += ("x-headgate-provider",)
-        values.append(call.target.provider)
+        provider = call.target.provider
+        keys, values, is_legal = ANSWERED, [call.request_id, provider], is_text(provider)
     if call.failed_attempts:
-        keys += ("x-headgate-attempts",)
+        keys += ATTEMPTED
         values.append(attempts_text(call))
     if call.gateway is not None:
-        keys += ("x-headgate-gateway",)
+        keys += BY_GATEWAY
         values.append(call.gateway.id)
-    usage = call.usage
+    usage, left = call.usage, call.limits_left
     if usage is not None:
-        keys += ("x-headgate-input-tokens", "x-headgate-output-tokens")
-        values += str(usage.prompt), str(usage.completion)
+        keys += USED
+        values += (str(usage.prompt), str(usage.completion))
     if call.cost_pico_usd is not None:
-        keys += ("x-headgate-cost",)
+        keys += CHARGED
         values.append(usd_text(call.cost_pico_usd))
-    if call.limits_left is not None and (left := call.limits_left()):
-        limit_keys, limit_values = zip(*left)  # noqa: B905  # pairs they are
-        keys += limit_keys
-        values += limit_values
+    if left is not None:
+        keys += left.keys
+        values += left.values()
     if call.rewrites:
         told = warnings(call.rewrites)
-        keys += ("x-headgate-warning",) * len(told)
+        keys += WARNED * len(told)
         values += told
-    return Texts(keys, values)
+    return Texts(keys, values, is_legal)
+
+
+@lru_cache(NAMES_AT_MOST)
+def is_text(name: str) -> bool:
+    """Whether a name of the configuration is what metadata can carry; all else that an answer tells is known to be."""
+    return name.isascii() and name.isprintable()
 
 
 def answer_pairs(call: Call[Any]) -> tuple[tuple[str, str], ...]:

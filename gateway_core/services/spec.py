@@ -39,7 +39,10 @@ def check(chat: Chat) -> None:
         raise missing("model")
     if not chat.turns:
         raise InvalidRequest("messages must have at least one message.", param="messages")
-    check_messages(chat)
+    for turn in chat.turns:
+        if turn is None or turn[0] not in ROLES:
+            check_messages(chat)
+            break
     for name, value in fields.items():
         if name in CHECKS:
             CHECKS[name](value)

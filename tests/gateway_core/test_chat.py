@@ -59,7 +59,7 @@ def test_a_request_of_which_nobody_asks_for_more_than_was_read_is_not_made() -> 
         made.append(ChatCompletionSpec(model="n"))
         return made[-1]
 
-    one.ask(Chat({"model": "n"}, (), make), "n")
+    one.ask(Chat({"model": "n"}, (), None, make), "n")
     assert chat_of(one).fields == {"model": "n"}
     assert one.model == "n"
     assert not made

@@ -1,5 +1,6 @@
 """The table of known models, and how it fills what a configuration leaves open."""
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway_core.catalog.catalog import Catalog
-from gateway_core.catalog.known import Known, host_of, with_known_models
+from gateway_core.catalog.known import Known, OfSnapshots, host_of, with_known_models
 from gateway_core.catalog.listing import Listing
 from gateway_core.config import Config, ProviderConfig
 from gateway_core.known.hosts import known_hosts
@@ -57,6 +58,13 @@ def test_there_are_about_forty_and_none_stands_twice() -> None:
 @pytest.mark.parametrize("model", ["gpt-5-2025-08-07", "gpt-5-20250807"])
 def test_a_snapshot_is_what_its_model_is(model: str) -> None:
     assert known_model("openai", model) is known_model("openai", "gpt-5")
+
+
+@given(st.sampled_from(["a", "a-2025-08-07", "b", "b-20250807", "none", "c", "c-2025-08-07"]))
+def test_what_is_asked_for_with_a_default_is_what_is_found_by_name(name: str) -> None:
+    values = OfSnapshots({"a": 1, "b": 0, "b-20250807": 2, "c": 3}, {"a", "b"})
+    assert values.get(name) == Mapping.get(values, name)
+    assert values.get(name, 7) == Mapping.get(values, name, 7)
 
 
 @given(model=st.text(max_size=30))

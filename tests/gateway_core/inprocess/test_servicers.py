@@ -152,3 +152,40 @@ async def test_a_servicer_that_fails_while_it_is_closed_is_logged(
         call.cancel()
         await channel.close()
     assert "on closing" in caplog.text
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_servicer_may_give_anything_that_can_be_awaited(connect_inprocess: Connect, fails: bool) -> None:
+    def create(request: Any, context: Any) -> Any:
+        future = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        if fails:
+            loop.call_soon(future.set_exception, ValueError("no"))
+        else:
+            loop.call_soon(future.set_result, answer())
+        return future
+
+    _, stub = await connect_inprocess(create=create)
+    call = stub.CreateChatCompletion(CREATE)
+    assert await call.code() is (UNKNOWN if fails else grpc.StatusCode.OK)
+    assert await call.initial_metadata() == grpc.aio.Metadata()
+    if fails:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call
+    else:
+        assert await call == answer()
+
+
+async def test_a_failure_that_was_asked_for_by_its_status_is_raised_to_whoever_awaits(
+    connect_inprocess: Connect,
+) -> None:
+    async def create(request: Any, context: Any) -> Any:
+        await context.abort(grpc.StatusCode.NOT_FOUND, "none", (("k", "v"),))
+
+    _, stub = await connect_inprocess(create=create)
+    call = stub.CreateChatCompletion(CREATE)
+    assert (await call.code(), await call.details()) == (grpc.StatusCode.NOT_FOUND, "none")
+    for _ in range(2):
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await call
+        assert tuple(failed.value.trailing_metadata() or ()) == (("k", "v"),)

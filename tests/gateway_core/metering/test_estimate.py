@@ -16,7 +16,7 @@ from headgate.v1.message_pb2 import (
 )
 
 from gateway_core.chat import read
-from gateway_core.metering.estimate import input_tokens, message_tokens, output_tokens, text_tokens
+from gateway_core.metering.estimate import counted, input_tokens, message_tokens, output_tokens, text_tokens
 
 # ruff: noqa: RUF001 - texts as they were published
 TOLD = {
@@ -68,6 +68,13 @@ def test_an_empty_text_has_no_tokens() -> None:
 def test_a_message_costs_its_frame_and_its_text() -> None:
     spec = ChatCompletionSpec(messages=[ChatMessage(role=Role.ROLE_USER, text="hello")])
     assert input_tokens(read(spec)) == 3 + 3 + 1
+
+
+@pytest.mark.parametrize("text", ["", "hello", "नमस्ते", "word " * 1000, "x" * 4097, "\n" * 40])
+def test_a_message_counts_the_same_however_often_it_was_seen(text: str) -> None:
+    chat = read(ChatCompletionSpec(messages=[ChatMessage(role=Role.ROLE_USER, text=text)]))
+    for _ in range(3):
+        assert input_tokens(chat) == 3 + 3 + counted(text) == 3 + message_tokens(chat.spec.messages[0])
 
 
 def test_images_count_flat_and_sound_by_its_size() -> None:

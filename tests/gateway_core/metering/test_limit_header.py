@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from gateway_core.limit_header import duration_text, one_limit_headers
-from gateway_core.metering.lease import SharedLimits
-from gateway_core.metering.limit_header import limit_headers
+from gateway_core.metering.lease import SharedLimit, SharedLimits
+from gateway_core.metering.limit_header import LimitsLeft
 from gateway_core.metering.window import SECOND_US
 from gateway_core.storage.database import Database
 from gateway_core.storage.location import location
@@ -17,6 +17,10 @@ NOW = 6_000 * SECOND_US
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
     async with Database(location(None, tmp_path)) as opened:
         yield opened
+
+
+def left(*limits: tuple[str, SharedLimit]) -> LimitsLeft:
+    return LimitsLeft(limits, lambda: NOW)
 
 
 @pytest.mark.parametrize(
@@ -46,14 +50,14 @@ async def test_of_several_windows_the_tightest_is_told(database: Database) -> No
         for limit in (minute, day):
             limit.turn(NOW)
             assert await limit.acquire(1, NOW)
-    told = dict(limit_headers([("requests", day), ("requests", minute)], NOW + 1))
+    told = dict(left(("requests", day), ("requests", minute)).headers(NOW + 1))
     assert told == {
         "x-ratelimit-limit-requests": "10",
         "x-ratelimit-remaining-requests": "6",
         "x-ratelimit-reset-requests": "1m0s",
     }
     # The minute is over, and nobody has asked since.
-    told = dict(limit_headers([("requests", minute)], NOW + 61 * SECOND_US))
+    told = dict(left(("requests", minute)).headers(NOW + 61 * SECOND_US))
     assert told["x-ratelimit-remaining-requests"] == "10"
     assert told["x-ratelimit-reset-requests"] == "59s"
 
@@ -83,7 +87,7 @@ async def test_what_is_kept_of_a_limit_is_told_for_as_long_as_it_is_true(databas
         now = NOW + tick
         window = limit.window
         told = one_limit_headers("tokens", 10, limit.remaining(now), window.reset_us(now))
-        assert limit_headers([("tokens", limit)], now) == told
+        assert left(("tokens", limit)).headers(now) == told
         if tick == 4 * SECOND_US:
             limit.turn(now)
 
@@ -94,6 +98,19 @@ async def test_what_was_told_in_one_window_is_not_told_in_the_next_though_the_cl
     limit = SharedLimits(database, lambda: NOW).limit("a:requests", 10, 60)
     limit.turn(NOW)
     before = NOW + 58 * SECOND_US
-    assert dict(limit_headers([("requests", limit)], before))["x-ratelimit-reset-requests"] == "2s"
+    assert dict(left(("requests", limit)).headers(before))["x-ratelimit-reset-requests"] == "2s"
     limit.turn(NOW + 60 * SECOND_US)
-    assert dict(limit_headers([("requests", limit)], before))["x-ratelimit-reset-requests"] == "1m2s"
+    assert dict(left(("requests", limit)).headers(before))["x-ratelimit-reset-requests"] == "1m2s"
+
+
+async def test_each_measure_is_told_once_in_the_order_in_which_they_first_come(database: Database) -> None:
+    limits = SharedLimits(database, lambda: NOW)
+    names = [("requests", 10, 60), ("tokens", 500, 60), ("requests", 5, 3600), ("tokens", 500, 3600)]
+    made = [(measure, limits.limit(f"a:{measure}", units, seconds)) for measure, units, seconds in names]
+    for _, limit in made:
+        assert await limit.acquire(2, NOW)
+    told = left(*made)
+    assert told.keys == tuple(key for key, _ in told.headers(NOW))
+    assert told.values() == ["5", "3", "20m0s", "500", "498", "1m0s"], "of several with the same the first"
+    assert left().keys == ()
+    assert left().values() == []

@@ -207,7 +207,9 @@ def test_money_is_printed_as_a_plain_decimal_number(pico: int, text: str) -> Non
 
 @given(st.integers(-(10**24), 10**24))
 def test_printed_money_is_read_as_the_same(pico: int) -> None:
-    assert pico_usd(usd_text(pico)) == pico
+    text = usd_text(pico)
+    assert pico_usd(text) == pico
+    assert text == (f"{Decimal(pico).scaleb(-12):f}".rstrip("0").rstrip(".") if pico % PICO else str(pico // PICO))
 
 
 @pytest.mark.parametrize(

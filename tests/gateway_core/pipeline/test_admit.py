@@ -54,6 +54,15 @@ CONFIG = Config.model_validate(
             "both": {"windows": [{"window_seconds": 60, "requests": 3, "input_tokens": 60}]},
             "one": {"concurrent_calls_per_key": 1},
             "line": {"concurrent_calls_per_key": 1, "queued_calls_per_key": 1},
+            "all": {
+                "concurrent_calls_per_key": 1,
+                "queued_calls_per_key": 1,
+                "windows": [{"window_seconds": 60, "requests": 3, "input_tokens": 1000}],
+                "reserve": {
+                    "windows": [{"window_seconds": 3600, "units": 20}],
+                    "models": [{"model": "dear", "units_per_usd": 1}],
+                },
+            },
             "short": {"context_limit_tokens": 50},
             "small": {"allowed_models": ["small"]},
             "double": {"price_multiplier": "2"},
@@ -185,15 +194,15 @@ async def test_a_call_that_may_wait_is_admitted_when_one_has_ended(admission: Ad
         await ends.wait()
         return Given(ChatCompletionChunk(id="1"))
 
-    first = asyncio.create_task(admission.stage(asked("line"), slow))
+    first = asyncio.ensure_future(admission.stage(asked("line"), slow))
     await eventually(lambda: bool(admission.stage.concurrency._lines))
-    second = asyncio.create_task(admission.stage(asked("line"), answered))
+    second = asyncio.ensure_future(admission.stage(asked("line"), answered))
     await eventually(lambda: admission.stage.concurrency.queued == 1)
     with pytest.raises(ConcurrencyLimited):
         await admission.stage(asked("line"), answered)
     second.cancel()
     await eventually(lambda: admission.stage.concurrency.queued == 0)
-    third = asyncio.create_task(admission.stage(asked("line"), answered))
+    third = asyncio.ensure_future(admission.stage(asked("line"), answered))
     await eventually(lambda: admission.stage.concurrency.queued == 1)
     ends.set()
     assert [type(await task) for task in (first, third)] == [Given, Given]
@@ -266,13 +275,46 @@ async def test_a_refusal_says_what_the_call_may_cost_and_what_is_left(admission:
     assert refused.value.metadata == {"estimated_cost_usd": "11", "left_usd": "5"}
 
 
+async def test_a_call_that_waits_for_its_key_takes_all_the_rest_afterwards(admission: Admission) -> None:
+    await admission.account(usd=100)
+    ends = asyncio.Event()
+    covered: list[bool] = []
+
+    async def slow(call: Call[Any]) -> Events:
+        await ends.wait()
+        covered.append(call.cover is not None and not call.reserved_pico_usd)
+        return Given(ChatCompletionChunk(id="1"))
+
+    calls = [asked("all", model="dear") for _ in range(2)]
+    tasks = [asyncio.ensure_future(admission.stage(call, slow)) for call in calls]
+    await eventually(lambda: admission.stage.concurrency.queued == 1)
+    assert calls[1].cover is None
+    ends.set()
+    await asyncio.gather(*tasks)
+    assert covered == [True, True]
+    # More than the reserve has: the balance pays.
+    long = asked("all", model="dear", words=20)
+    await admission.stage(long, slow)
+    assert covered == [True, True, False]
+    assert long.reserved_pico_usd > 20 * DOLLAR
+    with pytest.raises(RateLimited):
+        await admission.stage(asked("all", model="dear"), slow)
+    assert long.limits_left is not None
+    assert long.limits_left.values()[:2] == ["3", "0"]
+    balance = await admission.balances.balance(ACCOUNT)
+    assert balance is not None
+    assert balance.reserved == 0
+    assert not admission.stage.concurrency._lines
+
+
 async def test_a_refusal_tells_what_is_left_of_the_limits_too(admission: Admission) -> None:
     await admission.account(usd=5)
     for call in (asked("three", model="dear"), asked("three", model="dear")):
         with pytest.raises(InsufficientBalance):
             await admission.stage(call, answered)
         assert call.limits_left is not None
-        assert dict(call.limits_left())["x-ratelimit-remaining-requests"] == "3"
+        told = dict(zip(call.limits_left.keys, call.limits_left.values(), strict=True))
+        assert told["x-ratelimit-remaining-requests"] == "3"
 
 
 async def test_open_calls_hold_what_they_may_cost(admission: Admission) -> None:
