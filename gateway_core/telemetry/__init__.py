@@ -73,9 +73,13 @@ class Telemetry:
         """Tells of the calls that have ended and were not told of."""
         records, self._untold = self._untold, []
         for record in records:
-            for attempt in record.attempts:
-                self.attempts.end(attempt, record.status, record.error, record.ended)
-            self.metrics.record_call(record)
+            only = record.only_attempt()
+            if only is not None:
+                self.attempts.well(only, record)
+            else:
+                for attempt in record.attempts:
+                    self.attempts.end(attempt, record.status, record.error, record.ended)
+                self.metrics.record_call(record)
             record.span.end(record)
         self._log.write(records)
         for record in records:
@@ -141,6 +145,14 @@ class Attempts:
         record.upstream_request_id = record.call.upstream_request_id
         answered = record.call.record
         record.answer = answered if isinstance(answered, CallRecord) else None
+
+    def well(self, record: AttemptRecord, answered: CallRecord) -> None:
+        """Tells how the only attempt of a call ended, together with its call: what `end` and `record_call` do."""
+        record.ended, record.status = answered.ended, answered.status
+        if record.observer is not None:
+            record.observer.ended(None)
+        self._metrics.record_well(answered, record)
+        record.span.end(record)
 
     def end(self, record: AttemptRecord, status: str, error: BaseException | None, ended: float) -> None:
         """Tells how an attempt ended, and when; only the first time counts."""
