@@ -74,8 +74,13 @@ class Upstream:
             raise faults.late(self._provider)
         connection = self._pool.idle() or await self._connect(exchange)
         connection.send(exchange, head, body)
-        if not exchange.status:
-            await exchange.wait()
+        # What `exchange.wait` does, without the coroutine by way of which the call would be resumed.
+        if not exchange.status and (change := exchange.change()) is not None:
+            try:
+                await change
+            except BaseException:
+                exchange.abort()
+                raise
         if not exchange.status:
             if self._pool.was_stale(connection, exchange):
                 exchange.again()
