@@ -74,12 +74,16 @@ class Telemetry:
         records, self._untold = self._untold, []
         for record in records:
             only = record.only_attempt()
-            if only is not None:
-                self.attempts.well(only, record)
-            else:
+            if only is None:
                 for attempt in record.attempts:
                     self.attempts.end(attempt, record.status, record.error, record.ended)
                 self.metrics.record_call(record)
+            else:
+                only.ended, only.status = record.ended, record.status
+                if only.observer is not None:
+                    only.observer.ended(None)
+                self.metrics.record_well(record, only)
+                only.span.end(only)
             record.span.end(record)
         self._log.write(records)
         for record in records:
@@ -145,14 +149,6 @@ class Attempts:
         record.upstream_request_id = record.call.upstream_request_id
         answered = record.call.record
         record.answer = answered if isinstance(answered, CallRecord) else None
-
-    def well(self, record: AttemptRecord, answered: CallRecord) -> None:
-        """Tells how the only attempt of a call ended, together with its call: what `end` and `record_call` do."""
-        record.ended, record.status = answered.ended, answered.status
-        if record.observer is not None:
-            record.observer.ended(None)
-        self._metrics.record_well(answered, record)
-        record.span.end(record)
 
     def end(self, record: AttemptRecord, status: str, error: BaseException | None, ended: float) -> None:
         """Tells how an attempt ended, and when; only the first time counts."""
