@@ -116,8 +116,8 @@ class Exchange:
 
     def due(self) -> float:
         """When it fails if nothing happens."""
-        if not self.status:
-            return min(self.first_byte_at, self.ends_at)
+        if not self.status:  # `min` would cost more than all the rest
+            return self.first_byte_at if self.first_byte_at < self.ends_at else self.ends_at
         if self.waiting_since is None:
             return self.ends_at
         return min(self.ends_at, self.waiting_since + self.bounds.idle_seconds)

@@ -38,7 +38,7 @@ COMPLETIONS = "/chat/completions"
 MODEL_IN_URL = "{model}"
 """Stands in a base URL for the model, where a host wants it there: Azure's deployments."""
 
-REQUEST_ID = "x-request-id"
+REQUEST_ID = b"x-request-id"
 """What the host calls the request, as it wants to be told when asked about it.
 
 Source: OpenAI's API reference, "Debugging requests".
@@ -77,7 +77,7 @@ class Provider:
         if answer.status >= 400:
             raise await refused(answer, self._refusals)
         # Some hosts do not stream, whatever they are asked, and some always do.
-        content_type = answer.header("content-type")
+        content_type = answer.header(b"content-type")
         if "event-stream" in content_type or (call.stream and "json" not in content_type):
             reader = EventReader(self._event_bytes, self._name)
             events = streamed(answer, reader, self._decoder(call, document), self._refusals, begins)
