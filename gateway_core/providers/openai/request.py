@@ -64,7 +64,7 @@ def plain_document(chat: Chat, model: str) -> Document | None:
 
     None where a message has more than a role and a text.
     """
-    document: Document = {"model": "", "messages": [], **chat.fields}
+    document: Document = dict(chat.fields)
     document["model"] = model
     written = document["messages"] = []
     for turn in chat.turns:

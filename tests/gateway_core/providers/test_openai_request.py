@@ -75,7 +75,7 @@ def became(of: Provider, call: Call[ChatCompletionSpec], *, careful: bool) -> An
     assert call.target is not None
     try:
         document = of._careful_document(call, chat_of(call), call.target) if careful else of._document(call)
-        return orjson.dumps(document), call.rewrites
+        return orjson.loads(orjson.dumps(document)), call.rewrites
     except GatewayError as error:
         return type(error), error.message, error.metadata
 
