@@ -24,6 +24,7 @@ OWN = {
     names.TIMESTAMP: b'"%b"',
     names.REQUEST_ID: b"%b",
     names.DURATION_MS: b"%d.%d",
+    names.TIME_TO_FIRST_TOKEN_MS: b"%d.%d",
     names.INPUT_TOKENS: b"%d",
     names.OUTPUT_TOKENS: b"%d",
     names.CACHED_TOKENS: b"%d",
@@ -33,7 +34,7 @@ OWN = {
 
 
 class UsualLines:
-    """Lines of whole answers that came at the first attempt: most of each is alike and is written once."""
+    """Lines of answers that came at the first attempt: most of each is alike and is written once."""
 
     def __init__(self, of_all: Mapping[str, Any]) -> None:
         """Takes what every line of the process tells."""
@@ -43,7 +44,7 @@ class UsualLines:
     def line(self, record: CallRecord, now: bytes) -> bytes | None:
         """The line of a call. None: it is another, whose line is to be written field by field."""
         call, usage, reasons = record.call, record.usage, record.finish_reasons
-        if record.error is not None or call.stream or call.attempt_count != 1 or call.rewrites:
+        if record.error is not None or call.attempt_count != 1 or call.rewrites or record.first_event_at is None:
             return None
         if call.target is None or usage is None or len(reasons) != 1 or call.caller.certificate:
             return None
@@ -52,7 +53,7 @@ class UsualLines:
         if prompt is None or completion is None or in_detail is (reasoning is None):
             return None
         model, provider, (reason,) = record.response_model, call.target.provider, reasons.values()
-        alike = (call.model, model, reason, provider, record.dialect, call.operation.name, in_detail)
+        alike = (call.model, model, reason, provider, record.dialect, call.operation.name, in_detail, call.stream)
         line = self._lines.get(alike) or self._written(alike, record)
         try:
             request_id = orjson.dumps(call.request_id)
@@ -61,10 +62,11 @@ class UsualLines:
         if line is None:
             return None
         tenths = int((record.ended - record.started) * 10_000 + 0.5)
-        whole, tenth = tenths // 10, tenths % 10
-        if in_detail:
-            return line % (now, request_id, whole, tenth, prompt, completion, cached, reasoning)
-        return line % (now, request_id, whole, tenth, prompt, completion)
+        own = (now, request_id, tenths // 10, tenths % 10)
+        if call.stream:
+            tenths = int((record.first_event_at - record.started) * 10_000 + 0.5)
+            own += (tenths // 10, tenths % 10)
+        return line % (own + ((prompt, completion, cached, reasoning) if in_detail else (prompt, completion)))
 
     def _written(self, alike: Alike, record: CallRecord) -> bytes | None:
         """The line of a call field by field, but for its own; kept for those that are alike."""

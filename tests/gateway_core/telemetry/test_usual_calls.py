@@ -57,9 +57,11 @@ def answered(
     request_id: str = "call-1",
     seconds: float = 0.0123,
     dialect: str = "openai",
+    stream: bool = False,
+    first_seconds: float | None = 0.0,
 ) -> CallRecord:
     """A call that went well with its only attempt."""
-    call = new_call(stream=False, request_id=request_id, metadata={"x-headgate-dialect": dialect})
+    call = new_call(stream=stream, request_id=request_id, metadata={"x-headgate-dialect": dialect})
     call.model = model
     record = call.record = CallRecord(call, NO_SPAN)
     call.targets, call.target, call.attempt_count = (target,), target, 1
@@ -68,6 +70,7 @@ def answered(
     record.attempts.append(attempt)
     record.response_model, record.finish_reasons, record.usage = response_model, reasons, usage
     record.status, record.ended = "ok", record.started + seconds
+    record.first_event_at = None if first_seconds is None else record.started + first_seconds
     attempt.started = record.started + seconds / 4
     return record
 
@@ -98,8 +101,10 @@ def test_a_usual_line_is_the_one_that_is_written_field_by_field(of_all: dict[str
         assert is_line_of(lines, record, of_all) is is_usual, texts
     for usage, reasons in itertools.product(USED, REASONS):
         is_line_of(lines, answered(usage=usage, reasons=reasons), of_all)
+        is_line_of(lines, answered(usage=usage, reasons=reasons, stream=True), of_all)
     for seconds in (0.0, 0.00004, 0.00005, 0.1, 1.0, 12.345678, 99.99996, 86_400.0, 10.0**8):
         assert is_line_of(lines, answered(seconds=seconds), of_all)
+        assert is_line_of(lines, answered(seconds=seconds, first_seconds=seconds / 3, stream=True), of_all)
     for target in (Target("a%b", "tiny"), Target("ä", "tiny-2")):
         assert is_line_of(lines, answered(target=target), of_all)
     assert not is_line_of(lines, answered(request_id="\ud800"), of_all)
@@ -109,7 +114,7 @@ def test_a_usual_line_is_the_one_that_is_written_field_by_field(of_all: dict[str
 
 def test_calls_that_go_another_way_have_no_usual_line() -> None:
     others = [answered() for _ in range(6)]
-    others[0].call.stream = True
+    others[0].first_event_at = None
     others[1].call.attempt_count = 2
     others[2].call.rewrites.append(Rewrite("logit_bias", "lab has no word for it"))
     others[3].call.caller = Caller(certificate="CN=app")
