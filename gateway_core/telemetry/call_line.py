@@ -62,7 +62,7 @@ class UsualLines:
         if line is None:
             return None
         tenths = int((record.ended - record.started) * 10_000 + 0.5)
-        own = (now, request_id, tenths // 10, tenths % 10)
+        own: tuple[bytes | int, ...] = (now, request_id, tenths // 10, tenths % 10)
         if call.stream:
             tenths = int((record.first_event_at - record.started) * 10_000 + 0.5)
             own += (tenths // 10, tenths % 10)
