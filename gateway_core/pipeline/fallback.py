@@ -39,14 +39,15 @@ class Stage:
         route = call.route
         if not isinstance(route, Route):
             route = self._board.unknown_route(call.targets)
-        is_plain = route.is_plain and (route.is_alone or route.state.is_quiet)
-        if not is_plain or REGION in call.metadata or TAG in call.metadata:
+        state, metadata = route.state, call.metadata
+        is_plain = route.is_plain and (route.is_alone or state.is_quiet)
+        if not is_plain or REGION in metadata or TAG in metadata:
             return await self._travel(Trip(self._board.means, route, call), call, next)
         # There is nothing to decide unless it fails.
         call.target = route.targets[0]
         call.attempt_count = 1
-        route.state.in_flight += 1
-        attempt = self._attempts.begin(call, route.state)
+        state.in_flight += 1
+        attempt = self._attempts.begin(call, state)
         try:
             events = await next(call)
         except GatewayError as error:
@@ -56,14 +57,14 @@ class Stage:
         except BaseException as error:
             self._fail(call, attempt, error)
             raise
-        circuit, now = route.state.circuit, self._board.clock()
+        circuit, now = state.circuit, self._board.clock()
         if circuit.is_quiet:
             circuit.well_at = now
         else:
             circuit.passes(now)
             circuit.succeeded(now)
-        if not route.is_alone and call.stream:
-            route.state.percentile.add(time.perf_counter() - attempt.started)
+        if call.stream and not route.is_alone:
+            state.percentile.add(time.perf_counter() - attempt.started)
         self._attempts.opened(attempt)
         return events
 

@@ -73,9 +73,17 @@ class Telemetry:
         """Tells of the calls that have ended and were not told of."""
         records, self._untold = self._untold, []
         for record in records:
-            for attempt in record.attempts:
-                self.attempts.end(attempt, record.status, record.error, record.ended)
-            self.metrics.record_call(record)
+            only = record.only_attempt()
+            if only is None:
+                for attempt in record.attempts:
+                    self.attempts.end(attempt, record.status, record.error, record.ended)
+                self.metrics.record_call(record)
+            else:
+                only.ended, only.status = record.ended, record.status
+                if only.observer is not None:
+                    only.observer.ended(None)
+                self.metrics.record_well(record, only)
+                only.span.end(only)
             record.span.end(record)
         self._log.write(records)
         for record in records:

@@ -20,19 +20,15 @@ import structlog
 from structlog.typing import FilteringBoundLogger, WrappedLogger
 
 from gateway_core.config import LogConfig
-from gateway_core.errors import GatewayError, ProviderError
 from gateway_core.telemetry import names
+from gateway_core.telemetry.call_line import UsualLines, add_call, call_fields, call_level
 from gateway_core.telemetry.record import CallRecord
-from gateway_core.tokens import Tokens
 
 if sys.platform == "win32":
     fcntl = None
 else:
     import fcntl
 
-CHARACTERS_AT_MOST = 500
-"""Of a text that a caller or a provider wrote."""
-REWRITES_AT_MOST = 32
 LINE = orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
 LEVELS = {logging.INFO: "info", logging.WARNING: "warning", logging.ERROR: "error"}
 """Those of the lines of calls."""
@@ -221,12 +217,18 @@ class CallLog:
         sink = structlog.get_config()["logger_factory"]()
         self._json_sink = sink if isinstance(sink, Sink) and sink.is_json else None
         self._told = {level for level in LEVELS if self._log.is_enabled_for(level)}
+        tells_usual = self._json_sink is not None and logging.INFO in self._told
+        self._usual = UsualLines(OF_ALL_LINES.copy()) if tells_usual else None
 
     def write(self, records: Iterable[CallRecord]) -> None:
         """Writes the lines of calls that end together, those that may go in one piece."""
         lines: list[bytes] = []
         now = CLOCK.now()
+        usual, now_bytes = self._usual, now.encode()
         for record in records:
+            if usual is not None and (line := usual.line(record, now_bytes)) is not None:
+                lines.append(line)
+                continue
             level = call_level(record)
             if level not in self._told:
                 continue
@@ -247,93 +249,3 @@ class CallLog:
         if lines and self._json_sink is not None:
             self._json_sink.write(b"".join(lines))
             lines.clear()
-
-
-def call_level(record: CallRecord) -> int:
-    """info for what went well or is the caller's; warning for the provider's, and what the server's end has cut; error
-    for a fault of ours."""
-    if record.error is None:
-        return logging.INFO
-    if record.status == names.INTERNAL:
-        return logging.ERROR
-    is_warning = isinstance(record.error, ProviderError) or record.status == names.INTERRUPTED
-    return logging.WARNING if is_warning else logging.INFO
-
-
-def call_fields(record: CallRecord) -> dict[str, Any]:
-    """The fields of a call's line."""
-    fields: dict[str, Any] = {}
-    add_call(fields, record)
-    return fields
-
-
-def add_call(fields: dict[str, Any], record: CallRecord) -> None:
-    """Adds the fields of a call; those that do not apply are left out."""
-    call = record.call
-    fields[names.REQUEST_ID] = call.request_id
-    fields[names.OPERATION] = call.operation.name
-    fields[names.DIALECT] = record.dialect
-    fields[names.STREAM] = call.stream
-    fields[names.REQUESTED_MODEL] = call.model[:CHARACTERS_AT_MOST]
-    fields[names.STATUS] = record.status
-    fields[names.DURATION_MS] = milliseconds(record.ended - record.started)
-    fields[names.ATTEMPTS] = call.attempt_count
-    if call.attempt_count > 1 or call.caller.certificate:
-        add_way(fields, record)
-    add_answer(fields, record)
-    if call.rewrites:
-        fields[names.REWRITES] = [rewrite.name[:CHARACTERS_AT_MOST] for rewrite in call.rewrites[:REWRITES_AT_MOST]]
-    if record.error is None:
-        return
-    if isinstance(record.error, GatewayError):
-        fields[names.MESSAGE] = record.error.message[:CHARACTERS_AT_MOST]
-    elif record.status == names.INTERNAL:
-        fields["exc_info"] = record.error
-
-
-def add_answer(fields: dict[str, Any], record: CallRecord) -> None:
-    """Adds the fields that tell who answered, what and when."""
-    call = record.call
-    if call.stream and record.first_event_at is not None:
-        fields[names.TIME_TO_FIRST_TOKEN_MS] = milliseconds(record.first_event_at - record.started)
-    if call.target is not None:
-        fields[names.PROVIDER] = call.target.provider
-    if record.response_model:
-        fields[names.RESPONSE_MODEL] = record.response_model[:CHARACTERS_AT_MOST]
-    reasons = record.finish_reasons
-    if reasons:
-        fields[names.FINISH_REASON] = reasons[min(reasons)][:CHARACTERS_AT_MOST]
-    if record.usage is not None:
-        add_usage(fields, record.usage)
-
-
-def add_way(fields: dict[str, Any], record: CallRecord) -> None:
-    """Adds the fields that tell by which certificate the call came, and who was asked in vain."""
-    if record.call.caller.certificate:
-        fields[names.CERTIFICATE] = record.call.caller.certificate[:CHARACTERS_AT_MOST]
-    if record.call.attempt_count > 1:
-        fields[names.FAILED_ATTEMPTS] = failed_attempts(record)
-
-
-def failed_attempts(record: CallRecord) -> list[str]:
-    """Who was asked and did not do, and why: "lab/tiny: provider_unreachable"."""
-    return [
-        f"{attempt.target.provider}/{attempt.target.model}: {attempt.status}"[:CHARACTERS_AT_MOST]
-        for attempt in record.attempts
-        if attempt.answer is None or attempt is not record.attempts[-1]
-    ]
-
-
-def milliseconds(seconds: float) -> float:
-    """Seconds as milliseconds with one digit after the point; `round` would take five times as long."""
-    return int(seconds * 10_000 + 0.5) / 10
-
-
-def add_usage(fields: dict[str, Any], usage: Tokens) -> None:
-    """Adds the fields that tell how many tokens were used; those the provider did not tell of are left out."""
-    fields[names.INPUT_TOKENS] = usage.prompt
-    fields[names.OUTPUT_TOKENS] = usage.completion
-    if usage.cached is not None:
-        fields[names.CACHED_TOKENS] = usage.cached
-    if usage.reasoning is not None:
-        fields[names.REASONING_TOKENS] = usage.reasoning

@@ -14,10 +14,14 @@ from gateway_core.telemetry.names import Instrument
 from gateway_core.telemetry.record import AttemptRecord, CallRecord
 from gateway_core.telemetry.routing import Routing
 from gateway_core.telemetry.series import Count, Counter, Histogram, Measure
+from gateway_core.tokens import Tokens
 
 LABEL_SETS_AT_MOST = 1000
 """Of the calls, and of the attempts."""
 LABEL_CHARACTERS_AT_MOST = 128
+
+PROMPT, COMPLETION = Tokens._fields.index("prompt"), Tokens._fields.index("completion")
+"""Their places: to ask for a field by its name costs more."""
 
 
 class Labels(NamedTuple):
@@ -53,6 +57,17 @@ class AttemptSeries(NamedTuple):
     ended: Count
 
     duration: Measure
+    input_tokens: Measure
+    output_tokens: Measure
+
+
+class WellSeries(NamedTuple):
+    """Where calls that were answered whole, at once, are counted and measured, and with each its attempt."""
+
+    calls: Count
+    attempts: Count
+    call_duration: Measure
+    attempt_duration: Measure
     input_tokens: Measure
     output_tokens: Measure
 
@@ -95,6 +110,7 @@ class Metrics:
         """Takes the version that runs, and the names of models in the configuration, rows and targets."""
         self.calls_in_flight = 0
         self.registry = CollectorRegistry()
+        self._label_sets_at_most = label_sets_at_most
         configured = frozenset(models)
         self._call_labels = BoundedLabels(configured, label_sets_at_most)
         self._attempt_labels = BoundedLabels(configured, label_sets_at_most)
@@ -119,6 +135,7 @@ class Metrics:
         # By labels that were admitted: a call with any others goes the long way.
         self._call_series: dict[tuple[str, ...], CallSeries] = {}
         self._attempt_series: dict[tuple[str, ...], AttemptSeries] = {}
+        self._well_series: dict[tuple[str, ...], WellSeries] = {}
 
     def tell_queued(self, count: Callable[[], int]) -> None:
         """Begins to tell how many calls wait for others of their key; any thread may ask for the count."""
@@ -168,6 +185,22 @@ class Metrics:
             return body, openmetrics.CONTENT_TYPE_LATEST
         return generate_latest(self.registry), CONTENT_TYPE_PLAIN_0_0_4
 
+    def record_well(self, record: CallRecord, attempt: AttemptRecord) -> None:
+        """Counts and measures a call that was answered whole, with its only attempt: what the two below do of each."""
+        call, target, model = record.call, attempt.target, record.response_model
+        wanted = (call.operation.name, target.provider, call.model, target.model, model, record.dialect)
+        series = self._well_series.get(wanted) or self._well(wanted)
+        calls, attempts, call_duration, attempt_duration, input_tokens, output_tokens = series
+        calls.value += 1
+        attempts.value += 1
+        ended = record.ended
+        call_duration.add(ended - record.started)
+        attempt_duration.add(ended - attempt.started)
+        usage = record.usage
+        if usage is not None:
+            input_tokens.add(usage[PROMPT] or 0)
+            output_tokens.add(usage[COMPLETION] or 0)
+
     def record_call(self, record: CallRecord) -> None:
         """Counts and measures a call that has ended."""
         call, status = record.call, record.status
@@ -213,6 +246,22 @@ class Metrics:
             self._time_to_first_token.measure(*called),
             self._time_per_output_token.measure(*called),
         )
+        return series
+
+    def _well(self, wanted: tuple[str, str, str, str, str, str]) -> WellSeries:
+        operation, provider, requested, model, response_model, dialect = wanted
+        calls = self._call((operation, provider, requested, response_model, "", dialect))
+        attempts = self._attempt((operation, provider, model, response_model, ""))
+        series = WellSeries(
+            calls.ended,
+            attempts.ended,
+            calls.duration,
+            attempts.duration,
+            attempts.input_tokens,
+            attempts.output_tokens,
+        )
+        if max(map(len, wanted)) <= LABEL_CHARACTERS_AT_MOST and len(self._well_series) < self._label_sets_at_most:
+            self._well_series[wanted] = series
         return series
 
     def _attempt(self, wanted: tuple[str, str, str, str, str]) -> AttemptSeries:

@@ -116,6 +116,15 @@ class CallRecord:
         self.response_id, self.response_model, self.finish_reasons, _, usage = said
         self.usage = self.call.usage = usage
 
+    def only_attempt(self) -> "AttemptRecord | None":
+        """The attempt of a call that was answered whole, as asked and at once. None: it went another way."""
+        call, attempts = self.call, self.attempts
+        if self.error is not None or call.stream or call.rewrites or len(attempts) != 1 or not call.targets:
+            return None
+        (attempt,) = attempts
+        is_told = attempt.ended or attempt.answer is not self or attempt.target is not call.target
+        return None if is_told else attempt
+
     @property
     def provider(self) -> str:
         """The provider that was asked last. Empty: none was."""

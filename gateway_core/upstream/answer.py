@@ -20,7 +20,7 @@ class Answer:
         self._exchange = exchange
         self._fields = exchange.fields
         is_plain = self._fields.get(b"content-encoding", b"identity") == b"identity"
-        self._decoder = None if is_plain else Decoder(self.header("content-encoding"))
+        self._decoder = None if is_plain else Decoder(self.header(b"content-encoding"))
 
     def __del__(self) -> None:
         # A generator that was never begun closes nothing when it is closed; what it held ends here.
@@ -28,9 +28,9 @@ class Answer:
         if exchange.carrier is not None and not exchange.loop.is_closed():
             exchange.abort()
 
-    def header(self, name: str) -> str:
+    def header(self, name: bytes) -> str:
         """The first value of a header, by its name in lower case. Empty: there is none."""
-        value = self._fields.get(name.encode())
+        value = self._fields.get(name)
         return "" if value is None else value.decode("utf-8", "replace")
 
     @property

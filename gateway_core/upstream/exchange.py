@@ -116,8 +116,8 @@ class Exchange:
 
     def due(self) -> float:
         """When it fails if nothing happens."""
-        if not self.status:
-            return min(self.first_byte_at, self.ends_at)
+        if not self.status:  # `min` would cost more than all the rest
+            return self.first_byte_at if self.first_byte_at < self.ends_at else self.ends_at
         if self.waiting_since is None:
             return self.ends_at
         return min(self.ends_at, self.waiting_since + self.bounds.idle_seconds)
@@ -149,21 +149,28 @@ class Exchange:
         if self.carrier is not None:
             self.carrier.abort()
 
-    async def wait(self) -> None:
-        """Waits for the next change; a caller who leaves meanwhile closes the connection.
+    def change(self) -> asyncio.Future[None] | None:
+        """What is done at the next change. None: there will be none. Who leaves meanwhile has to `abort`, as in `wait`.
 
         The waiter is resolved by the connection and by its timer, never by cancelling a task: who awaits it may be
         suspended in one task and resumed in another place of it.
         """
         carrier = self.carrier
         if carrier is None:
-            return
+            return None
         if self.status:  # until then it is not the host's silence that counts
             self.waiting_since = self.loop.time()
         carrier.watch(self.due())
         self.waiter = self.loop.create_future()
+        return self.waiter
+
+    async def wait(self) -> None:
+        """Waits for the next change; a caller who leaves meanwhile closes the connection."""
+        change = self.change()
+        if change is None:
+            return
         try:
-            await self.waiter
+            await change
         except BaseException:
             self.abort()
             raise

@@ -74,24 +74,33 @@ class Upstream:
             raise faults.late(self._provider)
         connection = self._pool.idle() or await self._connect(exchange)
         connection.send(exchange, head, body)
+        # What `exchange.wait` does, without the coroutine by way of which the call would be resumed.
+        if not exchange.status and (change := exchange.change()) is not None:
+            try:
+                await change
+            except BaseException:
+                exchange.abort()
+                raise
         if not exchange.status:
-            await exchange.wait()
-        if not exchange.status:
-            if self._pool.was_stale(connection, exchange):
-                exchange.again()
-                connection = await self._connect(exchange, may_be_used=False)
-                connection.send(exchange, head, body)
-                if not exchange.status:
-                    await exchange.wait()
-            if not exchange.status:
-                assert exchange.failure is not None  # nothing else ends the wait
-                raise exchange.failure()
+            await self._ask_again(exchange, connection, head, body)
         status = exchange.status
         if status < 200 or 300 <= status < 400:
             exchange.abort()
             message = f"Provider {self._provider} answered with status {status}, which is not followed."
             raise errors.ProviderBroken(message, provider=self._provider)
         return Answer(exchange)
+
+    async def _ask_again(self, exchange: Exchange, connection: Connection, head: bytes, body: bytes | None) -> None:
+        """Asks by a new connection where the one that was kept had ended; raises what went wrong."""
+        if self._pool.was_stale(connection, exchange):
+            exchange.again()
+            connection = await self._connect(exchange, may_be_used=False)
+            connection.send(exchange, head, body)
+            if not exchange.status:
+                await exchange.wait()
+        if not exchange.status:
+            assert exchange.failure is not None  # nothing else ends the wait
+            raise exchange.failure()
 
     async def close(self) -> None:
         """Closes the connections; answers that are still being read break off."""

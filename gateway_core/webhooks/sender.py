@@ -117,7 +117,7 @@ def outcome_of(answer: Answer) -> Outcome:
     status = answer.status
     if 200 <= status < 300:
         return Outcome(status)
-    told = answer.header("retry-after").strip()
+    told = answer.header(b"retry-after").strip()
     seconds = min(int(told), RETRY_AFTER_AT_MOST) if told.isascii() and told.isdigit() and len(told) < 10 else 0
     return Outcome(status, f"The endpoint answered with status {status}.", seconds)
 

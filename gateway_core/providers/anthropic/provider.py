@@ -49,7 +49,7 @@ NEUTRAL = {
 MODELS = "/models?limit=1000"
 """The path of the first page of the list of models, the longest that there is."""
 
-REQUEST_ID = "request-id"
+REQUEST_ID = b"request-id"
 
 
 class Provider:
@@ -80,7 +80,7 @@ class Provider:
         call.upstream_request_id = name_of_attempt(answer.header(REQUEST_ID))
         if answer.status >= 400:
             raise await refused(answer, self._refusals)
-        content_type = answer.header("content-type")
+        content_type = answer.header(b"content-type")
         if "event-stream" in content_type or (call.stream and "json" not in content_type):
             reader = EventReader(self._event_bytes, self._name)
             events = streamed(answer, reader, decoder, self._refusals, begins)

@@ -87,10 +87,10 @@ class Provider:
         path = f"/model/{quote(model, safe=UNRESERVED)}/{'converse-stream' if call.stream else 'converse'}"
         sent = self._headers(path, body, MEDIA_TYPE if call.stream else JSON)
         answer = await self._upstream.open("POST", path, body=body, deadline=call.deadline, headers=sent)
-        call.upstream_request_id = name_of_attempt(answer.header("x-amzn-requestid"))
+        call.upstream_request_id = name_of_attempt(answer.header(b"x-amzn-requestid"))
         if answer.status >= 400:
             raise await refused(answer, self._refusals, explained)
-        if MEDIA_TYPE in answer.header("content-type"):
+        if MEDIA_TYPE in answer.header(b"content-type"):
             reader = MessageReader(self._message_bytes, self._name)
             events = streamed(answer, reader, decoder, self._refusals, begins)
             await anext(events)

@@ -56,7 +56,7 @@ class Provider:
         answer = await self._upstream.open("POST", path, body=self._body(call), deadline=call.deadline)
         if answer.status >= 400:
             raise await refused(answer, self._refusals)
-        content_type = answer.header("content-type")
+        content_type = answer.header(b"content-type")
         try:
             if "event-stream" in content_type or (call.stream and "json" not in content_type):
                 reader = EventReader(self._event_bytes, self._name)

@@ -68,7 +68,7 @@ class Provider:
         answer = await self._upstream.open("POST", "/api/chat", body=self._body(call), deadline=call.deadline)
         if answer.status >= 400:
             raise await refused(answer, self._refusals)
-        if call.stream or "ndjson" in answer.header("content-type"):
+        if call.stream or "ndjson" in answer.header(b"content-type"):
             reader = LineReader(self._line_bytes, self._name)
             events = streamed(answer, reader, decoder, self._refusals, begins)
             await anext(events)

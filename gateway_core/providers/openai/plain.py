@@ -44,24 +44,28 @@ class Choice(Struct, forbid_unknown_fields=True, kw_only=True, gc=False):
     finish_reason: Text
 
 
-class PromptDetails(Struct, forbid_unknown_fields=True, gc=False):
+class PromptDetails(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """Of the tokens of the prompt, by kinds that are known."""
 
-    cached_tokens: Count | UnsetType = UNSET
-    audio_tokens: Count | UnsetType = UNSET
-    cache_write_tokens: Count | UnsetType = UNSET
-    text_tokens: Count | UnsetType = UNSET
-    image_tokens: Count | UnsetType = UNSET
+    cached_tokens: Count | None = None
+    audio_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
+    text_tokens: Count | None = None
+    image_tokens: Count | None = None
 
 
-class CompletionDetails(Struct, forbid_unknown_fields=True, gc=False):
+class CompletionDetails(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """Likewise, of those of the completion."""
 
-    reasoning_tokens: Count | UnsetType = UNSET
-    audio_tokens: Count | UnsetType = UNSET
-    accepted_prediction_tokens: Count | UnsetType = UNSET
-    rejected_prediction_tokens: Count | UnsetType = UNSET
-    text_tokens: Count | UnsetType = UNSET
+    reasoning_tokens: Count | None = None
+    audio_tokens: Count | None = None
+    accepted_prediction_tokens: Count | None = None
+    rejected_prediction_tokens: Count | None = None
+    text_tokens: Count | None = None
+
+
+NO_PROMPT_DETAILS = PromptDetails()
+NO_COMPLETION_DETAILS = CompletionDetails()
 
 
 class Usage(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
@@ -75,20 +79,16 @@ class Usage(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
 
     def tokens(self) -> Tokens:
         """The same in plain numbers, of the classes that have a price."""
-        cached = cache_write = prompt_audio = reasoning = completion_audio = None
-        prompt, completion = self.prompt_tokens_details, self.completion_tokens_details
-        if prompt is not None:
-            cached, cache_write, prompt_audio = prompt.cached_tokens, prompt.cache_write_tokens, prompt.audio_tokens
-        if completion is not None:
-            reasoning, completion_audio = completion.reasoning_tokens, completion.audio_tokens
+        prompt = self.prompt_tokens_details or NO_PROMPT_DETAILS
+        completion = self.completion_tokens_details or NO_COMPLETION_DETAILS
         told = (
             self.prompt_tokens,
-            cached if cached is not UNSET else None,
-            cache_write if cache_write is not UNSET else None,
-            prompt_audio if prompt_audio is not UNSET else None,
+            prompt.cached_tokens,
+            prompt.cache_write_tokens,
+            prompt.audio_tokens,
             self.completion_tokens,
-            reasoning if reasoning is not UNSET else None,
-            completion_audio if completion_audio is not UNSET else None,
+            completion.reasoning_tokens,
+            completion.audio_tokens,
         )
         return tuple.__new__(Tokens, told)  # as in `tokens_of`
 

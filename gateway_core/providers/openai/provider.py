@@ -9,8 +9,8 @@ from headgate.v1.chat_completion_pb2 import ChatCompletionChunk
 from headgate.v1.chat_pb2 import ChatCompletionSpec, StreamOptions
 from headgate.v1.model_pb2 import Model
 
-from gateway_core.call import Call, Events, Given, Rewrite, whole
-from gateway_core.chat import chat_of
+from gateway_core.call import Call, Events, Given, Rewrite, Target, whole
+from gateway_core.chat import Chat, chat_of
 from gateway_core.config import ProviderConfig
 from gateway_core.known.hosts import Quirks
 from gateway_core.providers.openai.carried import Carried
@@ -18,7 +18,7 @@ from gateway_core.providers.openai.decoder import Decoder
 from gateway_core.providers.openai.plain import plain_answer
 from gateway_core.providers.openai.quirk import adapt
 from gateway_core.providers.openai.reading import Fields, read, skip
-from gateway_core.providers.openai.request import request_document
+from gateway_core.providers.openai.request import AS_THEY_ARE, plain_document, request_document
 from gateway_core.unsupported import found, refuse_or_drop
 from gateway_core.upstream.attempt import name_of_attempt
 from gateway_core.upstream.http import Answer, Upstream
@@ -38,7 +38,7 @@ COMPLETIONS = "/chat/completions"
 MODEL_IN_URL = "{model}"
 """Stands in a base URL for the model, where a host wants it there: Azure's deployments."""
 
-REQUEST_ID = "x-request-id"
+REQUEST_ID = b"x-request-id"
 """What the host calls the request, as it wants to be told when asked about it.
 
 Source: OpenAI's API reference, "Debugging requests".
@@ -61,6 +61,7 @@ class Provider:
         self._name = name
         self._quirks = None if config.quirks == Quirks() else config.quirks
         self._unsupported = UNSUPPORTED | config.unsupported_parameters
+        self._as_they_are = AS_THEY_ARE - self._unsupported if self._quirks is None else frozenset()
         self._event_bytes = config.answer_bytes
         self._lists_models = config.lists_models
         self._refusals = Refusals(name, config)
@@ -76,7 +77,7 @@ class Provider:
         if answer.status >= 400:
             raise await refused(answer, self._refusals)
         # Some hosts do not stream, whatever they are asked, and some always do.
-        content_type = answer.header("content-type")
+        content_type = answer.header(b"content-type")
         if "event-stream" in content_type or (call.stream and "json" not in content_type):
             reader = EventReader(self._event_bytes, self._name)
             events = streamed(answer, reader, self._decoder(call, document), self._refusals, begins)
@@ -109,6 +110,14 @@ class Provider:
     def _document(self, call: Call[ChatCompletionSpec]) -> Document:
         chat, target = chat_of(call), call.target
         assert target is not None, "the stage `fallback` sets the target"
+        if not (call.stream or target.unsupported or target.unsupported_while_reasoning):
+            document = plain_document(chat, target.model) if chat.fields.keys() <= self._as_they_are else None
+            if document is not None:
+                return document
+        return self._careful_document(call, chat, target)
+
+    def _careful_document(self, call: Call[ChatCompletionSpec], chat: Chat, target: Target) -> Document:
+        """The same where something may have to be left out, or comes with the request for hosts to understand."""
         dropped = found(call, self._unsupported, extra_format=FORMAT)
         left_out = self._unsupported
         if target.unsupported or dropped:

@@ -13,7 +13,7 @@ from headgate.v1.chat_pb2 import (
     WebSearchOptions,
 )
 
-from gateway_core.chat import Chat
+from gateway_core.chat import NAMES, Chat
 from gateway_core.errors import InvalidRequest
 from gateway_core.providers.openai.carried import Carried
 from gateway_core.providers.openai.message import ROLES, content_parts, message_document, plain
@@ -56,6 +56,22 @@ def request_document(
         for name, value in json_object(fields["extra_json"], "extra_json").items():
             if name not in left_out and name not in RESERVED:
                 document.setdefault(name, value)
+    return document
+
+
+def plain_document(chat: Chat, model: str) -> Document | None:
+    """The same of a chat of nothing but fields that are written AS_THEY_ARE, not streamed; takes the model's name.
+
+    None where a message has more than a role and a text.
+    """
+    document: Document = dict(chat.fields)
+    document["model"] = model
+    written = document["messages"] = []
+    for turn in chat.turns:
+        if turn is None:
+            return None
+        role, text = turn
+        written.append({"role": ROLES[role], "content": text})
     return document
 
 
@@ -197,3 +213,6 @@ WRITERS: dict[str, Callable[[Any, Carried], Any]] = {
     "moderation": moderation,
 }
 """For the fields that are not written as they are."""
+
+AS_THEY_ARE = frozenset(set(NAMES.values()) - APART - WRITERS.keys() | {"model", "messages"})
+"""Fields that are written by their own values alone."""

@@ -149,7 +149,7 @@ async def test_trailers_are_no_headers_of_the_next_answer(upstream: Upstream, ma
     assert (await first.read(), dict(first.headers)) == (b"abc", {"transfer-encoding": "chunked"})
     second = await client.open("POST", "/x", body=b"{}")
     assert (await second.read(), "x-sum" in second.headers) == (b'{"n": 2}', False)
-    assert (second.header("x-one"), second.headers["X-One"], second.header("x-two")) == ("a", "a", "")
+    assert (second.header(b"x-one"), second.headers["X-One"], second.header(b"x-two")) == ("a", "a", "")
     assert upstream.connection_count == 1
 
 
