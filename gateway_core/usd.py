@@ -11,7 +11,5 @@ def usd_text(pico: int) -> str:
         return f"-{usd_text(-pico)}"
     if not pico:
         return "0"
-    if pico < PICO:
-        return "0." + str(pico).zfill(12).rstrip("0")
     digits = str(pico)
     return f"{digits[:-12]}.{digits[-12:]}".rstrip("0").rstrip(".")
