@@ -73,6 +73,12 @@ class Outcome(NamedTuple):
     """In their order. The last is the one that answered, where one did."""
 
 
+Tried = tuple[str, str, str, float, float, int | None, str]
+"""An attempt as a call tells it: what Attempt has, without its name."""
+Ending = tuple[str, Sequence[Tried]]
+"""An outcome as a call tells it."""
+
+
 class Record:
     """A call that is open. Its measure is fed by whoever watches the answer."""
 
@@ -141,12 +147,12 @@ class Record:
         if self.estimated_prompt is None:
             self.estimated_prompt = self.asked.count_prompt()
 
-    def closing(self, outcome: Outcome) -> Closing:
+    def closing(self, outcome: Ending) -> Closing:
         """The row that ends it, and those of its attempts."""
-        asked, measure = self.asked, self.measure
+        asked, measure, started = self.asked, self.measure, self.started
         status, attempts = outcome
         is_whole = status == OK
-        told = measure.tokens(is_whole=is_whole)
+        told = measure.told if is_whole else measure.told_so_far()
         tokens = told if told is not None else self._estimated()
         charged = units = 0
         if asked.price is not None:
@@ -157,16 +163,24 @@ class Record:
             charged = 0
         rows, provider = [], self.provider
         if attempts:
-            provider = attempts[-1].provider
-            rows = self._attempt_rows(attempts, told, answered=is_whole or measure.first_event_at is not None)
-        duration = round((time.perf_counter() - self.started) * 1e6)
+            provider = attempts[-1][0]
+            rows = self._attempt_rows(attempts, told, is_whole or measure.first_event_at is not None)
+        duration = round((time.perf_counter() - started) * 1e6)
+        # By their names: a row that is filled from another costs twice as much.
+        prompt, cached, cache_write, prompt_audio, completion, reasoning, completion_audio = told or UNTOLD
         closed = (
             status,
             kept(measure.response_model),
             provider or None,
             kept(measure.finish_reason),
             len(attempts),
-            *(told or UNTOLD),
+            prompt,
+            cached,
+            cache_write,
+            prompt_audio,
+            completion,
+            reasoning,
+            completion_audio,
             self.estimated_prompt,
             measure.delivered_tokens,
             self.cost,
@@ -174,7 +188,7 @@ class Record:
             units,
             self.started_us + duration,
             duration,
-            microseconds(self.started, measure.first_event_at) if asked.stream else None,
+            microseconds(started, measure.first_event_at) if asked.stream else None,
         )
         row = self.opening[:OPENED_COLUMNS] + closed
         return tuple.__new__(Closing, (self.id, asked.account_id, charged, row, rows))
@@ -191,7 +205,7 @@ class Record:
         measure = self.measure
         self.checkpointed = measure.characters
         self._estimate_prompt()
-        told = measure.tokens(is_whole=False) or UNTOLD
+        told = measure.told_so_far() or UNTOLD
         return (
             self.id,
             self.provider or None,
@@ -202,13 +216,21 @@ class Record:
             measure.delivered_tokens,
         )
 
-    def _attempt_rows(self, attempts: Sequence[Attempt], told: Tokens | None, *, answered: bool) -> list[Row]:
+    def _attempt_rows(self, attempts: Sequence[Tried], told: Tokens | None, has_answered: bool) -> list[Row]:
         """Of all but the last nothing is told, and nothing charged: what failed before it answered is free."""
+        is_streamed = has_answered and self.asked.stream
+        begin, begin_us, first_event_at = self.started, self.started_us, self.measure.first_event_at
+        prompt, cached, cache_write, prompt_audio, completion, reasoning, completion_audio = UNTOLD
         rows: list[Row] = []
         last = len(attempts)
+        cost: int | None = 0
         for number, attempt in enumerate(attempts, 1):
             provider, model, status, started, ended, http_status, upstream_request_id = attempt
-            has_answered = answered and number == last
+            if number == last:
+                if told is not None:
+                    prompt, cached, cache_write, prompt_audio, completion, reasoning, completion_audio = told
+                if has_answered:
+                    cost = self.cost
             rows.append((
                 self.id,
                 number,
@@ -217,11 +239,17 @@ class Record:
                 status,
                 http_status,
                 upstream_request_id or None,
-                *(told if told is not None and number == last else UNTOLD),
-                self.cost if has_answered else 0,
-                self.started_us + round((started - self.started) * 1e6),
+                prompt,
+                cached,
+                cache_write,
+                prompt_audio,
+                completion,
+                reasoning,
+                completion_audio,
+                cost,
+                begin_us + round((started - begin) * 1e6),
                 round((ended - started) * 1e6),
-                microseconds(started, self.measure.first_event_at) if has_answered and self.asked.stream else None,
+                microseconds(started, first_event_at) if is_streamed and number == last else None,
             ))  # fmt: skip
         return rows
 

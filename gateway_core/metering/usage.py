@@ -64,14 +64,14 @@ class Measure:
         """What was delivered, estimated."""
         return -(-self.characters // CHARACTERS_PER_TOKEN)
 
-    def tokens(self, *, is_whole: bool) -> Tokens | None:
-        """What the provider told. None: nothing.
+    def told_so_far(self) -> Tokens | None:
+        """What the provider told of an answer that is not whole. None: nothing.
 
-        Of an answer that broke off, what was delivered since is added, estimated: it had told only what there was then.
+        What was delivered since is added, estimated: it had told only what there was then.
         """
         told = self.told
-        if told is None or is_whole:
-            return told
+        if told is None:
+            return None
         since = token_count(self.characters - self._characters_when_told)
         return told._replace(completion=(told.completion or 0) + since) if since else told
 

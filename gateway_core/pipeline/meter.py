@@ -11,7 +11,7 @@ from gateway_core.catalog.gateway_endpoint import EndpointTarget
 from gateway_core.errors import GatewayError
 from gateway_core.metering.ledger import Ledger
 from gateway_core.metering.price import Price, usd_text
-from gateway_core.metering.record import Asked, Attempt, Outcome, Record
+from gateway_core.metering.record import Asked, Attempt, Ending, Outcome, Record, Tried
 from gateway_core.telemetry import names
 from gateway_core.telemetry.record import AttemptRecord, CallRecord, status
 
@@ -146,12 +146,12 @@ def tell_cost(events: Sequence[ChatCompletionChunk], cost: int) -> None:
             event.usage.cost_usd = usd_text(cost)
 
 
-def outcome(call: Call[Any], record: Record, error: BaseException | None) -> Outcome:
+def outcome(call: Call[Any], record: Record, error: BaseException | None) -> Ending:
     """How a call has ended, with its attempts as the telemetry saw them."""
     how = status(error, call)
     seen = call.record
     if isinstance(seen, CallRecord):
-        return tuple.__new__(Outcome, (how, [attempt(each, how) for each in seen.attempts]))
+        return how, tried(seen.attempts, how)
     if call.target is None:
         return Outcome(how)
     ended = time.perf_counter()
@@ -160,20 +160,25 @@ def outcome(call: Call[Any], record: Record, error: BaseException | None) -> Out
     return Outcome(how, (one,))
 
 
-def attempt(seen: AttemptRecord, how: str) -> Attempt:
-    """An attempt; one that has not ended yet ends with its call."""
-    error, target = seen.error, seen.target
-    told = error.metadata.get("upstream_status") if error is not None and isinstance(error, GatewayError) else None
-    http_status = int(told) if told else HTTP_OK if seen.answer is not None else None
-    return tuple.__new__(
-        Attempt,
-        (
+def tried(attempts: Sequence[AttemptRecord], how: str) -> Sequence[Tried]:
+    """The attempts; one that has not ended yet ends with its call."""
+    found: list[Tried] = []
+    for seen in attempts:
+        target = seen.target
+        found.append((
             target.provider,
             target.model,
             seen.status or how,
             seen.started,
             seen.ended or time.perf_counter(),
-            http_status,
+            http_status(seen),
             seen.upstream_request_id,
-        ),
-    )
+        ))  # fmt: skip
+    return found
+
+
+def http_status(seen: AttemptRecord) -> int | None:
+    """The status with which an attempt was answered. None: it was not, or nobody told."""
+    error = seen.error
+    told = error.metadata.get("upstream_status") if error is not None and isinstance(error, GatewayError) else None
+    return int(told) if told else HTTP_OK if seen.answer is not None else None
