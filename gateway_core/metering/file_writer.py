@@ -101,7 +101,7 @@ class FileWriter:
             log.error("ledger_not_written", message=str(error), count=1)
             waiter = failed(error)
             closing = undelivered(closing)
-            charged = closing.charged
+            charged = closing[2]
             # Who dies now leaves the opening at least.
             self._closed[id_] = (self._count, places_of(held, noted), None, charged)
         else:
@@ -210,7 +210,7 @@ class FileWriter:
             self._gathering = None
         gathered, self._gathered = self._gathered, []
         if self._database.changes.outage.is_on or self._writer.is_behind:
-            gathered = [closing for closing in gathered if not self._waits(closing.id)]
+            gathered = [closing for closing in gathered if not self._waits(closing[0])]
         if gathered:
             self._give(gathered)
         self._take_up()

@@ -11,7 +11,7 @@ from gateway_core.catalog.gateway_endpoint import EndpointTarget
 from gateway_core.errors import GatewayError
 from gateway_core.metering.ledger import Ledger
 from gateway_core.metering.price import Price, usd_text
-from gateway_core.metering.record import Asked, Attempt, Ending, Outcome, Record, Tried
+from gateway_core.metering.record import Attempt, Ending, Outcome, Question, Record, Tried
 from gateway_core.telemetry import names
 from gateway_core.telemetry.record import AttemptRecord, CallRecord, status
 
@@ -56,7 +56,7 @@ class Stage:
         return watched
 
     async def _watch(self, call: Call[Any], record: Record, events: Events) -> Events:
-        ledger, price, measure = self._ledger, record.asked.price, record.measure
+        ledger, price, measure = self._ledger, record.price, record.measure
         is_noted = False
         try:
             try:
@@ -67,7 +67,7 @@ class Stage:
                         is_noted = True
                         ledger.note(record)
                     if price is not None and measure.told is not None and "usage" in event:
-                        cost = price.cost(measure.told, record.asked.multiplier)
+                        cost = price.cost(measure.told, record.multiplier)
                         event.usage.cost_usd = usd_text(cost)
                     yield event
             finally:
@@ -91,30 +91,27 @@ class Stage:
         self._ledger.end(record, outcome(call, record, error))
         tell_charged(call, record)
 
-    def _asked(self, call: Call[Any]) -> Asked:
+    def _asked(self, call: Call[Any]) -> Question:
         caller, gateway, operation, model = call.caller, call.gateway, call.operation, call.model
         # An endpoint of the caller's own bills the caller itself, whatever it calls its model.
         is_own = bool(call.targets) and isinstance(call.targets[0], EndpointTarget)
-        return tuple.__new__(
-            Asked,
-            (
-                call.request_id,
-                caller.account_id,
-                operation.name,
-                gateway.slug if gateway is not None else model,
-                call.stream,
-                caller.key_id,
-                gateway.id if gateway is not None else "",
-                gateway.version if gateway is not None else 0,
-                names.known_dialect(call.metadata),
-                call.tag or caller.default_tag,
-                labels(call),
-                None if is_own else self._prices.get(model),
-                call.price_multiplier,
-                call.reserved_pico_usd,
-                call.cover,
-                lambda: prompt_tokens(call),
-            ),
+        return (
+            call.request_id,
+            caller.account_id,
+            operation.name,
+            gateway.slug if gateway is not None else model,
+            call.stream,
+            caller.key_id,
+            gateway.id if gateway is not None else "",
+            gateway.version if gateway is not None else 0,
+            names.known_dialect(call.metadata),
+            call.tag or caller.default_tag,
+            labels(call),
+            None if is_own else self._prices.get(model),
+            call.price_multiplier,
+            call.reserved_pico_usd,
+            call.cover,
+            lambda: prompt_tokens(call),
         )
 
 
