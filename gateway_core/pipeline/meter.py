@@ -92,32 +92,30 @@ class Stage:
         tell_charged(call, record)
 
     def _asked(self, call: Call[Any]) -> Question:
-        caller, gateway, operation, model = call.caller, call.gateway, call.operation, call.model
+        caller, gateway, name, targets = call.caller, call.gateway, call.model, call.targets
         # An endpoint of the caller's own bills the caller itself, whatever it calls its model.
-        is_own = bool(call.targets) and isinstance(call.targets[0], EndpointTarget)
+        price = None if targets and isinstance(targets[0], EndpointTarget) else self._prices.get(name)
+        gateway_id, version = "", 0
+        if gateway is not None:
+            name, gateway_id, version = gateway.slug, gateway.id, gateway.version
         return (
             call.request_id,
             caller.account_id,
-            operation.name,
-            gateway.slug if gateway is not None else model,
+            call.operation.name,
+            name,
             call.stream,
             caller.key_id,
-            gateway.id if gateway is not None else "",
-            gateway.version if gateway is not None else 0,
+            gateway_id,
+            version,
             names.known_dialect(call.metadata),
             call.tag or caller.default_tag,
             labels(call),
-            None if is_own else self._prices.get(model),
+            price,
             call.price_multiplier,
             call.reserved_pico_usd,
             call.cover,
-            lambda: prompt_tokens(call),
+            call.prompt_token_count,
         )
-
-
-def prompt_tokens(call: Call[Any]) -> int:
-    """The tokens of what is asked, estimated."""
-    return call.operation.prompt_token_count(call) if call.prompt_tokens is None else call.prompt_tokens
 
 
 def labels(call: Call[Any]) -> dict[str, str]:
