@@ -116,25 +116,11 @@ class Record:
         """Picodollars. None: the price is not known, or the call is open."""
         texts = price.texts if price is not None else NO_TEXTS
         self.opening: Row = (
-            self.id,
-            request_id,
-            process_id,
-            account_id,
-            key_id or None,
-            gateway_id or None,
-            gateway_version or None,
-            operation,
-            dialect or None,
-            stream,
-            kept(model) or "",
-            self.started_us,
-            kept(tag) if tag else None,
-            kept_json(metadata) if metadata else None,
-            multiplier[2],
-            reserved,
-            *texts,
+            self.id, request_id, process_id, account_id, key_id or None, gateway_id or None, gateway_version or None,
+            operation, dialect or None, stream, kept(model) or "", self.started_us, kept(tag) if tag else None,
+            kept_json(metadata) if metadata else None, multiplier[2], reserved, *texts,
             0 if cover is None else cover.taken_micro_units,
-        )
+        )  # fmt: skip
         """What the journal is told before anything is asked of a provider."""
 
     @property
@@ -175,27 +161,12 @@ class Record:
         # By their names: a row that is filled from another costs twice as much.
         prompt, cached, cache_write, prompt_audio, completion, reasoning, completion_audio = told or UNTOLD
         closed = (
-            status,
-            kept(measure.response_model),
-            provider or None,
-            kept(measure.finish_reason),
-            len(attempts),
-            prompt,
-            cached,
-            cache_write,
-            prompt_audio,
-            completion,
-            reasoning,
-            completion_audio,
-            self.estimated_prompt,
-            measure.delivered_tokens,
-            self.cost,
-            charged,
-            units,
-            self.started_us + duration,
-            duration,
+            status, kept(measure.response_model), provider or None, kept(measure.finish_reason), len(attempts),
+            prompt, cached, cache_write, prompt_audio, completion, reasoning, completion_audio,
+            self.estimated_prompt, measure.delivered_tokens, self.cost, charged, units,
+            self.started_us + duration, duration,
             microseconds(started, measure.first_event_at) if self.stream else None,
-        )
+        )  # fmt: skip
         return self.id, self.account_id, charged, self.opening[:OPENED_COLUMNS] + closed, rows
 
     def withdraw(self) -> None:
@@ -237,23 +208,9 @@ class Record:
                 if has_answered:
                     cost = self.cost
             rows.append((
-                self.id,
-                number,
-                provider,
-                kept(model) or "",
-                status,
-                http_status,
-                upstream_request_id or None,
-                prompt,
-                cached,
-                cache_write,
-                prompt_audio,
-                completion,
-                reasoning,
-                completion_audio,
-                cost,
-                begin_us + round((started - begin) * 1e6),
-                round((ended - started) * 1e6),
+                self.id, number, provider, kept(model) or "", status, http_status, upstream_request_id or None,
+                prompt, cached, cache_write, prompt_audio, completion, reasoning, completion_audio,
+                cost, begin_us + round((started - begin) * 1e6), round((ended - started) * 1e6),
                 microseconds(started, first_event_at) if is_streamed and number == last else None,
             ))  # fmt: skip
         return rows
