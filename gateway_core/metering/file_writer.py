@@ -107,8 +107,10 @@ class FileWriter:
         else:
             end = place.end
             self._closed[id_] = (self._count, (place,), (end - len(line), end), charged)
-            for segment in places_of(held, noted):
-                self._journal.release(segment)
+            if held is not None:
+                self._journal.release(held[1])
+            if noted is not None:
+                self._journal.release(noted[1])
         self._count += 1
         if charged:
             self._pending[account_id] = self._pending.get(account_id, 0) + charged

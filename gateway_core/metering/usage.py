@@ -53,10 +53,9 @@ class Measure:
     def note_whole(self, said: Said) -> None:
         """Takes note of an answer that came whole."""
         self.first_event_at = time.perf_counter()
-        self.response_model = said.model
-        self.characters = self._characters_when_told = said.characters
-        self.told = said.usage
-        for reason in said.finish_reasons.values():
+        _, self.response_model, reasons, characters, self.told = said
+        self.characters = self._characters_when_told = characters
+        for reason in reasons.values():
             self.finish_reason = reason  # of several the last
 
     @property
