@@ -194,24 +194,21 @@ class Record:
 
     def _attempt_rows(self, attempts: Sequence[Tried], told: Tokens | None, has_answered: bool) -> list[Row]:
         """Of all but the last nothing is told, and nothing charged: what failed before it answered is free."""
-        is_streamed = has_answered and self.stream
         begin, begin_us, first_event_at = self.started, self.started_us, self.measure.first_event_at
-        prompt, cached, cache_write, prompt_audio, completion, reasoning, completion_audio = UNTOLD
         rows: list[Row] = []
         last = len(attempts)
-        cost: int | None = 0
         for number, attempt in enumerate(attempts, 1):
             provider, model, status, started, ended, http_status, upstream_request_id = attempt
-            if number == last:
-                if told is not None:
-                    prompt, cached, cache_write, prompt_audio, completion, reasoning, completion_audio = told
-                if has_answered:
-                    cost = self.cost
+            is_last = number == last
+            prompt, cached, cache_write, prompt_audio, completion, reasoning, completion_audio = (
+                told if is_last and told is not None else UNTOLD
+            )
+            answers = is_last and has_answered
             rows.append((
                 self.id, number, provider, kept(model) or "", status, http_status, upstream_request_id or None,
                 prompt, cached, cache_write, prompt_audio, completion, reasoning, completion_audio,
-                cost, begin_us + round((started - begin) * 1e6), round((ended - started) * 1e6),
-                microseconds(started, first_event_at) if is_streamed and number == last else None,
+                self.cost if answers else 0, begin_us + round((started - begin) * 1e6), round((ended - started) * 1e6),
+                microseconds(started, first_event_at) if answers and self.stream else None,
             ))  # fmt: skip
         return rows
 
