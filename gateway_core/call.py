@@ -282,6 +282,10 @@ class Call(Generic[Request]):
         """Asks something else of a model, by way of this call: what is read already, and made if somebody wants it."""
         self.asked, self.reading, self.model = None, reading, model
 
+    def prompt_token_count(self) -> int:
+        """The tokens of what is asked, estimated."""
+        return self.operation.prompt_token_count(self) if self.prompt_tokens is None else self.prompt_tokens
+
     def let_go(self) -> None:
         """Keeps the request alone, and nothing that was read of it: a stream may be open for hours."""
         self.request = self.request

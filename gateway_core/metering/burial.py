@@ -137,4 +137,4 @@ def interrupted(values: Mapping[str, Any]) -> rows.Closing:
     if provider:
         attempt = (values["id"], values["attempt_count"] or 1, provider, model or values["requested_model"])
         attempts = [(*attempt, rows.INTERRUPTED, None, None, *told, cost, values["started_us"], None, None)]
-    return rows.Closing(values["id"], values["account_id"], charged, row, attempts)
+    return values["id"], values["account_id"], charged, row, attempts

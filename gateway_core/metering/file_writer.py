@@ -14,7 +14,7 @@ import structlog
 
 from gateway_core.metering.burial import interrupted
 from gateway_core.metering.file_burial import bury_files
-from gateway_core.metering.file_call import Ended, Held, read_again
+from gateway_core.metering.file_call import Ended, Held, places_of, read_again
 from gateway_core.metering.journal_place import journals
 from gateway_core.metering.ledger_writer import LedgerWriter, Waiter
 from gateway_core.metering.record import UNNOTED, Record, undelivered
@@ -49,7 +49,9 @@ class FileWriter:
         self._database = database
         self._writer = LedgerWriter(database, ended=self._ended)
         self._open: dict[str, Held] = {}
-        """By the id of the call."""
+        """Openings, by the id of the call."""
+        self._noted: dict[str, Held] = {}
+        """How far those of them are of which that was put."""
         self._closed: dict[str, Ended] = {}
         """Calls that have ended, and are not in the ledger, by their ids: in the order of their ends."""
         self._pending: dict[str, int] = {}
@@ -82,7 +84,7 @@ class FileWriter:
         if not journal.has_room:
             self._wants_care()
             raise StorageUnavailable("The journal of the calls has no room: the disk is full, or the database away.")
-        self._open[opening[0]] = Held(opening, journal.put(opened_line(opening)))
+        self._open[opening[0]] = (opening, journal.put(opened_line(opening)))
 
     def end(self, closing: Closing) -> Waiter | None:
         """Writes how a call has ended. Where it cannot be what is returned tells so, and it is kept for `retry`."""
@@ -91,6 +93,7 @@ class FileWriter:
         held = self._open.pop(id_, None)
         if held is None and id_ in self._closed:
             return None  # by `finish`, before whoever held it let it go
+        noted = self._noted.pop(id_, None) if self._noted else None
         waiter = None
         try:
             place = self._journal.put(line)
@@ -98,15 +101,17 @@ class FileWriter:
             log.error("ledger_not_written", message=str(error), count=1)
             waiter = failed(error)
             closing = undelivered(closing)
-            charged = closing.charged
+            charged = closing[2]
             # Who dies now leaves the opening at least.
-            ended = Ended(self._count, held, None, charged)
+            self._closed[id_] = (self._count, places_of(held, noted), None, charged)
         else:
-            ended = Ended(self._count, place, (place.end - len(line), place.end), charged)
+            end = place.end
+            self._closed[id_] = (self._count, (place,), (end - len(line), end), charged)
             if held is not None:
-                self._release(held)
+                self._journal.release(held[1])
+            if noted is not None:
+                self._journal.release(noted[1])
         self._count += 1
-        self._closed[id_] = ended
         if charged:
             self._pending[account_id] = self._pending.get(account_id, 0) + charged
         self._gathered.append(closing)
@@ -124,8 +129,7 @@ class FileWriter:
 
     def note_soon(self, record: Record) -> None:
         """Writes how far a call is."""
-        held = self._open.get(record.id)
-        if held is None:
+        if record.id not in self._open:
             return
         row = record.checkpoint()
         try:
@@ -134,9 +138,10 @@ class FileWriter:
             record.checkpointed = UNNOTED
             log.warning("checkpoint_not_written", message=str(error))
             return
-        if held.noted_in is not None:
-            self._journal.release(held.noted_in)
-        held.noted, held.noted_in = row, segment
+        before = self._noted.get(record.id)
+        self._noted[record.id] = (row, segment)
+        if before is not None:
+            self._journal.release(before[1])
 
     def give_up(self) -> None:
         """A call that was to be opened is not: there is nothing of it."""
@@ -167,14 +172,15 @@ class FileWriter:
                     await asyncio.wait(self._handed)
                 await self._writer.caught_up()  # it may be at what could not be written before
         first = next(iter(self._closed.values()), None)
-        return {} if first is None or first.number >= count else dict(self._pending)
+        return {} if first is None or first[0] >= count else dict(self._pending)
 
     async def finish(self) -> None:
         """Writes what is left, as far as it can; calls that somebody holds open are closed as those of the dead are."""
-        for held in list(self._open.values()):
-            call = {**ABSENT, **dict(zip(JOURNALED, held.opening, strict=True))}
-            if held.noted is not None:
-                call |= dict(zip(CHECKPOINT, held.noted, strict=True))
+        for id_, (opening, _) in list(self._open.items()):
+            call = {**ABSENT, **dict(zip(JOURNALED, opening, strict=True))}
+            noted = self._noted.get(id_)
+            if noted is not None:
+                call |= dict(zip(CHECKPOINT, noted[0], strict=True))
             self.end(interrupted(call))
         if self._gathered:
             self._hand()
@@ -206,7 +212,7 @@ class FileWriter:
             self._gathering = None
         gathered, self._gathered = self._gathered, []
         if self._database.changes.outage.is_on or self._writer.is_behind:
-            gathered = [closing for closing in gathered if not self._waits(closing.id)]
+            gathered = [closing for closing in gathered if not self._waits(closing[0])]
         if gathered:
             self._give(gathered)
         self._take_up()
@@ -220,7 +226,7 @@ class FileWriter:
     def _waits(self, call_id: str) -> bool:
         """Whether the end of a call can wait in the file; then it does."""
         ended = self._closed.get(call_id)
-        if ended is None or ended.line is None:
+        if ended is None or ended[2] is None:
             return False
         self._waiting.append(call_id)
         return True
@@ -244,28 +250,22 @@ class FileWriter:
 
     def _ended(self, closings: Iterable[Closing]) -> None:
         """Calls are in the ledger: what says so in the file is needed no more."""
+        pending = self._pending
         for id_, account_id, _, _, _ in closings:
             ended = self._closed.pop(id_, None)
             if ended is None:
                 continue
-            if ended.charged:
-                pending = self._pending[account_id] - ended.charged
-                if pending:
-                    self._pending[account_id] = pending
+            _, places, _, charged = ended
+            if charged:
+                left = pending[account_id] - charged
+                if left:
+                    pending[account_id] = left
                 else:
-                    del self._pending[account_id]
-            place = ended.place
-            if isinstance(place, Held):
-                self._release(place)
-            elif place is not None:
-                self._journal.release(place)
+                    del pending[account_id]
+            for segment in places:
+                self._journal.release(segment)
         if self._waiting:
             self._take_up()  # the database writes again
-
-    def _release(self, held: Held) -> None:
-        self._journal.release(held.opening_in)
-        if held.noted_in is not None:
-            self._journal.release(held.noted_in)
 
     def _shorten(self) -> None:
         """A few lines, which are needed for long, keep no files that are empty but for them."""
@@ -275,31 +275,32 @@ class FileWriter:
         if sparse is None:
             return
         try:
-            for held in self._open.values():
-                if held.opening_in is sparse or held.noted_in is sparse:
-                    self._put_again(held)
+            for id_, opened in list(self._open.items()):
+                noted = self._noted.get(id_)
+                if sparse in places_of(opened, noted):
+                    self._put_again(id_, opened, noted)
             for id_, closing in self._writer.refused.items():
                 ended = self._closed.get(id_)
-                if ended is not None and ended.place is sparse:
+                if ended is not None and ended[2] is not None and ended[1] == (sparse,):
                     line = ended_line(closing)
                     place = self._journal.put(line)
-                    ended.place, ended.line = place, (place.end - len(line), place.end)
+                    self._closed[id_] = (ended[0], (place,), (place.end - len(line), place.end), ended[3])
                     self._journal.release(sparse)
         except StorageUnavailable as error:
             log.warning("journal_not_shortened", message=str(error))
 
-    def _put_again(self, held: Held) -> None:
-        opening_in = self._journal.put(opened_line(held.opening))
-        noted_in = None
+    def _put_again(self, id_: str, opened: Held, noted: Held | None) -> None:
+        opening_in = self._journal.put(opened_line(opened[0]))
         try:
             # What was noted comes behind the opening, or it would not count.
-            if held.noted is not None:
-                noted_in = self._journal.put(note_line(held.noted))
+            if noted is not None:
+                self._noted[id_] = (noted[0], self._journal.put(note_line(noted[0])))
         except StorageUnavailable:
             self._journal.release(opening_in)
             raise
-        self._release(held)
-        held.opening_in, held.noted_in = opening_in, noted_in
+        self._open[id_] = (opened[0], opening_in)
+        for segment in places_of(opened, noted):
+            self._journal.release(segment)
 
     def _wants_care(self) -> None:
         if self._caring is None:

@@ -12,7 +12,7 @@ from gateway_core.metering.file_writer import FileWriter
 from gateway_core.metering.journal_place import root_account_id
 from gateway_core.metering.ledger_writer import LedgerWriter, Waiter
 from gateway_core.metering.process import HEARTBEAT_SECONDS, Watch, host
-from gateway_core.metering.record import OK, Asked, Outcome, Record
+from gateway_core.metering.record import OK, Ending, Question, Record
 from gateway_core.metering.writer import Writer
 from gateway_core.storage import ledger as rows
 from gateway_core.storage.database import Database
@@ -95,34 +95,34 @@ class Ledger:
         """Hears that the server's own end cancels calls from now on."""
         self._left_as = rows.INTERRUPTED
 
-    async def open(self, asked: Asked) -> Record:
+    async def open(self, asked: Question) -> Record:
         """Opens a call durably; raises StorageUnavailable. An empty account is the operator's.
 
         A caller that leaves meanwhile is a call that was cancelled, or interrupted once `end_comes`.
         """
-        if not asked.account_id:
-            asked = asked._replace(account_id=self._root_id or await self._root_account_id())
+        if not asked[1]:
+            asked = (asked[0], self._root_id or await self._root_account_id(), *asked[2:])
         record = Record(asked, self._process_id)
         try:
             opened = self._writer.open(record.opening)
             if opened is not None:
                 await opened
         except asyncio.CancelledError:
-            self.end(record, Outcome(self._left_as))
+            self.end(record, (self._left_as, ()))
             raise
         except Exception:
             record.is_closed = True
             self._writer.give_up()
             raise
-        if asked.stream:
+        if record.stream:
             self._streams.add(record)
         return record
 
-    def end(self, record: Record, outcome: Outcome) -> None:
+    def end(self, record: Record, outcome: Ending) -> None:
         """Closes a call without waiting, exactly once: further times do nothing. It will be written."""
         self._closed(record, outcome)
 
-    async def settle(self, record: Record, outcome: Outcome) -> None:
+    async def settle(self, record: Record, outcome: Ending) -> None:
         """Closes a call durably, exactly once: further times do nothing. Raises StorageUnavailable.
 
         A cancellation leaves the wait only: the call is closed all the same. A whole answer whose end could not be
@@ -134,11 +134,11 @@ class Ledger:
         try:
             await waiter
         except Exception:
-            if outcome.status == OK and not record.asked.stream:
+            if outcome[0] == OK and not record.stream:
                 record.withdraw()
             raise
 
-    def _closed(self, record: Record, outcome: Outcome) -> Waiter | None:
+    def _closed(self, record: Record, outcome: Ending) -> Waiter | None:
         if record.is_closed:
             return None
         record.is_closed = True

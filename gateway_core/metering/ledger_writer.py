@@ -237,7 +237,7 @@ class LedgerWriter:
             return {}
         if isinstance(error, StorageUnavailable) or len(batch) <= 1:
             kept = self._unwritten if isinstance(error, StorageUnavailable) else self._refused
-            kept |= {closing.id: self._kept(closing) for closing in batch.closed}
+            kept |= {closing[0]: self._kept(closing) for closing in batch.closed}
             for record in batch.behind.values():
                 record.checkpointed = UNNOTED
             return {id(operation): error for operation in (*batch.opened, *batch.closed)}
@@ -268,7 +268,7 @@ class LedgerWriter:
             elif len(batch) > 1:
                 log.warning("ledger_failed_together", count=len(batch))
             else:
-                log.exception("ledger_failed", call_ids=[each.id for each in batch.closed])
+                log.exception("ledger_failed", call_ids=[id_ for id_, *_ in batch.closed])
             journal.keep(emptied)
             if entry is not None:
                 journal.lost()
@@ -276,7 +276,7 @@ class LedgerWriter:
         self._told_at = None
         if entry is not None:
             journal.written(entry)
-        journal.end(closing.id for closing in batch.closed)
+        journal.end(closing[0] for closing in batch.closed)
         if self._told is not None:
             self._told(batch.closed)
         return None

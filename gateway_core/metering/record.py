@@ -73,18 +73,36 @@ class Outcome(NamedTuple):
     """In their order. The last is the one that answered, where one did."""
 
 
+# What a call tells is in plain tuples, which are cheaper to make and to take apart, with what those above have by name.
+Question = tuple[
+    str, str, str, str, bool, str, str, int, str, str,
+    dict[str, str] | None, Price | None, Multiple, int, Cover | None, Callable[[], int],
+]  # fmt: skip
+Tried = tuple[str, str, str, float, float, int | None, str]
+Ending = tuple[str, Sequence[Tried]]
+
+
 class Record:
     """A call that is open. Its measure is fed by whoever watches the answer."""
 
     __slots__ = (
-        "asked", "checkpointed", "cost", "estimated_prompt", "id", "is_closed", "measure", "opening", "provider",
-        "started", "started_us",
+        "account_id", "checkpointed", "cost", "count_prompt", "cover", "estimated_prompt", "id", "is_closed", "measure",
+        "multiplier", "opening", "price", "provider", "started", "started_us", "stream",
     )  # fmt: skip
 
-    def __init__(self, asked: Asked, process_id: str) -> None:
+    def __init__(self, asked: Question, process_id: str) -> None:
         """Begins now, in a process."""
+        (
+            request_id, account_id, operation, model, stream, key_id, gateway_id, gateway_version,
+            dialect, tag, metadata, price, multiplier, reserved, cover, count_prompt,
+        ) = asked  # fmt: skip
         self.id = new_id()
-        self.asked = asked
+        self.account_id = account_id
+        self.stream = stream
+        self.price = price
+        self.multiplier = multiplier
+        self.cover = cover
+        self.count_prompt = count_prompt
         self.measure = Measure()
         self.started = time.perf_counter()
         self.started_us = now_us()
@@ -96,7 +114,13 @@ class Record:
         self.is_closed = False
         self.cost: int | None = None
         """Picodollars. None: the price is not known, or the call is open."""
-        self.opening = self._opening(process_id)
+        texts = price.texts if price is not None else NO_TEXTS
+        self.opening: Row = (
+            self.id, request_id, process_id, account_id, key_id or None, gateway_id or None, gateway_version or None,
+            operation, dialect or None, stream, kept(model) or "", self.started_us, kept(tag) if tag else None,
+            kept_json(metadata) if metadata else None, multiplier[2], reserved, *texts,
+            0 if cover is None else cover.taken_micro_units,
+        )  # fmt: skip
         """What the journal is told before anything is asked of a provider."""
 
     @property
@@ -104,32 +128,6 @@ class Record:
         """Whether more was delivered than its last checkpoint says."""
         measure = self.measure
         return measure.first_event_at is not None and measure.characters != self.checkpointed
-
-    def _opening(self, process_id: str) -> Row:
-        (
-            request_id, account_id, operation, model, stream, key_id, gateway_id, gateway_version,
-            dialect, tag, metadata, price, multiplier, reserved, cover, _,
-        ) = self.asked  # fmt: skip
-        return (
-            self.id,
-            request_id,
-            process_id,
-            account_id,
-            key_id or None,
-            gateway_id or None,
-            gateway_version or None,
-            operation,
-            dialect or None,
-            stream,
-            kept(model) or "",
-            self.started_us,
-            kept(tag) if tag else None,
-            kept_json(metadata) if metadata else None,
-            multiplier[2],
-            reserved,
-            *(price.texts if price is not None else NO_TEXTS),
-            0 if cover is None else cover.taken_micro_units,
-        )
 
     def _estimated(self) -> Tokens:
         delivered = self.measure.delivered_tokens
@@ -139,59 +137,51 @@ class Record:
 
     def _estimate_prompt(self) -> None:
         if self.estimated_prompt is None:
-            self.estimated_prompt = self.asked.count_prompt()
+            self.estimated_prompt = self.count_prompt()
 
-    def closing(self, outcome: Outcome) -> Closing:
+    def closing(self, outcome: Ending) -> Closing:
         """The row that ends it, and those of its attempts."""
-        asked, measure = self.asked, self.measure
+        price, cover, measure, started = self.price, self.cover, self.measure, self.started
         status, attempts = outcome
         is_whole = status == OK
-        told = measure.tokens(is_whole=is_whole)
+        told = measure.told if is_whole else measure.told_so_far()
         tokens = told if told is not None else self._estimated()
         charged = units = 0
-        if asked.price is not None:
-            cost = asked.price.cost(tokens, asked.multiplier)
+        if price is not None:
+            cost = price.cost(tokens, self.multiplier)
             self.cost = charged = cost if cost < COST_AT_MOST else COST_AT_MOST
-        if asked.cover is not None:
-            units = asked.cover.micro_units = asked.cover.of_cost(charged)
+        if cover is not None:
+            units = cover.micro_units = cover.of_cost(charged)
             charged = 0
         rows, provider = [], self.provider
         if attempts:
-            provider = attempts[-1].provider
-            rows = self._attempt_rows(attempts, told, answered=is_whole or measure.first_event_at is not None)
-        duration = round((time.perf_counter() - self.started) * 1e6)
+            provider = attempts[-1][0]
+            rows = self._attempt_rows(attempts, told, is_whole or measure.first_event_at is not None)
+        duration = round((time.perf_counter() - started) * 1e6)
+        # By their names: a row that is filled from another costs twice as much.
+        prompt, cached, cache_write, prompt_audio, completion, reasoning, completion_audio = told or UNTOLD
         closed = (
-            status,
-            kept(measure.response_model),
-            provider or None,
-            kept(measure.finish_reason),
-            len(attempts),
-            *(told or UNTOLD),
-            self.estimated_prompt,
-            measure.delivered_tokens,
-            self.cost,
-            charged,
-            units,
-            self.started_us + duration,
-            duration,
-            microseconds(self.started, measure.first_event_at) if asked.stream else None,
-        )
-        row = self.opening[:OPENED_COLUMNS] + closed
-        return tuple.__new__(Closing, (self.id, asked.account_id, charged, row, rows))
+            status, kept(measure.response_model), provider or None, kept(measure.finish_reason), len(attempts),
+            prompt, cached, cache_write, prompt_audio, completion, reasoning, completion_audio,
+            self.estimated_prompt, measure.delivered_tokens, self.cost, charged, units,
+            self.started_us + duration, duration,
+            microseconds(started, measure.first_event_at) if self.stream else None,
+        )  # fmt: skip
+        return self.id, self.account_id, charged, self.opening[:OPENED_COLUMNS] + closed, rows
 
     def withdraw(self) -> None:
         """The answer is kept back, since its end could not be written: as `undelivered`."""
         if self.cost is not None:
             self.cost = 0
-        if self.asked.cover is not None:
-            self.asked.cover.micro_units = 0
+        if self.cover is not None:
+            self.cover.micro_units = 0
 
     def checkpoint(self) -> Row:
         """What the journal is told of what was delivered so far."""
         measure = self.measure
         self.checkpointed = measure.characters
         self._estimate_prompt()
-        told = measure.tokens(is_whole=False) or UNTOLD
+        told = measure.told_so_far() or UNTOLD
         return (
             self.id,
             self.provider or None,
@@ -202,26 +192,23 @@ class Record:
             measure.delivered_tokens,
         )
 
-    def _attempt_rows(self, attempts: Sequence[Attempt], told: Tokens | None, *, answered: bool) -> list[Row]:
+    def _attempt_rows(self, attempts: Sequence[Tried], told: Tokens | None, has_answered: bool) -> list[Row]:
         """Of all but the last nothing is told, and nothing charged: what failed before it answered is free."""
+        begin, begin_us, first_event_at = self.started, self.started_us, self.measure.first_event_at
         rows: list[Row] = []
         last = len(attempts)
         for number, attempt in enumerate(attempts, 1):
             provider, model, status, started, ended, http_status, upstream_request_id = attempt
-            has_answered = answered and number == last
+            is_last = number == last
+            prompt, cached, cache_write, prompt_audio, completion, reasoning, completion_audio = (
+                told if is_last and told is not None else UNTOLD
+            )
+            answers = is_last and has_answered
             rows.append((
-                self.id,
-                number,
-                provider,
-                kept(model) or "",
-                status,
-                http_status,
-                upstream_request_id or None,
-                *(told if told is not None and number == last else UNTOLD),
-                self.cost if has_answered else 0,
-                self.started_us + round((started - self.started) * 1e6),
-                round((ended - started) * 1e6),
-                microseconds(started, self.measure.first_event_at) if has_answered and self.asked.stream else None,
+                self.id, number, provider, kept(model) or "", status, http_status, upstream_request_id or None,
+                prompt, cached, cache_write, prompt_audio, completion, reasoning, completion_audio,
+                self.cost if answers else 0, begin_us + round((started - begin) * 1e6), round((ended - started) * 1e6),
+                microseconds(started, first_event_at) if answers and self.stream else None,
             ))  # fmt: skip
         return rows
 
@@ -237,14 +224,15 @@ def undelivered(closing: Closing) -> Closing:
 
     Of a stream all but the end was delivered, which is charged.
     """
-    if closing.row[STREAMED] or closing.row[STATUS] != OK:
+    id_, account_id, _, whole, tried = closing
+    if whole[STREAMED] or whole[STATUS] != OK:
         return closing
-    row = list(closing.row)
+    row = list(whole)
     row[STATUS] = UNAVAILABLE
     row[COST] = None if row[COST] is None else 0
     row[CHARGED] = row[UNITS] = 0
-    attempts = [(*each[:ATTEMPT_COST], 0, *each[ATTEMPT_COST + 1 :]) for each in closing.attempts]
-    return closing._replace(charged=0, row=tuple(row), attempts=attempts)
+    attempts = [(*each[:ATTEMPT_COST], 0, *each[ATTEMPT_COST + 1 :]) for each in tried]
+    return id_, account_id, 0, tuple(row), attempts
 
 
 def kept(text: str | None) -> str | None:

@@ -53,10 +53,9 @@ class Measure:
     def note_whole(self, said: Said) -> None:
         """Takes note of an answer that came whole."""
         self.first_event_at = time.perf_counter()
-        self.response_model = said.model
-        self.characters = self._characters_when_told = said.characters
-        self.told = said.usage
-        for reason in said.finish_reasons.values():
+        _, self.response_model, reasons, characters, self.told = said
+        self.characters = self._characters_when_told = characters
+        for reason in reasons.values():
             self.finish_reason = reason  # of several the last
 
     @property
@@ -64,14 +63,14 @@ class Measure:
         """What was delivered, estimated."""
         return -(-self.characters // CHARACTERS_PER_TOKEN)
 
-    def tokens(self, *, is_whole: bool) -> Tokens | None:
-        """What the provider told. None: nothing.
+    def told_so_far(self) -> Tokens | None:
+        """What the provider told of an answer that is not whole. None: nothing.
 
-        Of an answer that broke off, what was delivered since is added, estimated: it had told only what there was then.
+        What was delivered since is added, estimated: it had told only what there was then.
         """
         told = self.told
-        if told is None or is_whole:
-            return told
+        if told is None:
+            return None
         since = token_count(self.characters - self._characters_when_told)
         return told._replace(completion=(told.completion or 0) + since) if since else told
 

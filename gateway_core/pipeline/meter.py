@@ -11,7 +11,7 @@ from gateway_core.catalog.gateway_endpoint import EndpointTarget
 from gateway_core.errors import GatewayError
 from gateway_core.metering.ledger import Ledger
 from gateway_core.metering.price import Price, usd_text
-from gateway_core.metering.record import Asked, Attempt, Outcome, Record
+from gateway_core.metering.record import Attempt, Ending, Outcome, Question, Record, Tried
 from gateway_core.telemetry import names
 from gateway_core.telemetry.record import AttemptRecord, CallRecord, status
 
@@ -56,7 +56,7 @@ class Stage:
         return watched
 
     async def _watch(self, call: Call[Any], record: Record, events: Events) -> Events:
-        ledger, price, measure = self._ledger, record.asked.price, record.measure
+        ledger, price, measure = self._ledger, record.price, record.measure
         is_noted = False
         try:
             try:
@@ -67,7 +67,7 @@ class Stage:
                         is_noted = True
                         ledger.note(record)
                     if price is not None and measure.told is not None and "usage" in event:
-                        cost = price.cost(measure.told, record.asked.multiplier)
+                        cost = price.cost(measure.told, record.multiplier)
                         event.usage.cost_usd = usd_text(cost)
                     yield event
             finally:
@@ -91,36 +91,31 @@ class Stage:
         self._ledger.end(record, outcome(call, record, error))
         tell_charged(call, record)
 
-    def _asked(self, call: Call[Any]) -> Asked:
-        caller, gateway, operation, model = call.caller, call.gateway, call.operation, call.model
+    def _asked(self, call: Call[Any]) -> Question:
+        caller, gateway, name, targets = call.caller, call.gateway, call.model, call.targets
         # An endpoint of the caller's own bills the caller itself, whatever it calls its model.
-        is_own = bool(call.targets) and isinstance(call.targets[0], EndpointTarget)
-        return tuple.__new__(
-            Asked,
-            (
-                call.request_id,
-                caller.account_id,
-                operation.name,
-                gateway.slug if gateway is not None else model,
-                call.stream,
-                caller.key_id,
-                gateway.id if gateway is not None else "",
-                gateway.version if gateway is not None else 0,
-                names.known_dialect(call.metadata),
-                call.tag or caller.default_tag,
-                labels(call),
-                None if is_own else self._prices.get(model),
-                call.price_multiplier,
-                call.reserved_pico_usd,
-                call.cover,
-                lambda: prompt_tokens(call),
-            ),
+        price = None if targets and isinstance(targets[0], EndpointTarget) else self._prices.get(name)
+        gateway_id, version = "", 0
+        if gateway is not None:
+            name, gateway_id, version = gateway.slug, gateway.id, gateway.version
+        return (
+            call.request_id,
+            caller.account_id,
+            call.operation.name,
+            name,
+            call.stream,
+            caller.key_id,
+            gateway_id,
+            version,
+            names.known_dialect(call.metadata),
+            call.tag or caller.default_tag,
+            labels(call),
+            price,
+            call.price_multiplier,
+            call.reserved_pico_usd,
+            call.cover,
+            call.prompt_token_count,
         )
-
-
-def prompt_tokens(call: Call[Any]) -> int:
-    """The tokens of what is asked, estimated."""
-    return call.operation.prompt_token_count(call) if call.prompt_tokens is None else call.prompt_tokens
 
 
 def labels(call: Call[Any]) -> dict[str, str]:
@@ -146,12 +141,12 @@ def tell_cost(events: Sequence[ChatCompletionChunk], cost: int) -> None:
             event.usage.cost_usd = usd_text(cost)
 
 
-def outcome(call: Call[Any], record: Record, error: BaseException | None) -> Outcome:
+def outcome(call: Call[Any], record: Record, error: BaseException | None) -> Ending:
     """How a call has ended, with its attempts as the telemetry saw them."""
     how = status(error, call)
     seen = call.record
     if isinstance(seen, CallRecord):
-        return tuple.__new__(Outcome, (how, [attempt(each, how) for each in seen.attempts]))
+        return how, tried(seen.attempts, how)
     if call.target is None:
         return Outcome(how)
     ended = time.perf_counter()
@@ -160,20 +155,25 @@ def outcome(call: Call[Any], record: Record, error: BaseException | None) -> Out
     return Outcome(how, (one,))
 
 
-def attempt(seen: AttemptRecord, how: str) -> Attempt:
-    """An attempt; one that has not ended yet ends with its call."""
-    error, target = seen.error, seen.target
-    told = error.metadata.get("upstream_status") if error is not None and isinstance(error, GatewayError) else None
-    http_status = int(told) if told else HTTP_OK if seen.answer is not None else None
-    return tuple.__new__(
-        Attempt,
-        (
+def tried(attempts: Sequence[AttemptRecord], how: str) -> Sequence[Tried]:
+    """The attempts; one that has not ended yet ends with its call."""
+    found: list[Tried] = []
+    for seen in attempts:
+        target = seen.target
+        found.append((
             target.provider,
             target.model,
             seen.status or how,
             seen.started,
             seen.ended or time.perf_counter(),
-            http_status,
+            http_status(seen),
             seen.upstream_request_id,
-        ),
-    )
+        ))  # fmt: skip
+    return found
+
+
+def http_status(seen: AttemptRecord) -> int | None:
+    """The status with which an attempt was answered. None: it was not, or nobody told."""
+    error = seen.error
+    told = error.metadata.get("upstream_status") if error is not None and isinstance(error, GatewayError) else None
+    return int(told) if told else HTTP_OK if seen.answer is not None else None

@@ -38,7 +38,7 @@ class Identifiers:
         return f"{begin}-{(1 << 63 | rest).to_bytes(8).hex('-', 6)}"
 
 
-new_id = Identifiers()
+new_id = Identifiers().__call__  # bound once: whoever calls the object itself has the method looked up each time
 
 
 def now_us() -> int:

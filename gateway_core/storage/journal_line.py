@@ -38,7 +38,7 @@ def note_line(row: Row) -> bytes:
 
 def ended_line(closing: Closing) -> bytes:
     """How a call has ended."""
-    return orjson.dumps((FORMAT, END, tuple(closing)))
+    return orjson.dumps((FORMAT, END, closing))
 
 
 def told_by(lines: Iterable[bytes], before: Told | None = None) -> Told:
@@ -69,6 +69,6 @@ def add(told: Told, line: bytes) -> None:
         id_, account_id, charged, ended, attempts = row
         if len(ended) != len(ENDED) or any(len(each) != len(ATTEMPT) for each in attempts):
             raise ValueError("it has the columns of another version")
-        told.closings[id_] = Closing(id_, account_id, charged, tuple(ended), [tuple(each) for each in attempts])
+        told.closings[id_] = (id_, account_id, charged, tuple(ended), [tuple(each) for each in attempts])
     else:
         raise ValueError(f"it has the kind {kind}")

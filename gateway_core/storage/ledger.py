@@ -32,15 +32,10 @@ ATTEMPT = (
 """The columns of an attempt."""
 
 
-class Closing(NamedTuple):
-    """A call that ends."""
+Closing = tuple[str, str, int, Row, Sequence[Row]]
+"""A call that ends: its id, its account's, the picodollars by which the balance moves, its row, those of its attempts.
 
-    id: str
-    account_id: str
-    charged: int
-    """Picodollars by which the balance moves."""
-    row: Row
-    attempts: Sequence[Row]
+A plain tuple, as every call has one: with names it costs four times as much to make, and to take apart."""
 
 
 @dataclass(slots=True)
@@ -59,11 +54,11 @@ def write(statements: Statements, batch: Batch, *, careful: bool) -> None:
         statements.many(journal.INSERT, [batch.entry.row])
     closed = batch.closed
     if careful and closed:
-        before = journal.closed_ids(statements, [closing.id for closing in closed])
-        closed = [closing for closing in closed if closing.id not in before]
+        before = journal.closed_ids(statements, [id_ for id_, *_ in closed])
+        closed = [closing for closing in closed if closing[0] not in before]
     if closed:
-        statements.insert("ledger_requests", ENDED, [closing.row for closing in closed])
-        attempts = [row for closing in closed for row in closing.attempts]
+        statements.insert("ledger_requests", ENDED, [row for _, _, _, row, _ in closed])
+        attempts = [row for _, _, _, _, rows in closed for row in rows]
         if attempts:
             statements.insert("ledger_attempts", ATTEMPT, attempts)
         move(statements, closed)
@@ -74,9 +69,9 @@ def write(statements: Statements, batch: Batch, *, careful: bool) -> None:
 def move(statements: Statements, closed: Sequence[Closing]) -> None:
     """Moves balances by what is charged."""
     charged: dict[str, int] = {}
-    for closing in closed:
-        if closing.charged:
-            charged[closing.account_id] = charged.get(closing.account_id, 0) + closing.charged
+    for _, account_id, amount, _, _ in closed:
+        if amount:
+            charged[account_id] = charged.get(account_id, 0) + amount
     if charged:
         now = now_us()
         # In one order everywhere, so that no two processes wait for one another.

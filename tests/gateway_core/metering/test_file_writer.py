@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from gateway_core.metering.file_call import read_again
 from gateway_core.metering.file_writer import FileWriter
 from gateway_core.metering.ledger import Ledger
 from gateway_core.metering.record import Attempt, Outcome, Record
@@ -319,3 +320,51 @@ async def test_whatever_happens_each_call_is_charged_once(place: Location, seed:
         assert {row["id"] for row in rows if row["status"] == "ok"} == ended
         assert {row["status"] for row in rows} == {"ok", "interrupted"}
         assert await charged_and_moved(database) == (expected, expected, 0)
+
+
+async def test_only_ends_that_are_in_the_file_are_put_again(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway_core.metering.file_writer.SEGMENTS_AT_MOST", 0)
+    writer = writer_of(ledger)
+    journal = writer._journal
+    bad = [await ledger.open(asked()._replace(gateway_version=1 << 63)) for _ in range(2)]
+
+    def full(_: bytes) -> None:
+        raise StorageUnavailable("It is full.")
+
+    with monkeypatch.context() as patched:  # the one whose end finds no room keeps its opening there
+        patched.setattr(journal, "put", full)
+        with pytest.raises(StorageUnavailable):
+            await ledger.settle(bad[0], ANSWERED)
+    await ledger.settle(bad[1], ANSWERED)
+    noted = await spoken(ledger)
+    writer.note_soon(noted)
+    await writer.settled()
+    (old,) = journal._segments
+    assert old.lines == 4
+    await eventually(lambda: journal.has_spare)
+    old.end = journal_file.SEGMENT_BYTES
+    await ledger.settle(await spoken(ledger), ANSWERED)  # into the next
+    without_line, with_line = (writer._closed[record.id] for record in bad)
+    writer._shorten()
+    new = journal._segments[-1]
+    assert writer._closed[bad[0].id] == without_line
+    assert (without_line[1], without_line[2]) == ((old,), None)
+    assert writer._closed[bad[1].id][1] == (new,) != with_line[1]
+    assert (writer._open[noted.id][1], writer._noted[noted.id][1]) == (new, new)
+    assert old.lines == 1
+    await writer.settled()
+    assert read_again(writer._closed[bad[1].id])[0] == bad[1].id
+
+
+async def test_an_end_lets_go_of_all_lines_before_it(ledger: Ledger) -> None:
+    writer = writer_of(ledger)
+    (segment,) = writer._journal._segments
+    record = await spoken(ledger)
+    for _ in range(3):  # only the last of what was noted is needed
+        writer.note_soon(record)
+    assert segment.lines == 2
+    await ledger.settle(record, ANSWERED)
+    assert segment.lines == 1
+    writer.note_soon(record)  # too late
+    await writer.settled()
+    assert (segment.lines, writer._open, writer._noted, writer._closed) == (0, {}, {}, {})

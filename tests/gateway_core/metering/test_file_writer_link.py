@@ -167,7 +167,7 @@ async def test_what_ends_in_an_outage_is_held_in_no_memory_and_written_once_when
         await ledger.settle(await spoken(ledger), ANSWERED)
     await ledger.settle(running, ANSWERED)
     count = 3 * MOST_TOGETHER + 1
-    assert await writer.settled() == {running.asked.account_id: 3 * count * MILLION}
+    assert await writer.settled() == {running.account_id: 3 * count * MILLION}
     assert len(writer._waiting) == writer.left == count
     assert not writer._writer._batch
     assert not writer.unwritten

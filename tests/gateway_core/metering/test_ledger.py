@@ -188,7 +188,7 @@ async def test_an_older_process_of_the_same_id_is_dead(place: Location, database
 
 async def test_two_that_find_a_dead_process_charge_once(place: Location, database: Database) -> None:
     def closing(row: Any) -> ledger_rows.Closing:
-        return ledger_rows.Closing(
+        return (
             row["id"],
             row["account_id"],
             9,

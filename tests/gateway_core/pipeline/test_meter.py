@@ -1,4 +1,5 @@
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from decimal import Decimal
@@ -15,6 +16,7 @@ from gateway_core.config import Config, ModelConfig, TargetConfig
 from gateway_core.errors import GatewayError, ProviderBroken, ProviderRefused
 from gateway_core.metering.ledger import Ledger
 from gateway_core.metering.price import usd_text
+from gateway_core.metering.record import Attempt
 from gateway_core.pipeline import Stage, compose, fallback, meter, trace
 from gateway_core.routing.board import Board
 from gateway_core.services.chat_completion import ChatCompletion
@@ -22,6 +24,7 @@ from gateway_core.services.edge import answer_metadata
 from gateway_core.storage.database import Database
 from gateway_core.storage.location import SqliteFile
 from gateway_core.telemetry import Telemetry
+from gateway_core.telemetry.record import NO_SPAN, AttemptRecord, CallRecord
 from tests.gateway_core.metering.rows import PRICE, attempts, charged_and_moved, requests, text, told, writer_of
 from tests.rest_bridge.edge.eventually import eventually
 
@@ -272,3 +275,33 @@ async def test_where_the_provider_tells_no_usage_it_is_estimated(database: Datab
     (row,) = await requests(database)
     assert (row["prompt_tokens"], row["estimated_prompt_tokens"], row["delivered_tokens"]) == (None, 8, 2)
     assert row["charged_pico_usd"] == (8 + 2 * 2) * MILLION
+
+
+def test_an_attempt_is_told_as_the_telemetry_saw_it() -> None:
+    asked = call()
+    ends: list[tuple[str, BaseException | None, bool, int | None]] = [
+        ("", None, False, None),
+        ("", None, True, 200),
+        ("ok", None, True, 200),
+        ("internal", ValueError("It is a fault."), False, None),
+        ("provider_broken", ProviderBroken("It broke off.", provider="a"), False, None),
+        ("provider_broken", ProviderBroken("It broke off.", provider="a"), True, 200),
+        ("provider_refused", ProviderRefused("No.", provider="a", upstream_status="429"), False, 429),
+        ("provider_refused", ProviderRefused("No.", provider="a", upstream_status="503"), True, 503),
+    ]
+    seen = []
+    for number, (how, error, is_answered, _) in enumerate(ends, 1):
+        one = AttemptRecord(asked, Target("a", "m"), number, None)
+        one.status, one.error, one.upstream_request_id = how, error, f"u{number}"
+        one.ended = one.started + 1 if how else 0.0
+        one.answer = CallRecord(asked, NO_SPAN) if is_answered else None
+        seen.append(one)
+    found = [Attempt(*each) for each in meter.tried(seen, "cancelled")]
+    assert [(each.provider, each.model, each.status, each.http_status) for each in found] == [
+        ("a", "m", how or "cancelled", http_status) for how, _, _, http_status in ends
+    ]
+    assert [each.upstream_request_id for each in found] == [f"u{number}" for number in range(1, len(ends) + 1)]
+    assert [each.started for each in found] == [one.started for one in seen]
+    now = time.perf_counter()
+    for one, each in zip(seen, found, strict=True):
+        assert each.ended == one.ended if one.status else one.started < each.ended <= now
