@@ -82,6 +82,10 @@ class LimitedHttpProtocol(asyncio.Protocol):
         """The request that was begun to be answered last."""
         self._waiting: list[Cycle] = []  # nearly always empty, and then a tenth of an empty deque
         """The requests behind it."""
+        self._idle: asyncio.Future[Cycle | None] | None = None
+        """What the task that has answered waits for: the next request, or None for the end of the connection."""
+        self._task: asyncio.Task[None] | None = None
+        """That task."""
         self._queued_bytes = 0
         self._discarded_bytes = 0
         self._is_paused = False
@@ -132,6 +136,9 @@ class LimitedHttpProtocol(asyncio.Protocol):
                 self._release(cycle)
         self._lose_running()
         self._running = self._arriving = None  # they hold the connection, and with it what was not read
+        idle, self._idle, self._task = self._idle, None, None
+        if idle is not None and not idle.done():
+            idle.set_result(None)
         self.resume_writing()
 
     def pause_writing(self) -> None:
@@ -277,29 +284,63 @@ class LimitedHttpProtocol(asyncio.Protocol):
     # ---- requests and answers ----
 
     def _start(self, cycle: Cycle) -> None:
+        """Has a request answered, by the task that answered the one before where that waits for it."""
         self._running = cycle
-        cycle.task = task = self._loop.create_task(self._run(cycle))
+        idle, task = self._idle, self._task
+        self._idle = self._task = None
+        if idle is None or task is None or idle.done():
+            task = self._loop.create_task(self._serve(cycle))
+        else:
+            idle.set_result(cycle)
+        cycle.task = task
         self._state.tasks.add(task)
 
-    async def _run(self, cycle: Cycle) -> None:
-        """Calls the app; what it leaves unanswered is broken off."""
-        cycle.scope["extensions"] = {CONNECTION: cycle}
-        try:
-            await self._app(cycle.scope, no_messages, no_messages)
-        except asyncio.CancelledError:
-            pass  # the end of the server's grace
-        except Exception as error:
-            log.error("internal_error", exc_info=error, path=str(cycle.scope["path"])[:200], client=self._address)
-            if not cycle.is_started and not cycle.is_gone:
-                self.transport.write(own_answer(500))
-        finally:
-            del cycle.scope["extensions"]  # the two would hold each other
-            task, cycle.task = cycle.task, None
-            if task is not None:
+    async def _serve(self, cycle: Cycle | None) -> None:
+        """Calls the app, for one request after the other; what it leaves unanswered is broken off.
+
+        To wait for the next takes less than a task for each. Where something went wrong the next gets a new one.
+        """
+        while cycle is not None:
+            cycle.scope["extensions"] = {CONNECTION: cycle}
+            try:
+                await self._app(cycle.scope, no_messages, no_messages)
+            except asyncio.CancelledError:
+                pass  # the end of the server's grace
+            except Exception as error:
+                self._fail(cycle, error)
+            finally:
+                del cycle.scope["extensions"]  # the two would hold each other
+                task = self._end(cycle)
+            is_last = self._running is not cycle or cycle.is_gone or task is None or task.cancelling() > 0
+            cycle = None  # nothing of a request is kept while none is there
+            if is_last:
+                return
+            self._task = task
+            self._idle = idle = self._loop.create_future()
+            try:
+                cycle = await idle
+            except asyncio.CancelledError:
+                # The end of the loop; or that of the server's grace, in the moment in which the next request came.
                 self._state.tasks.discard(task)
-            if not cycle.is_complete and not cycle.is_gone:
-                cycle.is_gone = True
                 self._close()
+                raise
+            del idle  # it holds the request
+
+    def _fail(self, cycle: Cycle, error: Exception) -> None:
+        """Says what the app raised, to the log and, in the log's place, to the caller."""
+        log.error("internal_error", exc_info=error, path=str(cycle.scope["path"])[:200], client=self._address)
+        if not cycle.is_started and not cycle.is_gone:
+            self.transport.write(own_answer(500))
+
+    def _end(self, cycle: Cycle) -> asyncio.Task[None] | None:
+        """Hears that the app has returned; tells which task called it."""
+        task, cycle.task = cycle.task, None
+        if task is not None:
+            self._state.tasks.discard(task)
+        if not cycle.is_complete and not cycle.is_gone:
+            cycle.is_gone = True
+            self._close()
+        return task
 
     def answered(self, cycle: Cycle) -> None:
         """Goes on with the next request; awaits the rest of a body that nobody reads, for a while."""
