@@ -1,7 +1,7 @@
 """What an exchange stands on: the connection that a request came on and its answer goes to."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from typing import Any, Protocol
 
 Scope = MutableMapping[str, Any]
@@ -46,7 +46,7 @@ class Connection(Protocol):
         """Sets what to call, once, when the client is gone (at once, if it is); None: nothing."""
         ...
 
-    async def respond(self, status: int, lines: Lines, body: bytes) -> None:
+    def respond(self, status: int, lines: Lines, body: bytes) -> Coroutine[Any, Any, None]:
         """Sends a whole answer; its length is among the lines."""
         ...
 

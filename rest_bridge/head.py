@@ -54,9 +54,14 @@ def header_lines(headers: Headers) -> bytes:
     return text
 
 
+def status_line(status: int) -> bytes:
+    """The first line of an answer."""
+    return STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
 def answer_head(status: int, *lines: bytes) -> bytes:
     """The head of an answer with these header lines."""
-    return b"".join((STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, *lines, b"\r\n"))
+    return b"".join((status_line(status), *lines, b"\r\n"))
 
 
 def own_answer(status: int) -> bytes:
