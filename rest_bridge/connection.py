@@ -16,7 +16,7 @@ Lines = bytes
 
 NO_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 CONNECTION = "headgate.connection"
-"""The ASGI extension of a server whose apps may use its Connection in place of ASGI's messages."""
+"""Under what a server whose apps may use its Connection, in place of ASGI's messages, has it in their scope."""
 
 
 class Connection(Protocol):

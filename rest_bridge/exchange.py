@@ -76,8 +76,7 @@ class Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, config: BridgeConfig, dialect: str) -> None:
         """Takes the three of an ASGI call, made in the task that will do the work."""
-        extensions = scope.get("extensions") or {}
-        self._connection: Connection = extensions.get(CONNECTION) or AsgiConnection(scope, receive, send)
+        self._connection: Connection = scope.get(CONNECTION) or AsgiConnection(scope, receive, send)
         self.scope = scope
         self.method: str = scope["method"]
         self.config = config

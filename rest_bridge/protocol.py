@@ -225,11 +225,14 @@ class LimitedHttpProtocol(asyncio.Protocol):
         if self._certificate:
             scope[CERTIFICATE] = self._certificate
         cycle = Cycle(self, scope, headers, keep_alive and not self._is_ending)
-        client = forwarded_caller(self._address, headers.get(b"x-forwarded-for"), self.limits.trusted_proxies)
-        cycle.client = client
-        if self._address and not self._is_counted:
-            self._count(client)
-            cycle.caller = client
+        cycle.client = client = self._address
+        if not self._is_counted:
+            forwarded = headers.get(b"x-forwarded-for")
+            if forwarded:
+                cycle.client = client = forwarded_caller(client, forwarded, self.limits.trusted_proxies)
+            if self._address:
+                self._count(client)
+                cycle.caller = client
         self._arriving = cycle
         if self._running is None or self._running.is_complete:
             self._start(cycle)
@@ -301,17 +304,19 @@ class LimitedHttpProtocol(asyncio.Protocol):
         To wait for the next takes less than a task for each. Where something went wrong the next gets a new one.
         """
         while cycle is not None:
-            cycle.scope["extensions"] = {CONNECTION: cycle}
+            scope = cycle.scope
+            scope[CONNECTION] = cycle
             try:
-                await self._app(cycle.scope, no_messages, no_messages)
+                await self._app(scope, no_messages, no_messages)
             except asyncio.CancelledError:
                 pass  # the end of the server's grace
             except Exception as error:
                 self._fail(cycle, error)
             finally:
-                del cycle.scope["extensions"]  # the two would hold each other
+                del scope[CONNECTION]  # the two would hold each other
                 task = self._end(cycle)
             is_last = self._running is not cycle or cycle.is_gone or task is None or task.cancelling() > 0
+            del scope
             cycle = None  # nothing of a request is kept while none is there
             if is_last:
                 return
