@@ -325,9 +325,9 @@ class LimitedHttpProtocol(asyncio.Protocol):
             try:
                 cycle = await idle
             except asyncio.CancelledError:
-                # The end of the loop; or that of the server's grace, in the moment in which the next request came.
-                self._state.tasks.discard(task)
-                self._close()
+                if not idle.cancelled():  # the server's grace ended in the moment in which the next request came
+                    self._state.tasks.discard(task)
+                    self._close()
                 raise
             del idle  # it holds the request
 

@@ -139,22 +139,8 @@ def test_a_task_that_waits_keeps_nothing_of_the_requests_before(run: Run) -> Non
     run(test())
 
 
-def test_a_cancelled_task_that_waits_ends_its_connection(run: Run) -> None:
-    async def test() -> None:
-        work = Recorded()
-        async with serving(work) as server:
-            client = await server.connect()
-            client.writer.write(GET)
-            await client.answer()
-            task = await idle_task(server, work)
-            task.cancel()
-            assert await client.rest() == b""
-            assert task.cancelled()
-
-    run(test())
-
-
-def test_a_request_that_comes_while_the_waiting_task_is_cancelled_is_answered(run: Run) -> None:
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_request_that_comes_once_the_waiting_task_is_cancelled_gets_another(run: Run, *, at_once: bool) -> None:
     async def test() -> None:
         work = Recorded()
         async with serving(work) as server:
@@ -164,11 +150,16 @@ def test_a_request_that_comes_while_the_waiting_task_is_cancelled_is_answered(ru
             task = await idle_task(server, work)
             (connection,) = server.state.connections
             task.cancel()
+            if not at_once:
+                await eventually(task.cancelled)
             connection.data_received(GET)
-            await eventually(lambda: len(work.tasks) == 2)
+            assert (await client.answer())[0] == 200
             assert work.tasks[1] is not task
-            await client.rest()
             assert task.cancelled()
+            client.writer.write(GET)
+            assert (await client.answer())[0] == 200
+            assert work.tasks[2] is work.tasks[1]
+            client.cut()
 
     run(test())
 
