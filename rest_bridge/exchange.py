@@ -154,7 +154,8 @@ class Exchange:
         encoding = self.headers.get(b"content-encoding")
         if encoding and encoding.lower() != b"identity":
             raise Refused(Failure.unsupported_encoding())
-        return None if self._connection.more_body else self._whole(self._connection.take())
+        connection = self._connection
+        return None if connection.more_body else self._whole(connection.take())
 
     async def body(self) -> bytes:
         """The body's bytes; raises Refused for one that is compressed, too large or too slow."""

@@ -60,7 +60,7 @@ class LimitedHttpProtocol(asyncio.Protocol):
     ) -> None:
         """Takes what uvicorn's protocols take."""
         self.writable: asyncio.Event | None = None
-        self._app = config.loaded_app
+        self._app = config.loaded_app.__call__  # bound once for all requests
         self._keep_alive_seconds: float = config.timeout_keep_alive
         self._state = server_state
         self._loop = _loop or asyncio.get_running_loop()
