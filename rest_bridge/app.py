@@ -86,12 +86,14 @@ class Directory(Router):
         """Takes the routes, and what answers other paths. A plain path comes before every pattern."""
         super().__init__(routes, redirect_slashes=False, default=outside)
         plain = [route for route in routes if isinstance(route, Route) and not route.param_convertors]
-        self._endpoints = {route.path: route.endpoint for route in reversed(plain)}
+        self._endpoints: dict[str, Any] = {route.path: route.endpoint for route in reversed(plain)}
+        # An object that is called has its method looked up each time.
+        self._calls: dict[str, App] = {path: endpoint.__call__ for path, endpoint in self._endpoints.items()}
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Answers one request."""
-        endpoint: App = self._endpoints.get(scope.get("path", "")) or super().__call__
-        return endpoint(scope, receive, send)
+        call = self._calls.get(scope.get("path", "")) or super().__call__
+        return call(scope, receive, send)
 
     def endpoint(self, method: str, path: str) -> Endpoint | None:
         """The endpoint that a request would be answered by. None: no dialect has the path."""

@@ -1,7 +1,7 @@
 """What an exchange stands on: the connection that a request came on and its answer goes to."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from typing import Any, Protocol
 
 Scope = MutableMapping[str, Any]
@@ -16,7 +16,7 @@ Lines = bytes
 
 NO_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 CONNECTION = "headgate.connection"
-"""The ASGI extension of a server whose apps may use its Connection in place of ASGI's messages."""
+"""Under what a server whose apps may use its Connection, in place of ASGI's messages, has it in their scope."""
 
 
 class Connection(Protocol):
@@ -46,7 +46,7 @@ class Connection(Protocol):
         """Sets what to call, once, when the client is gone (at once, if it is); None: nothing."""
         ...
 
-    async def respond(self, status: int, lines: Lines, body: bytes) -> None:
+    def respond(self, status: int, lines: Lines, body: bytes) -> Coroutine[Any, Any, None]:
         """Sends a whole answer; its length is among the lines."""
         ...
 

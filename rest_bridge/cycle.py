@@ -5,13 +5,14 @@ from collections.abc import Callable
 from typing import Protocol
 
 from rest_bridge.connection import Fields, Lines, Scope
-from rest_bridge.head import CONTINUE, answer_head
+from rest_bridge.head import CONTINUE, answer_head, status_line
 
 HELD_AT_MOST = 65536
 """Bytes of a body, or of requests behind a running one, after which reading stops until they are taken."""
 
 CHUNKED = b"transfer-encoding: chunked\r\n"
 CLOSE = b"connection: close\r\n"
+HEAD_END, CLOSE_AND_END = b"\r\n", CLOSE + b"\r\n"
 LAST_CHUNK = b"0\r\n%b\r\n"
 """With the trailers in it (RFC 9112, 7.1.2)."""
 
@@ -156,8 +157,11 @@ class Cycle:
         if owner.writable is not None:
             await owner.writable.wait()
         if not self.is_gone:
-            owner.transport.write(self._head(status, lines) + body)
-            self._complete()
+            self.is_started = self.is_complete = True
+            end = HEAD_END if self.keep_alive else CLOSE_AND_END
+            owner.transport.write(b"".join((status_line(status), owner.default_lines(), lines, end, body)))
+            self._pieces.clear()
+            owner.answered(self)
 
     async def start(self, status: int, lines: Lines) -> None:
         """Sends status and header lines of an answer in pieces."""

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import re
+from collections.abc import Coroutine
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -75,8 +76,7 @@ class Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, config: BridgeConfig, dialect: str) -> None:
         """Takes the three of an ASGI call, made in the task that will do the work."""
-        extensions = scope.get("extensions") or {}
-        self._connection: Connection = extensions.get(CONNECTION) or AsgiConnection(scope, receive, send)
+        self._connection: Connection = scope.get(CONNECTION) or AsgiConnection(scope, receive, send)
         self.scope = scope
         self.method: str = scope["method"]
         self.config = config
@@ -149,22 +149,32 @@ class Exchange:
         """
         return json_object(await self.body(), self.config.json_depth)
 
-    async def body(self) -> bytes:
-        """The body's bytes; raises Refused for one that is compressed, too large or too slow."""
-        limit = self.config.request_body_bytes
+    def arrived_body(self) -> bytes | None:
+        """The body's bytes where all of them are there; None: `body` has to wait for some. Raises as `body` does."""
         encoding = self.headers.get(b"content-encoding")
         if encoding and encoding.lower() != b"identity":
             raise Refused(Failure.unsupported_encoding())
-        body = self._connection.take()
-        if self._connection.more_body:
-            length = self.headers.get(b"content-length", b"")
-            if length.isdigit() and (len(length) > 18 or int(length) > limit):
-                raise Refused(Failure.too_large(limit))
-            try:
-                body = await self._rest(body, limit)
-            except TimeoutError:
-                late = self.deadline is not None and now() >= self.deadline
-                raise Refused(Failure.deadline_exceeded() if late else Failure.slow_body()) from None
+        connection = self._connection
+        return None if connection.more_body else self._whole(connection.take())
+
+    async def body(self) -> bytes:
+        """The body's bytes; raises Refused for one that is compressed, too large or too slow."""
+        body = self.arrived_body()
+        if body is not None:
+            return body
+        limit = self.config.request_body_bytes
+        length = self.headers.get(b"content-length", b"")
+        if length.isdigit() and (len(length) > 18 or int(length) > limit):
+            raise Refused(Failure.too_large(limit))
+        try:
+            return self._whole(await self._rest(self._connection.take(), limit))
+        except TimeoutError:
+            late = self.deadline is not None and now() >= self.deadline
+            raise Refused(Failure.deadline_exceeded() if late else Failure.slow_body()) from None
+
+    def _whole(self, body: bytes) -> bytes:
+        """A body that is complete; raises Refused for one that is too large."""
+        limit = self.config.request_body_bytes
         if len(body) > limit:
             raise Refused(Failure.too_large(limit))
         self._body_left = False
@@ -209,7 +219,7 @@ class Exchange:
         for name in PASSED_ON_NAMES.intersection(headers):
             key, longest = PASSED_ON[name]
             value = headers[name]
-            if value and len(value) <= longest and (text := printable(value)):
+            if value and len(value) <= longest and value.isascii() and (text := value.decode()).isprintable():
                 keys.append(key)
                 values.append(text)
             elif value and key is TAG:
@@ -219,7 +229,9 @@ class Exchange:
             if key_given and len(key_given) <= 8192 and (text := printable(key_given)):
                 keys.append("authorization")
                 values.append("Bearer " + text)
-        client = self.client
+        client = self._connection.client
+        if client is None:
+            client = self.client
         if client:
             keys.append("x-headgate-client")
             values.append(client)
@@ -255,8 +267,10 @@ class Exchange:
 
     # ---- the answer ----
 
-    async def respond(self, status: int, body: bytes, headers: Headers = JSON, told: Lines = b"") -> None:
-        """Sends the whole answer, with header fields and the lines of what an RPC told."""
+    def respond(
+        self, status: int, body: bytes, headers: Headers = JSON, told: Lines = b""
+    ) -> Coroutine[Any, Any, None]:
+        """Sends the whole answer, with header fields and the lines of what an RPC told, once it is awaited."""
         self.status = status
         # An answer without content has no length either (RFC 9110, 8.6).
         length = "" if status == 204 else f"content-length: {len(body)}\r\n"
@@ -264,7 +278,7 @@ class Exchange:
             self._connection.keep_alive = False  # what comes next on it could be body or request
         self._ended = True
         lines = self._lines(headers, told, length)
-        await self._connection.respond(status, lines, b"" if self.method == "HEAD" else body)
+        return self._connection.respond(status, lines, b"" if self.method == "HEAD" else body)
 
     async def start_stream(self, status: int, headers: Headers, told: Lines = b"") -> None:
         """Sends status, header fields and what an RPC told, of an answer in pieces."""
@@ -281,7 +295,7 @@ class Exchange:
     def _lines(self, headers: Headers, told: Lines, length: str) -> Lines:
         """All header lines; raises ValueError for a field that would be more than one."""
         given = JSON_LINE if headers is JSON else header_lines(headers)
-        lines = given + told + f"{length}x-request-id: {self.request_id}\r\n".encode("ascii")
+        lines = given + told + f"{length}x-request-id: {self.request_id}\r\n".encode()
         if self.config.allowed_origins:
             lines += header_lines(answer_fields(self.config.allowed_origins, self.headers))
         return lines

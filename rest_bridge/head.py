@@ -1,6 +1,5 @@
 """The bytes of heads: what a request's target means, and how an answer begins."""
 
-from functools import lru_cache
 from http import HTTPStatus
 from urllib.parse import unquote
 
@@ -10,8 +9,6 @@ import orjson
 from rest_bridge.connection import Headers
 
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
-SHORT = 128
-"""Bytes of a target."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 SENTENCES = {
@@ -26,14 +23,7 @@ SENTENCES = {
 
 
 def target(url: bytes) -> tuple[str, bytes, bytes]:
-    """The path of a request's target, decoded and as it came, and the query; raises ValueError for what is none.
-
-    Those that are short are known for a while: most requests go to few of them.
-    """
-    return _short_target(url) if len(url) <= SHORT else _parsed_target(url)
-
-
-def _parsed_target(url: bytes) -> tuple[str, bytes, bytes]:
+    """The path of a request's target, decoded and as it came, and the query; raises ValueError for what is none."""
     if url.startswith(b"/") and url.find(b"#") < 0:
         raw_path, _, query = url.partition(b"?")
     else:
@@ -41,9 +31,6 @@ def _parsed_target(url: bytes) -> tuple[str, bytes, bytes]:
         raw_path, query = parsed.path or b"", parsed.query or b""
     path = raw_path.decode("ascii")
     return unquote(path) if "%" in path else path, raw_path, query
-
-
-_short_target = lru_cache(256)(_parsed_target)
 
 
 def header_lines(headers: Headers) -> bytes:
@@ -54,9 +41,14 @@ def header_lines(headers: Headers) -> bytes:
     return text
 
 
+def status_line(status: int) -> bytes:
+    """The first line of an answer."""
+    return STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
 def answer_head(status: int, *lines: bytes) -> bytes:
     """The head of an answer with these header lines."""
-    return b"".join((STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, *lines, b"\r\n"))
+    return b"".join((status_line(status), *lines, b"\r\n"))
 
 
 def own_answer(status: int) -> bytes:

@@ -60,7 +60,7 @@ class LimitedHttpProtocol(asyncio.Protocol):
     ) -> None:
         """Takes what uvicorn's protocols take."""
         self.writable: asyncio.Event | None = None
-        self._app = config.loaded_app
+        self._app = config.loaded_app.__call__  # bound once for all requests
         self._keep_alive_seconds: float = config.timeout_keep_alive
         self._state = server_state
         self._loop = _loop or asyncio.get_running_loop()
@@ -82,6 +82,10 @@ class LimitedHttpProtocol(asyncio.Protocol):
         """The request that was begun to be answered last."""
         self._waiting: list[Cycle] = []  # nearly always empty, and then a tenth of an empty deque
         """The requests behind it."""
+        self._idle: asyncio.Future[Cycle | None] | None = None
+        """What the task that has answered waits for: the next request, or None for the end of the connection."""
+        self._task: asyncio.Task[None] | None = None
+        """That task."""
         self._queued_bytes = 0
         self._discarded_bytes = 0
         self._is_paused = False
@@ -132,6 +136,9 @@ class LimitedHttpProtocol(asyncio.Protocol):
                 self._release(cycle)
         self._lose_running()
         self._running = self._arriving = None  # they hold the connection, and with it what was not read
+        idle, self._idle, self._task = self._idle, None, None
+        if idle is not None and not idle.done():
+            idle.set_result(None)
         self.resume_writing()
 
     def pause_writing(self) -> None:
@@ -218,11 +225,14 @@ class LimitedHttpProtocol(asyncio.Protocol):
         if self._certificate:
             scope[CERTIFICATE] = self._certificate
         cycle = Cycle(self, scope, headers, keep_alive and not self._is_ending)
-        client = forwarded_caller(self._address, headers.get(b"x-forwarded-for"), self.limits.trusted_proxies)
-        cycle.client = client
-        if self._address and not self._is_counted:
-            self._count(client)
-            cycle.caller = client
+        cycle.client = client = self._address
+        if not self._is_counted:
+            forwarded = headers.get(b"x-forwarded-for")
+            if forwarded:
+                cycle.client = client = forwarded_caller(client, forwarded, self.limits.trusted_proxies)
+            if self._address:
+                self._count(client)
+                cycle.caller = client
         self._arriving = cycle
         if self._running is None or self._running.is_complete:
             self._start(cycle)
@@ -277,29 +287,65 @@ class LimitedHttpProtocol(asyncio.Protocol):
     # ---- requests and answers ----
 
     def _start(self, cycle: Cycle) -> None:
+        """Has a request answered, by the task that answered the one before where that waits for it."""
         self._running = cycle
-        cycle.task = task = self._loop.create_task(self._run(cycle))
+        idle, task = self._idle, self._task
+        self._idle = self._task = None
+        if idle is None or task is None or idle.done():
+            task = self._loop.create_task(self._serve(cycle))
+        else:
+            idle.set_result(cycle)
+        cycle.task = task
         self._state.tasks.add(task)
 
-    async def _run(self, cycle: Cycle) -> None:
-        """Calls the app; what it leaves unanswered is broken off."""
-        cycle.scope["extensions"] = {CONNECTION: cycle}
-        try:
-            await self._app(cycle.scope, no_messages, no_messages)
-        except asyncio.CancelledError:
-            pass  # the end of the server's grace
-        except Exception as error:
-            log.error("internal_error", exc_info=error, path=str(cycle.scope["path"])[:200], client=self._address)
-            if not cycle.is_started and not cycle.is_gone:
-                self.transport.write(own_answer(500))
-        finally:
-            del cycle.scope["extensions"]  # the two would hold each other
-            task, cycle.task = cycle.task, None
-            if task is not None:
-                self._state.tasks.discard(task)
-            if not cycle.is_complete and not cycle.is_gone:
-                cycle.is_gone = True
-                self._close()
+    async def _serve(self, cycle: Cycle | None) -> None:
+        """Calls the app, for one request after the other; what it leaves unanswered is broken off.
+
+        To wait for the next takes less than a task for each. Where something went wrong the next gets a new one.
+        """
+        while cycle is not None:
+            scope = cycle.scope
+            scope[CONNECTION] = cycle
+            try:
+                await self._app(scope, no_messages, no_messages)
+            except asyncio.CancelledError:
+                pass  # the end of the server's grace
+            except Exception as error:
+                self._fail(cycle, error)
+            finally:
+                del scope[CONNECTION]  # the two would hold each other
+                task = self._end(cycle)
+            is_last = self._running is not cycle or cycle.is_gone or task is None or task.cancelling() > 0
+            del scope
+            cycle = None  # nothing of a request is kept while none is there
+            if is_last:
+                return
+            self._task = task
+            self._idle = idle = self._loop.create_future()
+            try:
+                cycle = await idle
+            except asyncio.CancelledError:
+                if not idle.cancelled():  # the server's grace ended in the moment in which the next request came
+                    self._state.tasks.discard(task)
+                    self._close()
+                raise
+            del idle  # it holds the request
+
+    def _fail(self, cycle: Cycle, error: Exception) -> None:
+        """Says what the app raised, to the log and, in the log's place, to the caller."""
+        log.error("internal_error", exc_info=error, path=str(cycle.scope["path"])[:200], client=self._address)
+        if not cycle.is_started and not cycle.is_gone:
+            self.transport.write(own_answer(500))
+
+    def _end(self, cycle: Cycle) -> asyncio.Task[None] | None:
+        """Hears that the app has returned; tells which task called it."""
+        task, cycle.task = cycle.task, None
+        if task is not None:
+            self._state.tasks.discard(task)
+        if not cycle.is_complete and not cycle.is_gone:
+            cycle.is_gone = True
+            self._close()
+        return task
 
     def answered(self, cycle: Cycle) -> None:
         """Goes on with the next request; awaits the rest of a body that nobody reads, for a while."""

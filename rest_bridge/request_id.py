@@ -4,11 +4,12 @@ import os
 import time
 from functools import lru_cache
 
-RANDOM_BYTES = 10
 AT_ONCE = 256
 """Ids for which randomness is fetched together: a system call each would be most of the cost."""
 FORM = b"-7vvv-Vvvv-vvvvvvvvvvvv "
 """What follows the time: version and variant (V), and random digits (v). The space parts one id from the next."""
+DIGITS = b"0123456789abcdef" * 16
+"""A digit for each byte: each for as many of them."""
 VARIANT = bytes.maketrans(b"0123456789abcdef", b"89ab" * 4)
 
 _tails: list[str] = []
@@ -25,14 +26,14 @@ def new_request_id() -> str:
 
 
 def _new_tails() -> list[str]:
-    """What follows the time, of many ids; written column by column."""
+    """What follows the time, of many ids; random digits everywhere, then column by column what is none."""
     size = len(FORM)
-    tails = bytearray(FORM * AT_ONCE)
-    digits = os.urandom(RANDOM_BYTES * AT_ONCE).hex().encode()
-    columns = [place for place, sign in enumerate(FORM) if sign in b"vV"]
-    for column, place in enumerate(columns):
-        random = digits[column :: 2 * RANDOM_BYTES]
-        tails[place::size] = random.translate(VARIANT) if FORM[place] == ord("V") else random
+    tails = bytearray(os.urandom(size * AT_ONCE).translate(DIGITS))
+    for place, sign in enumerate(FORM):
+        if sign == ord("V"):
+            tails[place::size] = tails[place::size].translate(VARIANT)
+        elif sign != ord("v"):
+            tails[place::size] = bytes((sign,)) * AT_ONCE
     return tails.decode("ascii").split()
 
 

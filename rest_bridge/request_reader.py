@@ -1,6 +1,7 @@
 """Reads HTTP/1.1 requests from the bytes of a connection, within the limits on heads."""
 
 import re
+from functools import lru_cache
 from typing import Any, Protocol
 
 import httptools
@@ -15,6 +16,8 @@ NO_UPGRADE = b"\r\nx-ignored-upgrade:"
 HEAD_END = b"\r\n\r\n"
 TAIL_BYTES = len(HEAD_END) - 1
 
+SHORT = 128
+"""Bytes of a target."""
 SCOPE: dict[str, Any] = {
     "type": "http",
     "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -71,6 +74,9 @@ class RequestReader:
         self._headers: Fields = {}
         self._repeated_bytes = 0
         """Of fields in whose place others with their names came."""
+        self._last_url: bytes | None = None
+        self._last_scope = SCOPE
+        """What the short target that was read last tells: most requests on a connection have the same."""
         self._told = False
         self._is_begun = False
         """Whether a request is being read."""
@@ -172,17 +178,24 @@ class RequestReader:
             size = len(url) + sum([len(name) + len(value) + 4 for name, value in headers.items()])
             if size + self._repeated_bytes > self._header_bytes:
                 raise Unfit(self._head_status())
-        self._forget()
-        scope = SCOPE.copy()
+        self._url, self._headers, self._repeated_bytes = b"", {}, 0
+        scope = (self._last_scope if url == self._last_url else self._told_by(url)).copy()
         keep_alive = parser.should_keep_alive()
         # Where nothing is said of it, only HTTP/1.1 keeps a connection. The parser takes its time to write a version.
         is_silent = b"connection" not in headers and b"proxy-connection" not in headers
         version = "1.1" if keep_alive and is_silent else parser.get_http_version()
         scope["http_version"] = version
         scope["method"] = parser.get_method().decode()
-        scope["path"], scope["raw_path"], scope["query_string"] = target(url)
         scope["headers"] = headers.items()
         self._sink.request_began(scope, headers, keep_alive and version == "1.1")
+
+    def _told_by(self, url: bytes) -> dict[str, Any]:
+        """What a target tells of its request; raises ValueError for what is none."""
+        if len(url) > SHORT:
+            return _scope(url)
+        self._last_scope = scope = _short_scope(url)
+        self._last_url = url
+        return scope
 
     def on_body(self, body: bytes) -> None:
         """Tells of a piece."""
@@ -207,6 +220,15 @@ class RequestReader:
     def _head_status(self) -> int:
         """The status for a head that is too large."""
         return 414 if len(self._url) > self._header_bytes // 2 else 431
+
+
+def _scope(url: bytes) -> dict[str, Any]:
+    path, raw_path, query = target(url)
+    return {**SCOPE, "path": path, "raw_path": raw_path, "query_string": query}
+
+
+_short_scope = lru_cache(256)(_scope)
+"""Shared by connections: most requests go to few targets."""
 
 
 def without_offer(data: bytes, tail: bytes = b"") -> bytes:

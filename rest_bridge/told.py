@@ -21,7 +21,7 @@ TOLD_BEHIND = ("x-headgate-attempts", "x-headgate-cost", "x-headgate-input-token
 class Told:
     """Metadata as they came: nearly always with the keys that many answers had before."""
 
-    __slots__ = ("_keys", "_values")
+    __slots__ = ("_form", "_keys", "_places", "_values")
 
     def __init__(self, metadata: Metadata | None) -> None:
         """Takes pairs, if there are any."""
@@ -34,17 +34,19 @@ class Told:
         self._keys: tuple[str, ...]
         self._values: Sequence[str | bytes]
         self._keys, self._values = columns
+        self._form, self._places = _form(self._keys)
 
     def text(self, key: str) -> str:
         """The first value of a key; empty where there is none that is text."""
-        value = self._values[self._keys.index(key)] if key in self._keys else ""
+        place = self._places.get(key)
+        value = "" if place is None else self._values[place]
         return value if isinstance(value, str) else ""
 
     def lines(self) -> bytes:
         """The header lines that tell what is for the caller (x-headgate-…, x-ratelimit-…), in printable ASCII."""
         if not self._keys:
             return b""
-        form = _form(self._keys)
+        form = self._form
         lines = None if form is None else _filled(form, self._values)
         if lines is not None:
             return lines
@@ -71,19 +73,20 @@ def _filled(form: list[str], values: Sequence[str | bytes]) -> bytes | None:
         return None
     if not lines.isascii() or DELETE in lines or len(orjson.dumps(lines)) != len(lines) + 2 * len(values) + len('""'):
         return None
-    return lines.encode("ascii")
+    return lines.encode()
 
 
 @lru_cache(256)
-def _form(keys: tuple[str, ...]) -> list[str] | None:
-    """Header lines with these names, in pieces, of which each second is the place of a value.
+def _form(keys: tuple[str, ...]) -> tuple[list[str] | None, dict[str, int]]:
+    """Header lines with these names, in pieces, of which each second is the place of a value; and where each key is.
 
-    None: not all of the keys are for the caller.
+    None for the lines: not all of the keys are for the caller. Of a key that is there several times the first counts.
     """
-    if not all(FOR_CALLERS.fullmatch(key) for key in keys):
-        return None
+    places = {key: keys.index(key) for key in keys}
+    if not keys or not all(FOR_CALLERS.fullmatch(key) for key in keys):
+        return None, places
     between = [f"\r\n{key}: " for key in keys[1:]]
-    return [piece for name in (f"{keys[0]}: ", *between) for piece in (name, "")] + ["\r\n"]
+    return [piece for name in (f"{keys[0]}: ", *between) for piece in (name, "")] + ["\r\n"], places
 
 
 def _field(key: str, value: str | bytes) -> tuple[bytes, bytes] | None:

@@ -20,6 +20,7 @@ COST = "x-headgate-cost"
 
 USAGE = b'"usage":{'
 """How the usage begins in an answer that the core has written. In a text its quotes would be escaped."""
+USAGE_COST = USAGE + b'"cost":'
 
 
 def merge(document: Document, extra_json: str) -> Document:
@@ -177,5 +178,5 @@ def priced(body: bytes, cost: str) -> bytes:
     if DECIMAL.fullmatch(cost):
         before, usage_begins, after = body.rpartition(USAGE)
         if usage_begins:
-            return b"".join((before, usage_begins, b'"cost":', cost.encode("ascii"), b",", after))
+            return b"".join((before, USAGE_COST, cost.encode(), b",", after))
     return body

@@ -1,5 +1,6 @@
 """POST /v1/chat/completions (https://platform.openai.com/docs/api-reference/chat)."""
 
+from collections.abc import Coroutine
 from contextlib import aclosing
 from typing import Any, TypeAlias
 
@@ -41,45 +42,45 @@ class ChatCompletions:
 
     async def create(self, exchange: Exchange) -> None:
         """Answers one request."""
-        given = await exchange.body()
+        given = exchange.arrived_body()
+        if given is None:
+            given = await exchange.body()
         body = decoded_object(given)
         # The spec is read into the request: put there later, it would be copied.
         if body.get("stream") is True:
             streaming = StreamChatCompletionRequest()
             read_spec(exchange, given, body, streaming.spec)
-            del given, body  # a stream may be open for hours
-            if LAST_EVENT_ID in exchange.headers and (place := place_of(exchange)) is not None:
-                await self._resumable.go_on(exchange, place)
-            elif DETACH in exchange.headers:
-                await self._resumable.begin(exchange, streaming)
-            else:
-                reasoning = exchange.config.reasoning_fields
-                include_usage, model = streaming.spec.stream_options.include_usage, streaming.spec.model
-                writer = EventWriter(ChunkWriter(include_usage, model, reasoning))
-                call = self._stub.StreamChatCompletion(
-                    streaming, metadata=exchange.metadata(), timeout=exchange.timeout()
-                )
-                del streaming
-                await self._stream(exchange, call, writer)
-        else:
-            request = CreateChatCompletionRequest()
-            request.json_format = "openai"
-            read_spec(exchange, given, body, request.spec)
-            await self._answer(exchange, request)
-
-    async def _answer(self, exchange: Exchange, request: CreateChatCompletionRequest) -> None:
+            streams = self._streams(exchange, streaming)
+            del given, body, streaming  # a stream may be open for hours
+            await streams
+            return
+        request = CreateChatCompletionRequest()
+        request.json_format = "openai"
+        read_spec(exchange, given, body, request.spec)
         call = self._stub.CreateChatCompletion(request, metadata=exchange.metadata(), timeout=exchange.timeout())
         response = await call
         told = Told(await call.trailing_metadata())
         # Where the provider speaks the same JSON, it is there already, but for the cost.
-        body = response.json
-        if body:
-            body = priced(body, told.text(COST))
+        answer = response.json
+        if answer:
+            answer = priced(answer, told.text(COST))
         else:
-            body = orjson.dumps(
+            answer = orjson.dumps(
                 completion_document(response.completion, request.spec.model, exchange.config.reasoning_fields)
             )
-        await exchange.respond(200, body, told=told.lines())
+        await exchange.respond(200, answer, told=told.lines())
+
+    def _streams(self, exchange: Exchange, streaming: StreamChatCompletionRequest) -> Coroutine[Any, Any, None]:
+        """What is awaited for a stream: a new one, or the rest of one that goes on."""
+        if LAST_EVENT_ID in exchange.headers and (place := place_of(exchange)) is not None:
+            return self._resumable.go_on(exchange, place)
+        if DETACH in exchange.headers:
+            return self._resumable.begin(exchange, streaming)
+        reasoning = exchange.config.reasoning_fields
+        include_usage, model = streaming.spec.stream_options.include_usage, streaming.spec.model
+        writer = EventWriter(ChunkWriter(include_usage, model, reasoning))
+        call = self._stub.StreamChatCompletion(streaming, metadata=exchange.metadata(), timeout=exchange.timeout())
+        return self._stream(exchange, call, writer)
 
     async def _stream(self, exchange: Exchange, call: Stream, writer: EventWriter) -> None:
         async with aclosing(batches(call, StreamChatCompletionResponse.ByteSize)) as groups:

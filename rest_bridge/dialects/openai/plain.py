@@ -6,11 +6,27 @@ from headgate.v1.chat_pb2 import ChatCompletionSpec
 from headgate.v1.message_pb2 import ChatMessage
 
 from rest_bridge.dialects.openai.message import ROLES
-from rest_bridge.dialects.openai.scalar import SCALARS
+from rest_bridge.dialects.openai.scalar import SCALARS, Scalar
 
-BOUNDS = {name: (scalar.types, scalar.low, scalar.high) for name, scalar in SCALARS.items()}
-NO_OPTIONS = frozenset({"model", "messages", "stream"})
-"""What a body has beside options."""
+Bounds = dict[type, tuple[Any, Any]]
+"""The lowest and the highest value, by types; (None, None) for those that are not ordered."""
+
+
+def bounds(kind: type, scalar: Scalar) -> tuple[Any, Any]:
+    """The inclusive range of a number, in its own type where it has one; of other values (None, None)."""
+    if kind is str or kind is bool:
+        return None, None
+    if kind is float:
+        return float(scalar.low), float(scalar.high)
+    return scalar.low, scalar.high
+
+
+NO_OPTION: Bounds = {}
+OPTIONS: dict[str, Bounds] = {
+    **{name: {kind: bounds(kind, scalar) for kind in scalar.types} for name, scalar in SCALARS.items()},
+    **dict.fromkeys(("model", "messages", "stream"), NO_OPTION),
+}
+"""What a value may be of each option, by its type. What a body has beside options is seen to elsewhere."""
 ODD = (KeyError, TypeError, UnicodeEncodeError)
 """What may be raised for another shape: it lacks a field, is of another type, has half of a surrogate pair."""
 
@@ -33,8 +49,12 @@ def put_plain_spec(body: dict[str, Any], spec: ChatCompletionSpec) -> bool:
     try:
         spec.model = model
         for document in documents:
-            if not _is_filled(add(), document):
+            text = document["content"]
+            if len(document) != 2 or type(text) is not str:
                 return False
+            message = add()
+            message.role = ROLES[document["role"]]
+            message.text = text
         return _are_set(spec, body)
     except ODD:
         return False
@@ -42,39 +62,29 @@ def put_plain_spec(body: dict[str, Any], spec: ChatCompletionSpec) -> bool:
 
 def plain_message(document: Any) -> ChatMessage | None:
     """A message that has a role and a text, and nothing else; None for another one."""
-    message = ChatMessage()
     try:
-        return message if _is_filled(message, document) else None
+        text = document["content"]
+        if len(document) != 2 or type(text) is not str:
+            return None
+        return ChatMessage(role=ROLES[document["role"]], text=text)
     except ODD:
         return None
-
-
-def _is_filled(message: ChatMessage, document: Any) -> bool:
-    """Fills a message where it is a plain one; whether it was. May raise what is ODD."""
-    if type(document) is not dict or len(document) != 2:
-        return False
-    text = document["content"]
-    if type(text) is not str:
-        return False
-    message.role = ROLES[document["role"]]
-    message.text = text
-    return True
 
 
 def _are_set(spec: ChatCompletionSpec, body: dict[str, Any]) -> bool:
     """Sets the options as most requests have them; whether all of them were. May raise what is ODD."""
     for name, value in body.items():
-        bounds = BOUNDS.get(name)
-        if bounds is not None:
-            if value is None:
-                continue
-            types, low, high = bounds
-            kind = type(value)
-            if kind not in types or (kind is not str and kind is not bool and not low <= value <= high):
+        option = OPTIONS.get(name)
+        if option is NO_OPTION or (value is None and option is not None):
+            continue
+        if option is None:
+            if name != "stream_options" or not _has_set_usage(spec, value):
                 return False
-            setattr(spec, name, value)
-        elif name not in NO_OPTIONS and not (name == "stream_options" and _has_set_usage(spec, value)):
+            continue
+        low, high = option[type(value)]
+        if low is not None and not low <= value <= high:
             return False
+        setattr(spec, name, value)
     return True
 
 

@@ -29,6 +29,18 @@ class Heard:
         """Nothing is kept."""
 
 
+class Scopes(Heard):
+    """Keeps the scopes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scopes: list[dict[str, Any]] = []
+
+    def request_began(self, scope: Any, headers: dict[bytes, bytes], keep_alive: bool) -> None:
+        """Keeps it."""
+        self.scopes.append(scope)
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("said", [b"", b"keep-alive", b"Keep-Alive", b"close", b"x"])
 @pytest.mark.parametrize("name", [b"Connection", b"Proxy-Connection"])
@@ -44,6 +56,33 @@ def test_only_version_1_1_keeps_its_connection_unless_it_says_otherwise(
         assert version != b"1.0"
         return
     assert heard.began == [(version.decode(), VERSIONS[version] and said != b"close")]
+
+
+def test_a_target_tells_the_same_behind_any_other() -> None:
+    targets = [
+        b"/a",
+        b"/a",
+        b"/b?x=%20",
+        b"/%61?y",
+        b"/" + b"l" * 200,
+        b"/a",
+        b"/" + b"m" * 200,
+        b"http://h/a?z",
+        b"*",
+        b"/a",
+    ]
+
+    def told(reader: RequestReader, heard: Scopes, url: bytes) -> dict[str, Any]:
+        assert reader.feed(b"OPTIONS " + url + b" HTTP/1.1\r\nhost: x\r\n\r\n")
+        scope = heard.scopes.pop()
+        known = {name: value for name, value in scope.items() if name != "headers"}
+        scope["path"] = scope["path_params"] = "of this request only"
+        return known
+
+    heard, alone = Scopes(), Scopes()
+    reader = RequestReader(heard, 4096)
+    for url in targets:
+        assert told(reader, heard, url) == told(RequestReader(alone, 4096), alone, url), url
 
 
 OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA\r\n"

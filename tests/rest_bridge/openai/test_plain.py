@@ -1,5 +1,6 @@
 """Requests that are read in one pass are read as those that are read field by field."""
 
+import math
 from typing import Any
 
 import pytest
@@ -7,6 +8,8 @@ from headgate.v1.chat_pb2 import ChatCompletionSpec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rest_bridge.body import Fields, InvalidBody
+from rest_bridge.dialects.openai.message import chat_message
 from rest_bridge.dialects.openai.plain import plain_message, put_plain_spec
 from rest_bridge.dialects.openai.request import any_spec
 from rest_bridge.dialects.openai.scalar import SCALARS
@@ -72,6 +75,32 @@ def test_what_is_read_in_one_pass_is_what_is_read_field_by_field(body: dict[str,
     spec = plain_spec(body)
     if spec is not None:
         assert spec == any_spec(body)
+
+
+@settings(max_examples=300)
+@given(document=messages)
+def test_a_message_is_the_same_to_all_three_readers(document: list[Any]) -> None:
+    for each in document:
+        plain = plain_message(each)
+        spec = plain_spec({"model": "tiny", "messages": [each]})
+        assert (plain is None) == (spec is None)
+        if plain is not None and spec is not None:
+            assert spec.messages[0] == plain == chat_message(Fields(each, "messages[0]"))
+
+
+def test_the_bounds_of_each_option_are_those_of_the_other_reader() -> None:
+    for name, scalar in SCALARS.items():
+        values: list[Any] = [scalar.low, scalar.high, "x", True]
+        values += [kind(each) for each in (0, 1, 2**31, 2**63, -1, 10**400, -(10**400)) for kind in (int, str)]
+        values += [each for bound in values[:2] if abs(bound) < math.inf for each in (bound + 1, bound - 1, -bound)]
+        values += [math.nextafter(bound, way) for bound in values[:2] for way in (-math.inf, math.inf)]
+        for value in values:
+            body = {"model": "tiny", "messages": [HELLO], name: value}
+            try:
+                expected = any_spec(body)
+            except InvalidBody:
+                expected = None
+            assert plain_spec(body) == expected, (name, value)
 
 
 def test_the_usual_request_is_read_in_one_pass() -> None:
