@@ -57,5 +57,16 @@ async def nothing_left(gateway: Gateway, before: set[asyncio.Task[Any]]) -> None
 
 
 def new_tasks(before: set[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
-    """The tasks that were not there before, but for those in which gRPC's server waits for the next call."""
-    return [task for task in asyncio.all_tasks() - before if "AioServer._request_" not in repr(task)]
+    """The tasks that were not there before, but for those in which a server waits for the next call."""
+    return [task for task in asyncio.all_tasks() - before if not waits_for_a_call(task)]
+
+
+def waits_for_a_call(task: asyncio.Task[Any]) -> bool:
+    """Whether a task is gRPC's server's, or that of a connection of the bridge which holds no request."""
+    if "AioServer._request_" in repr(task):
+        return True
+    coroutine: Any = task.get_coro()
+    if getattr(coroutine, "__qualname__", "") != "LimitedHttpProtocol._serve":
+        return False
+    frame = coroutine.cr_frame
+    return frame is not None and "idle" in frame.f_locals and frame.f_locals["cycle"] is None
