@@ -345,6 +345,7 @@ async def test_only_ends_that_are_in_the_file_are_put_again(ledger: Ledger, monk
     old.end = journal_file.SEGMENT_BYTES
     await ledger.settle(await spoken(ledger), ANSWERED)  # into the next
     without_line, with_line = (writer._closed[record.id] for record in bad)
+    await eventually(lambda: bad[1].id in writer._writer.refused)  # `settled` does not wait for long
     writer._shorten()
     new = journal._segments[-1]
     assert writer._closed[bad[0].id] == without_line

@@ -120,6 +120,17 @@ def test_an_end_has_each_value_in_its_column(cover: Any) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(("status", "completion"), [("ok", 20), ("cancelled", 22)])
+def test_what_was_delivered_after_the_provider_told_is_added_only_where_the_answer_is_not_whole(
+    status: str, completion: int
+) -> None:
+    record = record_of(ASKED)
+    record.measure._characters_when_told = 0
+    *_, row, rows = record.closing(Outcome(status, tried(record, (status, 200))))
+    (attempt,) = (dict(zip(ATTEMPT, each, strict=True)) for each in rows)
+    assert dict(zip(ENDED, row, strict=True))["completion_tokens"] == attempt["completion_tokens"] == completion
+
+
 def test_an_attempt_that_did_not_answer_costs_nothing_though_it_told_something() -> None:
     record = record_of(ASKED)
     record.measure.first_event_at = None
