@@ -271,7 +271,10 @@ def lines_in(path: Path) -> Iterator[bytes]:
 
 
 def all_lines(directory: Path) -> Iterator[bytes]:
-    """The lines of all processes, dead or alive: each process's in their order. What cannot be read is left out."""
+    """The lines of all processes, dead or alive: each process's in their order. What cannot be read is left out.
+
+    A file of one that lives may be filled again while they are read; then its new lines come before those of others.
+    """
     for path in sorted(directory.glob(f"*{SEGMENT}")):
         with suppress(OSError):  # whoever buries tells of it
             yield from lines_in(path)
