@@ -127,8 +127,9 @@ def input_tokens(chat: Chat) -> int:
             total += message_tokens(chat.spec.messages[index])
         else:
             text = turn[1]
-            # Most texts are known: what is not, or has none, is counted.
-            total += MESSAGE_TOKENS + (_known.get(hash(text)) or text_tokens(text))
+            # Most texts are known: what is not, or has none, is counted. To hash a long one takes as long as it is.
+            known = _known.get(hash(text)) if len(text) <= SAMPLED_CHARACTERS else None
+            total += MESSAGE_TOKENS + (known or text_tokens(text))
     fields = chat.fields
     return total if COUNTED.isdisjoint(fields) else total + field_tokens(fields)
 

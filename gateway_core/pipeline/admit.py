@@ -193,7 +193,12 @@ class Stage:
         name, shared = limit = limits.all[len(taken)]
         now_us = self._limits.now_us()
         units = 1 if name == "requests" else admitted.tokens
-        if not await shared.acquire(units, now_us):
+        try:
+            is_taken = await shared.acquire(units, now_us)
+        except BaseException:  # the store is away, or the caller
+            give_back(admitted)
+            raise
+        if not is_taken:
             give_back(admitted)
             call.limits_left = None  # the refusal tells it itself
             raise reached(limit, call.caller.account_id, now_us, limits.left.headers(now_us))

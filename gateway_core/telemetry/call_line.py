@@ -14,8 +14,10 @@ from gateway_core.tokens import Tokens
 CHARACTERS_AT_MOST = 500
 """Of a text that a caller or a provider wrote."""
 REWRITES_AT_MOST = 32
-LINES_AT_MOST = 256
+LINES_AT_MOST = 1024
 """Of those that are kept: providers name their models."""
+OTHERS_AT_MOST = 16 * LINES_AT_MOST
+"""Lines of other kinds, once there is room for no more: then those that are kept are forgotten, others may be usual."""
 
 Alike = tuple[str | bool, ...]
 """What lines have alike: all that they depend on beside what is their own."""
@@ -40,6 +42,7 @@ class UsualLines:
         """Takes what every line of the process tells."""
         self._of_all = of_all
         self._lines: dict[Alike, bytes] = {}
+        self._others = 0
 
     def line(self, record: CallRecord, now: bytes) -> bytes | None:
         """The line of a call. None: it is another, whose line is to be written field by field."""
@@ -54,7 +57,9 @@ class UsualLines:
             return None
         model, provider, (reason,) = record.response_model, call.target.provider, reasons.values()
         alike = (call.model, model, reason, provider, record.dialect, call.operation.name, in_detail, call.stream)
-        line = self._lines.get(alike) or self._written(alike, record)
+        line = self._lines.get(alike)
+        if line is None and self._has_room():
+            line = self._written(alike, record)
         try:
             request_id = orjson.dumps(call.request_id)
         except TypeError:  # half a surrogate pair
@@ -68,6 +73,17 @@ class UsualLines:
             own += (tenths // 10, tenths % 10)
         return line % (own + ((prompt, completion, cached, reasoning) if in_detail else (prompt, completion)))
 
+    def _has_room(self) -> bool:
+        """Whether one more is kept. To write it for itself alone costs three times a line that is written at once."""
+        if len(self._lines) < LINES_AT_MOST:
+            return True
+        self._others += 1
+        if self._others < OTHERS_AT_MOST:
+            return False
+        self._lines.clear()
+        self._others = 0
+        return True
+
     def _written(self, alike: Alike, record: CallRecord) -> bytes | None:
         """The line of a call field by field, but for its own; kept for those that are alike."""
         if any(isinstance(text, str) and len(text) > CHARACTERS_AT_MOST for text in alike):
@@ -78,8 +94,6 @@ class UsualLines:
             written = [orjson.dumps(name) + b":" + (OWN.get(name) or constant(value)) for name, value in fields.items()]
         except TypeError:  # likewise
             return None
-        if len(self._lines) >= LINES_AT_MOST:
-            self._lines.clear()
         line = self._lines[alike] = b"{" + b",".join(written) + b"}\n"
         return line
 

@@ -250,8 +250,10 @@ class Metrics:
 
     def _well(self, wanted: tuple[str, str, str, str, str, str]) -> WellSeries:
         operation, provider, requested, model, response_model, dialect = wanted
-        calls = self._call((operation, provider, requested, response_model, "", dialect))
-        attempts = self._attempt((operation, provider, model, response_model, ""))
+        called = (operation, provider, requested, response_model, "", dialect)
+        tried = (operation, provider, model, response_model, "")
+        calls = self._call_series.get(called) or self._call(called)
+        attempts = self._attempt_series.get(tried) or self._attempt(tried)
         series = WellSeries(
             calls.ended,
             attempts.ended,

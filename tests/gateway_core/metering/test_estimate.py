@@ -15,7 +15,7 @@ from headgate.v1.message_pb2 import (
     ToolCall,
 )
 
-from gateway_core.chat import read
+from gateway_core.chat import Chat, read
 from gateway_core.metering.estimate import counted, input_tokens, message_tokens, output_tokens, text_tokens
 
 # ruff: noqa: RUF001 - texts as they were published
@@ -116,3 +116,14 @@ def test_what_is_below_one_names_no_limit_of_the_answer(named: int) -> None:
 def test_whatever_a_message_says_beside_its_text_counts(length: int, more: dict[str, Any], role: Any) -> None:
     plain = ChatMessage(role=role, text="a" * length)
     assert message_tokens(ChatMessage(role=role, text="a" * length, **more)) > message_tokens(plain)
+
+
+def test_a_long_text_is_counted_in_a_bounded_time() -> None:
+    class Long(str):
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            raise AssertionError("to hash a text takes as long as it is")
+
+    text = Long("hello " * 1000)
+    assert input_tokens(Chat({}, [(ROLE_USER, text)], None)) > counted(text)

@@ -23,7 +23,7 @@ from gateway_core.errors import (
     SpendCapReached,
 )
 from gateway_core.metering.balance import Balances
-from gateway_core.metering.lease import SharedLimits
+from gateway_core.metering.lease import SharedLimit, SharedLimits
 from gateway_core.metering.plan import Plans
 from gateway_core.metering.price import is_unpriced, prices
 from gateway_core.pipeline.admit import Stage, Tariff
@@ -31,6 +31,7 @@ from gateway_core.services.chat_completion import ChatCompletion
 from gateway_core.storage.account import add_account
 from gateway_core.storage.balance import CreditRow, add_credit
 from gateway_core.storage.database import Database
+from gateway_core.storage.errors import StorageUnavailable
 from gateway_core.storage.identifier import now_us
 from gateway_core.storage.location import location
 
@@ -388,3 +389,24 @@ async def test_an_account_that_has_spent_its_cap_is_told_so(admission: Admission
 async def test_who_has_no_account_passes(admission: Admission) -> None:
     spec = ChatCompletionSpec(model="dear")
     await admission.stage(Call("id", ChatCompletion(), spec, stream=False), answered)
+
+
+@pytest.mark.parametrize("failure", [StorageUnavailable("away"), asyncio.CancelledError()])
+async def test_a_call_that_fails_while_it_takes_of_its_limits_takes_of_none(
+    admission: Admission, monkeypatch: pytest.MonkeyPatch, failure: BaseException
+) -> None:
+    await admission.account()
+    taken = SharedLimit.acquire
+
+    async def acquire(self: SharedLimit, units: int, now: int) -> bool:
+        if self.window.limit == 60:
+            raise failure
+        return await taken(self, units, now)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SharedLimit, "acquire", acquire)
+        call = asked("both")
+        with pytest.raises(type(failure)):
+            await admission.stage(call, answered)
+    assert call.limits_left is not None
+    assert call.limits_left.values()[1] == "3"

@@ -10,7 +10,7 @@ from gateway_core.call import Caller, Rewrite, Target
 from gateway_core.config import Config
 from gateway_core.errors import ModelNotFound
 from gateway_core.telemetry import Telemetry, names
-from gateway_core.telemetry.call_line import LINES_AT_MOST, UsualLines, add_call
+from gateway_core.telemetry.call_line import LINES_AT_MOST, OTHERS_AT_MOST, UsualLines, add_call
 from gateway_core.telemetry.log import json_line
 from gateway_core.telemetry.metrics import Metrics
 from gateway_core.telemetry.record import NO_SPAN, AttemptRecord, CallRecord
@@ -128,8 +128,26 @@ def test_calls_that_go_another_way_have_no_usual_line() -> None:
 def test_no_more_usual_lines_are_kept_than_there_is_room_for() -> None:
     lines = UsualLines({})
     for number in range(3 * LINES_AT_MOST):
-        assert is_line_of(lines, answered(response_model=f"tiny-{number}"), {})
+        assert is_line_of(lines, answered(response_model=f"tiny-{number}"), {}) is (number < LINES_AT_MOST)
     assert len(lines._lines) <= LINES_AT_MOST
+
+
+def test_other_lines_become_usual_once_many_calls_had_others() -> None:
+    lines = UsualLines({})
+    for number in range(LINES_AT_MOST + OTHERS_AT_MOST):
+        lines.line(answered(response_model=f"tiny-{number}"), b"")
+    assert is_line_of(lines, answered(), {})
+
+
+def test_what_is_known_of_a_call_is_not_made_anew_where_there_is_no_room_for_more() -> None:
+    metrics = Metrics(version="1", models=["small"], label_sets_at_most=2)
+    records = [answered(dialect=dialect) for dialect in ("openai", "grpc", "ollama", "anthropic")]
+    for record in records:
+        metrics.record_well(record, record.attempts[0])
+    known = dict(metrics._call_series)
+    for record in records:
+        metrics.record_well(record, record.attempts[0])
+    assert all(metrics._call_series[labels] is series for labels, series in known.items())
 
 
 def numbers(metrics: Metrics) -> dict[Any, float]:
