@@ -92,7 +92,6 @@ class KeyShares:
         taken: list[Taken] = []
         missing: list[tuple[Share, int]] = []
         for share in self._shares(key_id):
-            share.shared.turn(now_us)
             units = 1 if share.measure == "requests" else tokens
             if share.shared.take(units, now_us):
                 taken.append(Taken(share, units, share.shared.window.start_us))

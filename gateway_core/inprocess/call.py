@@ -38,7 +38,7 @@ class Owner(Protocol):
 class Call(Servicing, grpc.aio.Call):
     """What unary and streaming calls have in common."""
 
-    # Class attributes are the state of a call to which nothing has happened: nothing to set up for most calls.
+    # Class attributes are the state of a call to which nothing has happened: to set them up would cost each call.
     _code: StatusCode | None = None
     _details = ""
     _trailing: Received = ()
@@ -56,15 +56,13 @@ class Call(Servicing, grpc.aio.Call):
         self._path = path
         self._handler = handler
         self._request = request
-        # An attribute of its own is found sooner than one of its class: these are looked at in each call.
+        # These are looked at several times in each call, and an attribute of its own is found sooner.
         self._state = NEW
         self._locally_cancelled = self._interrupted = False
         self._timer = None
         self._callbacks = self._turns = ()
         self._loop = loop = asyncio.get_running_loop()
-        context: Context[Any, Any] = Context()
-        self._context = context
-        context._loop = loop
+        self._context: Context[Any, Any] = Context(loop)
         self._reference = weakref.ref(self)
         owner.calls.add(self._reference)
         if handler is None:

@@ -42,8 +42,10 @@ class Context(grpc.aio.ServicerContext[Request, Response]):
     """Who hears that the servicer has ended."""
     _sent: SentMetadata | None = None
     """What the servicer gave for initial metadata."""
-    _loop: asyncio.AbstractEventLoop
-    """That the call belongs to; set by whoever makes this."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Takes the loop that the call belongs to."""
+        self._loop = loop
 
     def finish(self) -> None:
         """Tells the servicer's callbacks that the servicer has ended."""

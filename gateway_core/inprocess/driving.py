@@ -41,7 +41,7 @@ class Step(Protocol):
 class Servicing:
     """What a call and its servicer do with one another."""
 
-    # Class attributes are the state of a call to which nothing has happened: nothing to set up for most calls.
+    # Class attributes are the state of a call to which nothing has happened.
     _state = NEW
     _locally_cancelled = False
     """Whether it was the caller who ended the call."""

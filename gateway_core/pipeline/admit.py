@@ -56,7 +56,13 @@ class Admitted:
 
 
 class Stage:
-    """After route, since price and limits depend on the model; before meter, so that a refusal is not written."""
+    """After route, since price and limits depend on the model; before meter, so that a refusal is not written.
+
+    In this order: what the plan allows (`_admit`), a place among the calls of the key (`_in_line`), the plan's reserve
+    (`_cover`) or the balance (`_pay`), then one limit after the other (`_count`, `_acquire`). Each goes on with the
+    next. Nearly all of it is at hand: a step that has to wait returns what is to be awaited, for itself and for all
+    behind it.
+    """
 
     def __init__(self, plans: Plans, limits: SharedLimits, balances: Balances, tariff: Tariff) -> None:
         """Takes what decides."""
@@ -148,9 +154,7 @@ class Stage:
     async def _in_line(self, call: Call[Any], cap: Cap, admitted: Admitted) -> None:
         """Waits for others of the call's key, and takes the rest."""
         await self._wait(call, cap, admitted)
-        waiting = self._pay(call, admitted)
-        if waiting is not None:
-            await waiting
+        await rest(self._pay(call, admitted))
 
     def _pay(self, call: Call[Any], admitted: Admitted) -> Awaitable[None] | None:
         """Reserves what the call may cost, and counts it. What is to be awaited for the rest of that; None: nothing."""
@@ -171,9 +175,7 @@ class Stage:
         else:
             admitted.balance.reserve(cost)
             admitted.reserved = call.reserved_pico_usd = cost
-        waiting = self._count(call, admitted)
-        if waiting is not None:
-            await waiting
+        await rest(self._count(call, admitted))
 
     def _count(self, call: Call[Any], admitted: Admitted) -> Awaitable[None] | None:
         """Takes of the limits what their leases have. What is to be awaited for those that have less; None: nothing."""
@@ -203,9 +205,7 @@ class Stage:
             call.limits_left = None  # the refusal tells it itself
             raise reached(limit, call.caller.account_id, now_us, limits.left.headers(now_us))
         taken.append((name, shared.window, units, shared.window.start_us))
-        waiting = self._count(call, admitted)
-        if waiting is not None:
-            await waiting
+        await rest(self._count(call, admitted))
 
     def _price(self, call: Call[Any], plan: Plan) -> Price | None:
         """What the model costs. None: nothing, or nobody knows. Raises ModelNotAllowed."""
@@ -260,6 +260,12 @@ class Stage:
         if admitted.key:
             self.concurrency.leave(admitted.key)
             admitted.key = ""
+
+
+async def rest(waiting: Awaitable[None] | None) -> None:
+    """What is left of the steps, where something is."""
+    if waiting is not None:
+        await waiting
 
 
 def check_model(call: Call[Any], plan: Plan, allowed: Set[str]) -> None:

@@ -40,7 +40,7 @@ def check(chat: Chat) -> None:
     if not chat.turns:
         raise InvalidRequest("messages must have at least one message.", param="messages")
     for turn in chat.turns:
-        if turn is None or turn[0] not in ROLES:
+        if turn is None or turn[0] not in ROLES:  # a text of somebody's needs no look
             check_messages(chat)
             break
     for name, value in fields.items():
