@@ -261,3 +261,21 @@ def test_work_that_fails_behind_the_begin_of_its_answer_leaves_no_cycle(run: Run
                 gc.enable()
 
     run(test())
+
+
+def test_a_head_that_is_refused_leaves_no_cycle(run: Run) -> None:
+    async def test() -> None:
+        async with serving() as server:
+            client = await server.connect()
+            await eventually(lambda: server.state.connections)
+            kept = [weakref.ref(connection) for connection in server.state.connections]
+            gc.disable()
+            try:
+                client.writer.write(GET * 20)
+                await client.rest()
+                await client.close()
+                await eventually(lambda: kept[0]() is None, 1)
+            finally:
+                gc.enable()
+
+    run(test())
