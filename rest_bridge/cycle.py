@@ -157,9 +157,10 @@ class Cycle:
         if owner.writable is not None:
             await owner.writable.wait()
         if not self.is_gone:
-            self.is_started = self.is_complete = True
+            self.is_started = True
             end = HEAD_END if self.keep_alive else CLOSE_AND_END
             owner.transport.write(b"".join((status_line(status), owner.default_lines(), lines, end, body)))
+            self.is_complete = True  # not before: a write that fails ends the connection
             self._pieces.clear()
             owner.answered(self)
 

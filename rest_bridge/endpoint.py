@@ -57,6 +57,8 @@ class Endpoint:
                 await self._part(exchange)
                 raise
         except Exception as error:
+            if exchange.started and not exchange.left:
+                raise  # here: raised by another frame that has its name, it would know itself
             await self._fail(exchange, error)
         finally:
             exchange.close()
@@ -64,11 +66,9 @@ class Endpoint:
             self._record_leaving(exchange)
 
     async def _fail(self, exchange: Exchange, error: Exception) -> None:
-        """Answers what failed, where somebody is there and the answer has not begun."""
+        """Answers what failed before the answer has begun, where somebody is there."""
         if exchange.left:
             return
-        if exchange.started:
-            raise error
         failure, told = self._failure(exchange, error)
         headers = [*JSON, *failure.headers, *challenge(failure, has_key=exchange.has_key)]
         try:

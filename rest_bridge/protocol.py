@@ -317,6 +317,7 @@ class LimitedHttpProtocol(asyncio.Protocol):
                 task = self._end(cycle)
             is_last = self._running is not cycle or cycle.is_gone or task is None or task.cancelling() > 0
             del scope
+            cycle.scope, cycle.headers = {}, {}
             cycle = None  # nothing of a request is kept while none is there
             if is_last:
                 return

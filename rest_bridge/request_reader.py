@@ -103,8 +103,7 @@ class RequestReader:
             # An upgrade that was offered in pieces, or a CONNECT: where the body would begin is not known.
             return False
         except httptools.HttpParserError as error:
-            cause = error.__context__  # what a callback raised
-            raise (Unfit(cause.status, cause.caller) if isinstance(cause, Unfit) else Unfit(400)) from None
+            raise _unfit(error.__context__) from None  # no name for it here: its traceback knows this frame
         if self._is_begun and self.in_head:
             self._tail = (self._tail + data)[-TAIL_BYTES:]
         if self._told:
@@ -220,6 +219,11 @@ class RequestReader:
     def _head_status(self) -> int:
         """The status for a head that is too large."""
         return 414 if len(self._url) > self._header_bytes // 2 else 431
+
+
+def _unfit(cause: BaseException | None) -> Unfit:
+    """What to raise for what a callback raised, if it was one."""
+    return Unfit(cause.status, cause.caller) if isinstance(cause, Unfit) else Unfit(400)
 
 
 def _scope(url: bytes) -> dict[str, Any]:

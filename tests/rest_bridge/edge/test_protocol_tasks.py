@@ -5,8 +5,10 @@ import gc
 import weakref
 from contextlib import suppress
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+from structlog.testing import capture_logs
 
 from rest_bridge.exchange import Exchange
 from tests.rest_bridge.edge.eventually import eventually
@@ -130,8 +132,7 @@ def test_a_task_that_waits_keeps_nothing_of_the_requests_before(run: Run) -> Non
                     client.writer.write(GET)
                     await client.answer()
                 await eventually(lambda: not server.state.tasks)
-                # The last is the connection's own.
-                assert [each() is None for each in kept[:2]] == [True, True]
+                assert [each() is None for each in kept] == [True] * 3
             finally:
                 gc.enable()
             client.cut()
@@ -205,5 +206,76 @@ def test_a_client_that_leaves_before_its_second_request_is_begun_has_it_cancelle
             connection.transport.abort()
             await eventually(lambda: not server.state.tasks)
             assert left in ([False], [False, True])
+
+    run(test())
+
+
+def test_an_answer_that_cannot_be_written_ends_its_connection(run: Run) -> None:
+    async def test() -> None:
+        async def work(exchange: Exchange) -> None:
+            (connection,) = server.state.connections
+            with patch.object(connection, "transport", Broken(connection.transport)):
+                await echo(exchange)
+
+        class Broken:
+            def __init__(self, transport: Any) -> None:
+                self.close = transport.close
+
+            def write(self, data: bytes) -> None:
+                raise RuntimeError("the handler is closed")
+
+        async with serving(work) as server:
+            client = await server.connect()
+            client.writer.write(GET)
+            assert await client.rest() == b""
+
+    run(test())
+
+
+def test_work_that_fails_behind_the_begin_of_its_answer_leaves_no_cycle(run: Run) -> None:
+    class Kept:
+        pass
+
+    async def test() -> None:
+        kept: list[weakref.ref[Kept]] = []
+
+        async def failing(exchange: Exchange) -> None:
+            exchange.scope["kept"] = each = Kept()
+            kept.append(weakref.ref(each))
+            del each
+            await exchange.start_stream(200, ())
+            raise RuntimeError("late")
+
+        async with serving(failing) as server:
+            client = await server.connect()
+            gc.disable()
+            try:
+                client.writer.write(GET)
+                with capture_logs() as lines:
+                    await client.rest()
+                assert [line["event"] for line in lines] == ["internal_error"]
+                lines.clear()
+                await eventually(lambda: not server.state.connections)
+                await eventually(lambda: kept[0]() is None, 1)
+            finally:
+                gc.enable()
+
+    run(test())
+
+
+def test_a_head_that_is_refused_leaves_no_cycle(run: Run) -> None:
+    async def test() -> None:
+        async with serving() as server:
+            client = await server.connect()
+            await eventually(lambda: server.state.connections)
+            kept = [weakref.ref(connection) for connection in server.state.connections]
+            gc.disable()
+            try:
+                client.writer.write(GET * 20)
+                await client.rest()
+                await client.close()
+                await eventually(lambda: kept[0]() is None, 1)
+            finally:
+                gc.enable()
 
     run(test())
