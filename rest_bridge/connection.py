@@ -16,7 +16,7 @@ Lines = bytes
 
 NO_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 CONNECTION = "headgate.connection"
-"""Under what a server whose apps may use its Connection, in place of ASGI's messages, has it in their scope."""
+"""The key of a scope under which a server has its Connection, for apps that use that in place of ASGI's messages."""
 
 
 class Connection(Protocol):

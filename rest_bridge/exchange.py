@@ -270,7 +270,7 @@ class Exchange:
     def respond(
         self, status: int, body: bytes, headers: Headers = JSON, told: Lines = b""
     ) -> Coroutine[Any, Any, None]:
-        """Sends the whole answer, with header fields and the lines of what an RPC told, once it is awaited."""
+        """The sending of the whole answer, with header fields and the lines of what an RPC told; to be awaited."""
         self.status = status
         # An answer without content has no length either (RFC 9110, 8.6).
         length = "" if status == 204 else f"content-length: {len(body)}\r\n"

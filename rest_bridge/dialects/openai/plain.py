@@ -8,11 +8,11 @@ from headgate.v1.message_pb2 import ChatMessage
 from rest_bridge.dialects.openai.message import ROLES
 from rest_bridge.dialects.openai.scalar import SCALARS, Scalar
 
-Bounds = dict[type, tuple[Any, Any]]
+Ranges = dict[type, tuple[Any, Any]]
 """The lowest and the highest value, by types; (None, None) for those that are not ordered."""
 
 
-def bounds(kind: type, scalar: Scalar) -> tuple[Any, Any]:
+def range_of(kind: type, scalar: Scalar) -> tuple[Any, Any]:
     """The inclusive range of a number, in its own type where it has one; of other values (None, None)."""
     if kind is str or kind is bool:
         return None, None
@@ -21,12 +21,11 @@ def bounds(kind: type, scalar: Scalar) -> tuple[Any, Any]:
     return scalar.low, scalar.high
 
 
-NO_OPTION: Bounds = {}
-OPTIONS: dict[str, Bounds] = {
-    **{name: {kind: bounds(kind, scalar) for kind in scalar.types} for name, scalar in SCALARS.items()},
-    **dict.fromkeys(("model", "messages", "stream"), NO_OPTION),
+OPTIONS: dict[str, Ranges] = {
+    **{name: {kind: range_of(kind, scalar) for kind in scalar.types} for name, scalar in SCALARS.items()},
+    **{name: {} for name in ("model", "messages", "stream")},
 }
-"""What a value may be of each option, by its type. What a body has beside options is seen to elsewhere."""
+"""What a value may be of each option, by its type. No type: it is seen to elsewhere."""
 ODD = (KeyError, TypeError, UnicodeEncodeError)
 """What may be raised for another shape: it lacks a field, is of another type, has half of a surrogate pair."""
 
@@ -74,17 +73,14 @@ def plain_message(document: Any) -> ChatMessage | None:
 def _are_set(spec: ChatCompletionSpec, body: dict[str, Any]) -> bool:
     """Sets the options as most requests have them; whether all of them were. May raise what is ODD."""
     for name, value in body.items():
-        option = OPTIONS.get(name)
-        if option is NO_OPTION or (value is None and option is not None):
-            continue
-        if option is None:
-            if name != "stream_options" or not _has_set_usage(spec, value):
+        ranges = OPTIONS.get(name)
+        if ranges and value is not None:
+            low, high = ranges[type(value)]
+            if low is not None and not low <= value <= high:
                 return False
-            continue
-        low, high = option[type(value)]
-        if low is not None and not low <= value <= high:
+            setattr(spec, name, value)
+        elif ranges is None and (name != "stream_options" or not _has_set_usage(spec, value)):
             return False
-        setattr(spec, name, value)
     return True
 
 
