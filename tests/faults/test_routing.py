@@ -144,10 +144,10 @@ async def spare() -> AsyncIterator[Upstream]:
 
 
 def config(first_url: str, second_url: str, routing: RoutingConfig | None = None, **row: Any) -> Config:
-    urls = {"lab": first_url, "spare": second_url}
+    of_provider = {"lab": (first_url, PATIENCE), "spare": (second_url, row.pop("spare_patience", PATIENCE))}
     providers = {
-        name: ProviderConfig(kind="openai", base_url=url, timeouts=PATIENCE, lists_models=False)
-        for name, url in urls.items()
+        name: ProviderConfig(kind="openai", base_url=url, timeouts=patience, lists_models=False)
+        for name, (url, patience) in of_provider.items()
     }
     targets = (
         TargetConfig(provider="lab", model="tiny", context_length=8192),
@@ -325,7 +325,9 @@ async def test_a_primary_that_fails_by_chance_spoils_no_answer(upstream: Upstrea
     calls, at_once = 300, asyncio.Semaphore(8)
     # As many may be tried again as fail: with a budget below that, some would rightly be told of a failure.
     routing = RoutingConfig(backoff_seconds=0.01, circuit=CircuitConfig(open_seconds=0.5), retry_budget=0.4)
-    async with running(config(upstream.base_url, spare.base_url, routing)) as gateway, client(gateway) as sdk:
+    # The spare never fails, and so must not seem to where the machine stands still for a moment.
+    patient = config(upstream.base_url, spare.base_url, routing, spare_patience=TimeoutsConfig())
+    async with running(patient) as gateway, client(gateway) as sdk:
         before = asyncio.all_tasks()
 
         async def one(number: int) -> str:
