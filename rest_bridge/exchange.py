@@ -229,9 +229,7 @@ class Exchange:
             if key_given and len(key_given) <= 8192 and (text := printable(key_given)):
                 keys.append("authorization")
                 values.append("Bearer " + text)
-        client = self._connection.client
-        if client is None:
-            client = self.client
+        client = self.client
         if client:
             keys.append("x-headgate-client")
             values.append(client)

@@ -281,10 +281,13 @@ class FileWriter:
                     self._put_again(id_, opened, noted)
             for id_, closing in self._writer.refused.items():
                 ended = self._closed.get(id_)
-                if ended is not None and ended[2] is not None and ended[1] == (sparse,):
+                if ended is None:
+                    continue
+                number, places, line_at, charged = ended
+                if line_at is not None and places == (sparse,):
                     line = ended_line(closing)
                     place = self._journal.put(line)
-                    self._closed[id_] = (ended[0], (place,), (place.end - len(line), place.end), ended[3])
+                    self._closed[id_] = (number, (place,), (place.end - len(line), place.end), charged)
                     self._journal.release(sparse)
         except StorageUnavailable as error:
             log.warning("journal_not_shortened", message=str(error))

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from rest_bridge.exchange import Exchange
 from tests.rest_bridge.edge.eventually import eventually
-from tests.rest_bridge.edge.serving import GET, POST, Run, Serving, echo, serving
+from tests.rest_bridge.edge.serving import GET, POST, Run, Serving, Work, echo, serving
 
 
 class Recorded:
@@ -26,6 +26,29 @@ class Recorded:
         assert task is not None
         self.tasks.append(task)
         await echo(exchange)
+
+
+class Kept:
+    """What a request holds for as long as it is held itself."""
+
+
+class Keeping:
+    """Work that knows what is left of the requests it was given."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._kept: list[weakref.ref[Kept]] = []
+
+    async def __call__(self, exchange: Exchange) -> None:
+        exchange.scope["kept"] = each = Kept()
+        self._kept.append(weakref.ref(each))
+        del each
+        await self._work(exchange)
+
+    @property
+    def left(self) -> list[bool]:
+        """Of each request, whether something holds it."""
+        return [each() is not None for each in self._kept]
 
 
 async def idle_task(server: Serving, work: Recorded) -> asyncio.Task[Any]:
@@ -113,18 +136,9 @@ def test_a_request_after_a_cancellation_that_was_swallowed_gets_a_task_of_its_ow
 
 
 def test_a_task_that_waits_keeps_nothing_of_the_requests_before(run: Run) -> None:
-    class Kept:
-        pass
-
     async def test() -> None:
-        kept: list[weakref.ref[Kept]] = []
-
-        async def keeping(exchange: Exchange) -> None:
-            exchange.scope["kept"] = each = Kept()
-            kept.append(weakref.ref(each))
-            await echo(exchange)
-
-        async with serving(keeping) as server:
+        work = Keeping(echo)
+        async with serving(work) as server:
             client = await server.connect()
             gc.disable()
             try:
@@ -132,7 +146,7 @@ def test_a_task_that_waits_keeps_nothing_of_the_requests_before(run: Run) -> Non
                     client.writer.write(GET)
                     await client.answer()
                 await eventually(lambda: not server.state.tasks)
-                assert [each() is None for each in kept] == [True] * 3
+                assert work.left == [False] * 3
             finally:
                 gc.enable()
             client.cut()
@@ -233,20 +247,13 @@ def test_an_answer_that_cannot_be_written_ends_its_connection(run: Run) -> None:
 
 
 def test_work_that_fails_behind_the_begin_of_its_answer_leaves_no_cycle(run: Run) -> None:
-    class Kept:
-        pass
+    async def failing(exchange: Exchange) -> None:
+        await exchange.start_stream(200, ())
+        raise RuntimeError("late")
 
     async def test() -> None:
-        kept: list[weakref.ref[Kept]] = []
-
-        async def failing(exchange: Exchange) -> None:
-            exchange.scope["kept"] = each = Kept()
-            kept.append(weakref.ref(each))
-            del each
-            await exchange.start_stream(200, ())
-            raise RuntimeError("late")
-
-        async with serving(failing) as server:
+        work = Keeping(failing)
+        async with serving(work) as server:
             client = await server.connect()
             gc.disable()
             try:
@@ -256,7 +263,7 @@ def test_work_that_fails_behind_the_begin_of_its_answer_leaves_no_cycle(run: Run
                 assert [line["event"] for line in lines] == ["internal_error"]
                 lines.clear()
                 await eventually(lambda: not server.state.connections)
-                await eventually(lambda: kept[0]() is None, 1)
+                await eventually(lambda: work.left == [False], 1)
             finally:
                 gc.enable()
 
